@@ -1,0 +1,1 @@
+"""Bytes: files, virtual disks (VHDX), partition tables; sources stacked on sources."""

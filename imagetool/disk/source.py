@@ -1,0 +1,100 @@
+"""The one contract: positioned reads, one at a time or in a batch.
+
+Files, disks, partitions, the data of a file in a volume and the pages of a hive are all sources,
+stacked on each other. A source has no position, may be used from several threads, and gives fewer
+bytes than asked for only at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from imagetool.errors import Corrupt
+
+Range = tuple[int, int]
+"""Where and how much: (offset, length), in bytes."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Bytes that can be read at any place."""
+
+    @property
+    def name(self) -> str:
+        """What an error message calls this source: a path, or a path and a place in it."""
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`, fewer only where the source ends before."""
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """What `read_at` gives for each range, asked of the layer below in one batch."""
+
+
+def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
+    """The bytes, or Corrupt with a sentence that names `what` was to be read."""
+    data = source.read_at(offset, length) if offset >= 0 and length >= 0 else b""
+    if len(data) != length:
+        raise Corrupt(
+            f"{source.name}: {what} at offset {offset} needs {length} bytes, "
+            f"and the data ends at {source.size}",
+            hint="The image is truncated or damaged: compare it with its origin.",
+        )
+    return data
+
+
+class Part:
+    """A stretch of a source that is a source of its own: a partition, a cabinet in a disc."""
+
+    __slots__ = ("_offset", "_whole", "name", "size")
+
+    def __init__(self, whole: Source, offset: int, size: int, name: str) -> None:
+        if offset < 0 or size < 0 or offset + size > whole.size:
+            raise Corrupt(
+                f"{name}: {size} bytes from offset {offset} lie beyond the end of "
+                f"{whole.name} ({whole.size} bytes)",
+                hint="The image is truncated or damaged: compare it with its origin.",
+            )
+        self._whole = whole
+        self._offset = offset
+        self.size = size
+        self.name = name
+
+    def _clamp(self, offset: int, length: int) -> Range:
+        start = min(max(offset, 0), self.size)
+        return self._offset + start, max(0, min(length, self.size - start))
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at, counted from the start of the part."""
+        return self._whole.read_at(*self._clamp(offset, length))
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many, counted from the start of the part."""
+        return self._whole.read_many([self._clamp(*item) for item in ranges])
+
+
+class Memory:
+    """Bytes at hand as a source: what was decompressed, or a test's input."""
+
+    __slots__ = ("_data", "name")
+
+    def __init__(self, data: bytes, name: str = "memory") -> None:
+        self._data = data
+        self.name = name
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        return len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        return self._data[max(offset, 0) : max(offset, 0) + max(length, 0)]
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many."""
+        return [self.read_at(*item) for item in ranges]

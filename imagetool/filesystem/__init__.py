@@ -1,0 +1,1 @@
+"""Volumes: NTFS read by its index trees."""

@@ -1,0 +1,1 @@
+"""A Hyper-V host: cmdlets and files, through one PowerShell session."""

@@ -1,0 +1,1 @@
+"""An emulated Hyper-V host, for rehearsals and tests."""

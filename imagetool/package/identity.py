@@ -1,0 +1,61 @@
+"""Versions and component identities, as Windows writes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_VERSION = re.compile(r"\s*([0-9]{1,5})\.([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.([0-9]{1,5}))?\s*")
+
+
+class Version(NamedTuple):
+    """Four numbers of 16 bits, compared as numbers: 6.3.9600.18692."""
+
+    major: int
+    minor: int
+    build: int = 0
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.build}.{self.revision}"
+
+    @classmethod
+    def parse(cls, text: str) -> Version | None:
+        """The version that `text` writes, or None where it writes none."""
+        match = _VERSION.fullmatch(text.rstrip("\0"))
+        if not match:
+            return None
+        numbers = [int(group or 0) for group in match.groups()]
+        return cls(*numbers) if max(numbers) <= 0xFFFF else None
+
+    @classmethod
+    def from_number(cls, number: int) -> Version:
+        """The version in a 64-bit number whose highest 16 bits are the major version."""
+        return cls(*((number >> shift) & 0xFFFF for shift in (48, 32, 16, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a package or component is: name, public key token, architecture, language, version.
+
+    `architecture` is amd64, x86, arm64, ia64, wow64 or neutral; `language` is empty for neutral.
+    """
+
+    name: str
+    token: str
+    architecture: str
+    language: str
+    version: Version
+
+    def __str__(self) -> str:
+        return f"{self.name}~{self.token}~{self.architecture}~{self.language}~{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> Identity | None:
+        """The identity written as `name~token~architecture~language~version`, or None."""
+        parts = text.split("~")
+        version = Version.parse(parts[4]) if len(parts) == 5 else None
+        if version is None or not parts[0]:
+            return None
+        return cls(parts[0], parts[1], parts[2].lower(), parts[3], version)

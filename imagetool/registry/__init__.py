@@ -1,0 +1,1 @@
+"""Registry hives: cells, keys and values."""

@@ -1,0 +1,1 @@
+"""What happens to an image: which package fits, plan, inject, verify."""
