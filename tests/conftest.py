@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,3 +47,9 @@ def real_packages() -> Path:
     if not os.environ.get("IMAGETOOL_REAL_PACKAGES") or not folder.is_dir():
         pytest.skip("IMAGETOOL_REAL_PACKAGES names no folder of real packages")
     return folder
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[str], str]:
+    """A function that gives the path of an independent program."""
+    return tool
