@@ -1,0 +1,111 @@
+"""Hive cells, read by page and in batches.
+
+A hive is a base block of 4,096 bytes and hive bins made of cells: a signed size (negative: in
+use) and data (Suhanov, "Hive bins"). A cell is named by the offset of its size field, counted
+from the first bin. Pages are read once and kept, up to a bound; whoever knows a list of cells asks
+for all of them in one batch.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt
+from imagetool.registry.structs import BASE_BLOCK_SIZE
+
+NO_CELL = 0xFFFFFFFF
+
+PAGE = 4096
+_PAGES_KEPT = 4096
+_LARGEST_CELL = 1 << 20
+"""Far above what Windows writes (a list of subkeys has at most 1,012 entries, a segment of a
+value 16,344 bytes): a larger size is damage, and would only cost memory."""
+
+_SIZE = struct.Struct("<i")
+
+
+class Cells:
+    """The cells of one hive.
+
+    `end` is the offset behind the last bin, counted as cells are. Raises Corrupt for a cell that
+    lies elsewhere, is not in use, or is larger than the bins.
+    """
+
+    __slots__ = ("_pages", "_source", "end", "name")
+
+    def __init__(self, source: Source, end: int) -> None:
+        self._source = source
+        self._pages: dict[int, bytes] = {}
+        self.end = end
+        self.name = source.name
+
+    def damaged(self, offset: int, what: str) -> Corrupt:
+        """The error for a cell that makes no sense."""
+        return Corrupt(
+            f"{self.name}: hive cell at offset {BASE_BLOCK_SIZE + offset}: {what}",
+            hint="The hive is damaged: restore it from a backup, or start the guest to let "
+            "Windows repair it.",
+        )
+
+    def cell(self, offset: int) -> bytes:
+        """The data of one cell, without its size field."""
+        page, start = divmod(offset, PAGE)
+        data = self._pages.get(page)
+        # The common case, a cell inside a page that has been read, without any detour.
+        if data is not None and start <= len(data) - 4 and not offset & 7:
+            size = -_SIZE.unpack_from(data, start)[0]
+            if 8 <= size <= len(data) - start:
+                return data[start + 4 : start + size]
+        return self.cells((offset,))[0]
+
+    def cells(self, offsets: Sequence[int]) -> list[bytes]:
+        """The data of several cells; what is not at hand yet is read in at most two batches."""
+        for offset in offsets:
+            if offset & 7 or not 0 <= offset <= self.end - 8:
+                raise self.damaged(offset, "no cell can lie here")
+        self._load({offset // PAGE for offset in offsets})
+        sizes = [self._size(offset) for offset in offsets]
+        pages: set[int] = set()
+        for offset, size in zip(offsets, sizes, strict=True):
+            pages.update(range(offset // PAGE, (offset + size - 1) // PAGE + 1))
+        self._load(pages)
+        return [
+            self._bytes(offset + 4, size - 4) for offset, size in zip(offsets, sizes, strict=True)
+        ]
+
+    def _size(self, offset: int) -> int:
+        size = -int.from_bytes(self._bytes(offset, 4), "little", signed=True)
+        if size < 0:
+            raise self.damaged(offset, "it is referred to, yet marked as unused")
+        if size < 8 or size > _LARGEST_CELL or offset + size > self.end:
+            raise self.damaged(offset, f"its size of {size} bytes cannot be")
+        return size
+
+    def _load(self, pages: Iterable[int]) -> None:
+        wanted = sorted(page for page in pages if page not in self._pages)
+        if not wanted:
+            return
+        if len(self._pages) + len(wanted) > _PAGES_KEPT:
+            self._pages.clear()
+        ranges = [
+            (BASE_BLOCK_SIZE + page * PAGE, min(PAGE, self.end - page * PAGE)) for page in wanted
+        ]
+        for page, part, data in zip(wanted, ranges, self._source.read_many(ranges), strict=True):
+            if len(data) != part[1]:
+                raise self.damaged(page * PAGE, "the hive ends before it")
+            self._pages[page] = data
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        page, start = divmod(offset, PAGE)
+        data = self._page(page)[start : start + length]
+        while len(data) < length:
+            page += 1
+            data += self._page(page)[: length - len(data)]
+        return data
+
+    def _page(self, page: int) -> bytes:
+        if page not in self._pages:  # dropped by a large batch
+            self._load((page,))
+        return self._pages[page]

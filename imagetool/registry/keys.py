@@ -1,0 +1,249 @@
+"""Keys and their lists of subkeys.
+
+Suhanov, "Key node", "Subkeys list", "Key values list". Lists are sorted by the upper-case name;
+a large one is an index root (`ri`) of leaves, and of these only what a binary search touches is
+read, as Windows does. `lh` entries carry a hash of the name, `lf` entries its first four
+characters: a key's cell is read only where these fit.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from imagetool.errors import NotFound
+from imagetool.registry.cells import NO_CELL, Cells
+from imagetool.registry.values import Data, Value
+
+_KEY = struct.Struct("<2sHQ")
+_COUNTS = struct.Struct("<IIIIII")  # from byte 20: subkeys, volatile ones, their lists, values
+_NAME_LENGTH = struct.Struct("<H")
+_NAME = 76
+_NAME_IS_LATIN1 = 0x20
+_BATCH = 512
+
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+_LAST_FILETIME = 2650467743999999999  # the end of the year 9999
+
+
+def filetime(value: int) -> datetime:
+    """The time that a FILETIME (100 ns since 1601, UTC) stands for; what no calendar has is 1601."""
+    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST_FILETIME else 0)
+
+
+def _upper(name: str) -> str:
+    """Upper case character by character, as the kernel compares names (never ß to SS)."""
+    if name.isascii():
+        return name.upper()
+    return "".join(up if len(up := char.upper()) == 1 else char for char in name)
+
+
+def _hash(upper: str) -> int:
+    value = 0
+    for char in upper:
+        value = (value * 37 + ord(char)) & 0xFFFFFFFF
+    return value
+
+
+class Key:
+    """A key of a hive: name, time of its last change, subkeys and values."""
+
+    __slots__ = ("_cell", "_cells", "_values", "name", "offset", "path")
+
+    def __init__(self, cells: Cells, offset: int, cell: bytes, parent: str | None) -> None:
+        name = _name(cells, offset, cell)
+        self._cells = cells
+        self._cell = cell
+        self._values: list[Value] | None = None
+        self.offset = offset
+        """The offset of its cell, counted from the first hive bin."""
+        self.name = name
+        self.path = "" if parent is None else f"{parent}\\{name}" if parent else name
+        """Where it is, counted from the root of the hive, whose own path is empty."""
+
+    def __repr__(self) -> str:
+        return f"Key({self.path!r})"
+
+    @property
+    def last_written(self) -> datetime:
+        """When the key or one of its values was changed last, in UTC."""
+        return filetime(_KEY.unpack_from(self._cell)[2])
+
+    @property
+    def subkey_count(self) -> int:
+        """How many subkeys the key says that it has."""
+        return int(_COUNTS.unpack_from(self._cell, 20)[0])
+
+    # Subkeys
+
+    def subkey(self, name: str) -> Key | None:
+        """The subkey of that name, in any case of letters, or None."""
+        count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
+        if not count or list_cell == NO_CELL:
+            return None
+        upper = _upper(name)
+        kind, offsets, cell = self._list(list_cell)
+        if kind == b"ri":
+            return self._search_root(offsets, upper)
+        return self._search_leaf(kind, offsets, cell, upper)
+
+    def find(self, path: str) -> Key | None:
+        """The key at `path` below this one (names separated by backslashes), or None."""
+        key: Key | None = self
+        for name in filter(None, path.split("\\")):
+            key = key.subkey(name) if key is not None else None
+        return key
+
+    def subkeys(self) -> Iterator[Key]:
+        """All subkeys in the order of the hive, read in batches. A list met twice ends it."""
+        count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
+        if not count or list_cell == NO_CELL:
+            return
+        kind, offsets, _ = self._list(list_cell)
+        seen = {list_cell}
+        for leaf in offsets if kind == b"ri" else (None,):
+            keys = offsets
+            if leaf is not None:
+                if leaf in seen:
+                    raise self._cells.damaged(leaf, "a list of subkeys appears twice")
+                seen.add(leaf)
+                keys = self._leaf(leaf)[1]
+            for start in range(0, len(keys), _BATCH):
+                batch = keys[start : start + _BATCH]
+                for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
+                    yield Key(self._cells, offset, cell, self.path)
+
+    def _list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
+        cell = self._cells.cell(offset)
+        kind, count = cell[:2], int.from_bytes(cell[2:4], "little")
+        words = count * (2 if kind in (b"lf", b"lh") else 1)
+        if kind not in (b"lf", b"lh", b"li", b"ri") or len(cell) < 4 + 4 * words:
+            raise self._cells.damaged(offset, f"no sound list of {count} subkeys")
+        entries = struct.unpack_from(f"<{words}I", cell, 4)
+        return kind, entries[::2] if words > count else entries, cell
+
+    def _leaf(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
+        leaf = self._list(offset)
+        if leaf[0] == b"ri":
+            raise self._cells.damaged(offset, "an index root below an index root")
+        return leaf
+
+    def _search_root(self, leaves: tuple[int, ...], upper: str) -> Key | None:
+        low, high = 0, len(leaves)
+        while low < high:
+            middle = (low + high) // 2
+            kind, offsets, cell = self._leaf(leaves[middle])
+            if not offsets:
+                raise self._cells.damaged(leaves[middle], "an empty list of subkeys")
+            ends = (offsets[0], offsets[-1])
+            first, last = (
+                _upper(_name(self._cells, *item))
+                for item in zip(ends, self._cells.cells(ends), strict=True)
+            )
+            if upper < first:
+                high = middle
+            elif upper > last:
+                low = middle + 1
+            else:
+                return self._search_leaf(kind, offsets, cell, upper)
+        return None
+
+    def _search_leaf(
+        self, kind: bytes, offsets: tuple[int, ...], cell: bytes, upper: str
+    ) -> Key | None:
+        if kind == b"li":
+            return self._search_sorted(offsets, upper)
+        hints = struct.unpack_from(f"<{2 * len(offsets)}I", cell, 4)[1::2]
+        if kind == b"lh":
+            wanted = _hash(upper)
+            fitting = [
+                offset for offset, hint in zip(offsets, hints, strict=True) if hint == wanted
+            ]
+        else:
+            start = upper[:4].encode("latin-1", "replace").ljust(4, b"\0")
+            fitting = [
+                offset
+                for offset, hint in zip(offsets, hints, strict=True)
+                if not hint or hint.to_bytes(4, "little").upper() == start or not upper.isascii()
+            ]
+        for offset in fitting:
+            data = self._cells.cell(offset)
+            if _upper(_name(self._cells, offset, data)) == upper:
+                return Key(self._cells, offset, data, self.path)
+        return None
+
+    def _search_sorted(self, offsets: tuple[int, ...], upper: str) -> Key | None:
+        low, high = 0, len(offsets)
+        while low < high:
+            middle = (low + high) // 2
+            data = self._cells.cell(offsets[middle])
+            name = _upper(_name(self._cells, offsets[middle], data))
+            if name == upper:
+                return Key(self._cells, offsets[middle], data, self.path)
+            low, high = (middle + 1, high) if name < upper else (low, middle)
+        return None
+
+    # Values
+
+    def values(self) -> list[Value]:
+        """All values in the order of the hive; the name of the default value is empty."""
+        if self._values is None:
+            self._values = self._read_values()
+        return self._values
+
+    def _read_values(self) -> list[Value]:
+        count, list_cell = _COUNTS.unpack_from(self._cell, 20)[4:]
+        if not count or list_cell == NO_CELL:
+            return []
+        listed = self._cells.cell(list_cell)
+        if len(listed) < 4 * count:
+            raise self._cells.damaged(list_cell, f"a list too short for {count} values")
+        offsets = struct.unpack_from(f"<{count}I", listed)
+        return [
+            Value(self._cells, offset, cell)
+            for offset, cell in zip(offsets, self._cells.cells(offsets), strict=True)
+        ]
+
+    def value(self, name: str) -> Value | None:
+        """The value of that name, in any case of letters, or None; "" is the default value."""
+        upper = _upper(name)
+        return next((value for value in self.values() if _upper(value.name) == upper), None)
+
+    def get(self, name: str) -> Data | None:
+        """The data of the value of that name, or None where there is none."""
+        value = self.value(name)
+        return None if value is None else value.data
+
+    def text(self, name: str) -> str:
+        """The data of a value where it is text, else an empty string."""
+        data = self.get(name)
+        return data if isinstance(data, str) else ""
+
+    def number(self, name: str) -> int | None:
+        """The data of a value where it is a number, else None."""
+        data = self.get(name)
+        return data if isinstance(data, int) else None
+
+    def require(self, path: str) -> Key:
+        """The key at `path`. Raises NotFound with a sentence where there is none."""
+        key = self.find(path)
+        if key is None:
+            where = f"{self.path}\\{path}" if self.path else path
+            raise NotFound(
+                f"{self._cells.name}: there is no key {where}",
+                hint="`imagetool registry list` shows what is there.",
+            )
+        return key
+
+
+def _name(cells: Cells, offset: int, cell: bytes) -> str:
+    if len(cell) < _NAME or cell[:2] != b"nk":
+        raise cells.damaged(offset, "a key was expected here")
+    (length,) = _NAME_LENGTH.unpack_from(cell, 72)
+    name = cell[_NAME : _NAME + length]
+    if len(name) != length:
+        raise cells.damaged(offset, f"a key's name of {length} bytes does not fit")
+    if cell[2] & _NAME_IS_LATIN1:
+        return name.decode("latin-1")
+    return name.decode("utf-16-le", "replace")

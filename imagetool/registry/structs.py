@@ -1,0 +1,30 @@
+"""The layout of a hive's base block.
+
+Source: M. Suhanov, "Windows registry file format specification", section "Base block"; J. Metz,
+"Windows NT Registry File (REGF) format specification", section 2. Cells are read thousands of
+times and are unpacked where they are used, with `struct` (cells.py, keys.py, values.py).
+"""
+
+from __future__ import annotations
+
+from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
+
+BASE_BLOCK_SIZE = 4096
+
+BaseBlock = Struct(
+    "signature" / Const(b"regf"),
+    "primary_sequence" / Int32ul,
+    "secondary_sequence" / Int32ul,
+    "last_written" / Int64ul,
+    "major" / Int32ul,
+    "minor" / Int32ul,
+    "file_type" / Int32ul,
+    "file_format" / Int32ul,
+    "root_cell" / Int32ul,
+    "bins_size" / Int32ul,
+    "clustering_factor" / Int32ul,
+    "file_name" / Bytes(64),
+    Padding(396),
+    "checksum" / Int32ul,
+)
+"""The first 512 bytes; the rest of the page is reserved."""

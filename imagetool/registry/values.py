@@ -1,0 +1,138 @@
+"""Values: types, data, and how `registry get` writes them.
+
+Suhanov, "Key value", "Big data". Names and types are checked against the cell that holds them;
+data whose length does not fit its type comes out as bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from imagetool.registry.cells import Cells
+
+_VALUE = struct.Struct("<2sHIIIH")
+_BIG_DATA = struct.Struct("<2sHI")
+_SEGMENT = 16344
+_RESIDENT = 0x80000000
+_NAME_IS_LATIN1 = 1
+_LARGEST_VALUE = 64 << 20
+
+Data = str | int | list[str] | bytes
+
+
+class ValueType(IntEnum):
+    """The types that Windows defines (winnt.h)."""
+
+    REG_NONE = 0
+    REG_SZ = 1
+    REG_EXPAND_SZ = 2
+    REG_BINARY = 3
+    REG_DWORD = 4
+    REG_DWORD_BIG_ENDIAN = 5
+    REG_LINK = 6
+    REG_MULTI_SZ = 7
+    REG_RESOURCE_LIST = 8
+    REG_FULL_RESOURCE_DESCRIPTOR = 9
+    REG_RESOURCE_REQUIREMENTS_LIST = 10
+    REG_QWORD = 11
+
+
+_TEXT = (ValueType.REG_SZ, ValueType.REG_EXPAND_SZ, ValueType.REG_LINK)
+
+
+class Value:
+    """A value of a key. Its data is read when it is asked for."""
+
+    __slots__ = ("_cells", "_data_cell", "_raw", "_size", "name", "type")
+
+    def __init__(self, cells: Cells, offset: int, cell: bytes) -> None:
+        if len(cell) < 20 or cell[:2] != b"vk":
+            raise cells.damaged(offset, "a value was expected here")
+        _, length, self._size, self._data_cell, number, flags = _VALUE.unpack_from(cell)
+        name = cell[20 : 20 + length]
+        if len(name) != length:
+            raise cells.damaged(offset, f"a value's name of {length} bytes does not fit")
+        latin1 = flags & _NAME_IS_LATIN1
+        self.name: str = name.decode(*(("latin-1",) if latin1 else ("utf-16-le", "replace")))
+        self.type: int = ValueType(number) if number <= ValueType.REG_QWORD else number
+        self._cells = cells
+        self._raw: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Value({self.name!r}, {self.type_name})"
+
+    @property
+    def type_name(self) -> str:
+        """REG_SZ and so on; the number in hexadecimal where Windows has no name for it."""
+        return self.type.name if isinstance(self.type, ValueType) else f"0x{self.type:x}"
+
+    @property
+    def data_cell(self) -> int | None:
+        """The offset of the cell that holds the data, None where the value holds it itself."""
+        return None if self._size & _RESIDENT or not self._size else self._data_cell
+
+    @property
+    def size(self) -> int:
+        """The length of the data in bytes."""
+        return self._size & ~_RESIDENT
+
+    @property
+    def raw(self) -> bytes:
+        """The data as it is stored. Raises Corrupt where its cells do not hold it."""
+        if self._raw is None:
+            self._raw = self._read()
+        return self._raw
+
+    def _read(self) -> bytes:
+        size = self.size
+        if self._size & _RESIDENT:
+            if size > 4:
+                raise self._cells.damaged(self._data_cell, f"resident data of {size} bytes")
+            return self._data_cell.to_bytes(4, "little")[:size]
+        if not size:
+            return b""
+        if size > _LARGEST_VALUE:
+            raise self._cells.damaged(self._data_cell, f"a value of {size} bytes")
+        cell = self._cells.cell(self._data_cell)
+        if size > _SEGMENT and cell[:2] == b"db" and len(cell) >= _BIG_DATA.size:
+            cell = self._segments(cell, size)
+        if len(cell) < size:
+            raise self._cells.damaged(self._data_cell, f"{size} bytes of data do not fit")
+        return cell[:size]
+
+    def _segments(self, cell: bytes, size: int) -> bytes:
+        _, count, list_cell = _BIG_DATA.unpack_from(cell)
+        listed = self._cells.cell(list_cell)
+        if count != -(-size // _SEGMENT) or len(listed) < 4 * count:
+            raise self._cells.damaged(self._data_cell, f"{count} segments for {size} bytes")
+        segments = self._cells.cells(struct.unpack_from(f"<{count}I", listed))
+        return b"".join(segment[:_SEGMENT] for segment in segments)
+
+    @property
+    def data(self) -> Data:
+        """The data by its type: text, number, list of texts, or bytes."""
+        raw = self.raw
+        if self.type in _TEXT:
+            return _text(raw)
+        if self.type == ValueType.REG_MULTI_SZ:
+            text = _text(raw)
+            return text.split("\0") if text else []
+        if self.type == ValueType.REG_DWORD and len(raw) == 4:
+            return int.from_bytes(raw, "little")
+        if self.type == ValueType.REG_DWORD_BIG_ENDIAN and len(raw) == 4:
+            return int.from_bytes(raw, "big")
+        if self.type == ValueType.REG_QWORD and len(raw) == 8:
+            return int.from_bytes(raw, "little")
+        return raw
+
+    def text(self) -> str:
+        """The bare value: lists one text a line, bytes in hexadecimal, numbers in decimal."""
+        data = self.data
+        if isinstance(data, bytes):
+            return data.hex()
+        return "\n".join(data) if isinstance(data, list) else str(data)
+
+
+def _text(raw: bytes) -> str:
+    return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass").rstrip("\0")
