@@ -28,7 +28,7 @@ _LAST_FILETIME = 2650467743999999999  # the end of the year 9999
 
 
 def filetime(value: int) -> datetime:
-    """The time that a FILETIME (100 ns since 1601, UTC) stands for; what no calendar has is 1601."""
+    """The time that a FILETIME (100 ns since 1601, UTC) stands for; beyond the calendar, 1601."""
     return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST_FILETIME else 0)
 
 
@@ -163,8 +163,8 @@ class Key:
         else:
             start = upper[:4].encode("latin-1", "replace").ljust(4, b"\0")
             fitting = [
-                offset
-                for offset, hint in zip(offsets, hints, strict=True)
+                offsets[place]
+                for place, hint in enumerate(hints)
                 if not hint or hint.to_bytes(4, "little").upper() == start or not upper.isascii()
             ]
         for offset in fitting:

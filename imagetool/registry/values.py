@@ -49,6 +49,10 @@ class Value:
     def __init__(self, cells: Cells, offset: int, cell: bytes) -> None:
         if len(cell) < 20 or cell[:2] != b"vk":
             raise cells.damaged(offset, "a value was expected here")
+        length: int
+        number: int
+        self._size: int
+        self._data_cell: int
         _, length, self._size, self._data_cell, number, flags = _VALUE.unpack_from(cell)
         name = cell[20 : 20 + length]
         if len(name) != length:
