@@ -1,49 +1,70 @@
 """A hive: its base block checked, its keys read on demand.
 
-Versions 1.3 to 1.6. A hive whose last write did not finish (the sequence numbers differ) is
-refused by name: replaying its transaction logs in memory comes later.
+Versions 1.3 to 1.6. A hive whose last write did not finish (its sequence numbers differ) is read
+with its transaction logs replayed over it in memory; without a usable log it is read as it is,
+and its warnings say so.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, NotRecognised, Unsupported
 from imagetool.registry.cells import Cells
 from imagetool.registry.keys import Key, filetime
-from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock
+from imagetool.registry.logs import is_sound, recover
+from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum
 
 _RESTORE = "Restore the hive from a backup, or start the guest to let Windows repair it."
+
+
+Logs = Callable[[], Sequence[Source]]
+"""Gives the hive's transaction logs (LOG1, LOG2, or LOG). Asked only where they are needed."""
 
 
 class Hive:
     """A registry hive in a source: `Hive(source).key(r"Microsoft\\Virtual Machine\\Auto")`.
 
     Raises NotRecognised where the source is no hive, Corrupt where its base block contradicts
-    itself, Unsupported for another version and, until logs are replayed, for a dirty hive.
+    itself and no log restores it, Unsupported for a version other than 1.3 to 1.6.
     """
 
-    def __init__(self, source: Source, logs: Sequence[Source] = ()) -> None:
+    def __init__(self, source: Source, logs: Logs = tuple) -> None:
         self.name = source.name
-        self.logs = tuple(logs)
         head = source.read_at(0, 512)
-        if head[:4] != b"regf":
+        sound = is_sound(head)
+        if not sound and head[:4] != b"regf":
             raise NotRecognised(
                 f"{source.name}: this is no registry hive (it does not begin with 'regf')",
                 hint="Name a hive file such as Windows\\System32\\config\\SOFTWARE.",
             )
         if len(head) < 512:
             read_exactly(source, 0, 512, "the base block")
+        warnings: list[str] = []
+        self.dirty = not sound or head[4:8] != head[8:12]
+        """Whether the last write to the hive did not finish."""
+        if self.dirty:
+            recovered = recover(source, head, logs())
+            if recovered is not None:
+                source, head = recovered.source, recovered.base_block
+                warnings.append(
+                    "the hive is dirty; its transaction logs were replayed in memory, up to "
+                    f"sequence number {recovered.sequence}"
+                )
+            elif sound:
+                warnings.append("the hive is dirty, and not recovered: it has no usable log")
+            else:
+                raise Corrupt(
+                    f"{source.name}: the base block's checksum is "
+                    f"0x{int.from_bytes(head[508:], 'little'):08x}, its bytes give "
+                    f"0x{checksum(head):08x} (offset 508), and no transaction log restores it",
+                    hint=_RESTORE,
+                )
+        self.warnings = tuple(warnings)
+        """What a reader should know: whether the hive is dirty, and what was done about it."""
         base = BaseBlock.parse(head)
-        if base.checksum != _checksum(head):
-            raise Corrupt(
-                f"{source.name}: the base block's checksum is 0x{base.checksum:08x}, its bytes "
-                f"give 0x{_checksum(head):08x} (offset 508)",
-                hint=_RESTORE,
-            )
         if base.major != 1 or not 3 <= base.minor <= 6:
             raise Unsupported(
                 f"{source.name}: hives of version {base.major}.{base.minor} are not read",
@@ -51,14 +72,7 @@ class Hive:
             )
         self.version: tuple[int, int] = (base.major, base.minor)
         self.sequence: int = base.secondary_sequence
-        self.dirty: bool = base.primary_sequence != base.secondary_sequence
         self.last_written: datetime = filetime(base.last_written)
-        if self.dirty:
-            raise Unsupported(
-                f"{source.name}: the hive is dirty (sequence numbers {base.primary_sequence} and "
-                f"{base.secondary_sequence} differ): its last changes are in its transaction logs",
-                hint="Start the guest and shut it down cleanly; replaying the logs comes later.",
-            )
         # A hive may be longer than its bins, never shorter: cells beyond the end are refused.
         self._cells = Cells(source, min(base.bins_size, max(0, source.size - BASE_BLOCK_SIZE)))
         self._root_cell: int = base.root_cell
@@ -79,11 +93,3 @@ class Hive:
     def key(self, path: str) -> Key:
         """The key at `path`. Raises NotFound where there is none."""
         return self.root.require(path)
-
-
-def _checksum(head: bytes) -> int:
-    """The exclusive or of the first 508 bytes as 32-bit words; never 0 or -1 (Suhanov)."""
-    total = 0
-    for word in struct.unpack_from("<127I", head):
-        total ^= word
-    return {0: 1, 0xFFFFFFFF: 0xFFFFFFFE}.get(total, total)

@@ -7,6 +7,8 @@ times and are unpacked where they are used, with `struct` (cells.py, keys.py, va
 
 from __future__ import annotations
 
+import struct
+
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
 BASE_BLOCK_SIZE = 4096
@@ -28,3 +30,11 @@ BaseBlock = Struct(
     "checksum" / Int32ul,
 )
 """The first 512 bytes; the rest of the page is reserved."""
+
+
+def checksum(base_block: bytes | bytearray) -> int:
+    """The exclusive or of the first 508 bytes as 32-bit words; never 0 or -1 (Suhanov)."""
+    total = 0
+    for word in struct.unpack_from("<127I", base_block):
+        total ^= word
+    return {0: 1, 0xFFFFFFFF: 0xFFFFFFFE}.get(total, total)

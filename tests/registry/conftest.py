@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,12 @@ def truth(testdata: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def dump() -> Callable[[bytes], list[str]]:
+def dump() -> Callable[..., list[str]]:
     """Everything in a hive, as the dumps of other readers write it."""
 
-    def write(data: bytes) -> list[str]:
-        keys, lines = [Hive(Memory(data)).root], []
+    def write(data: bytes, logs: Sequence[bytes] = ()) -> list[str]:
+        hive = Hive(Memory(data), lambda: [Memory(log) for log in logs])
+        keys, lines = [hive.root], []
         while keys:
             key = keys.pop()
             path = f"\\{key.path}" if key.path else ""

@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetool.disk.source import Memory, Part, Range
-from imagetool.errors import (
-    Corrupt,
-    ImagetoolError,
-    NotFound,
-    NotRecognised,
-    Unsupported,
-)
+from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised
 from imagetool.registry import Hive, ValueType
 
 Load = Callable[[str], bytes]
@@ -112,20 +106,23 @@ def test_names_beyond_latin_1_are_found_in_any_case(load: Load) -> None:
     assert hive.key("ПРИВЕТ").name == "Привет"
 
 
-@pytest.mark.parametrize(
-    ("name", "error", "words"),
-    [
-        ("windows10-SYSTEM-dirty", Unsupported, "1622 and 1621"),
-        ("windows81-SYSTEM-dirty-nolog", Unsupported, "205 and 204"),
-        ("yarp/OldDirtyHive/OldDirtyHive", Unsupported, "dirty"),
-        ("yarp/BadBaseBlockHive/BadBaseBlockHive", ImagetoolError, "checksum"),
-    ],
-)
-def test_what_is_not_read_yet_is_refused_in_a_sentence(
-    load: Load, name: str, error: type[ImagetoolError], words: str
+def test_a_dirty_hive_without_logs_is_read_as_it_is_and_said(
+    load: Load, dump: Dump, truth: Callable[[str], list[str]]
 ) -> None:
-    with pytest.raises(error, match=words) as caught:
-        Hive(Memory(load(name), name))
+    for name, foreign in (
+        ("windows81-SYSTEM-dirty-nolog", "windows81-SYSTEM-dirty-nolog.dump"),
+        ("windows10-SYSTEM-dirty", "windows10-SYSTEM-dirty.before"),
+    ):
+        data = load(name)
+        assert dump(data) == sorted(truth(foreign))
+        hive = Hive(Memory(data))
+        assert hive.dirty
+        assert hive.warnings == ("the hive is dirty, and not recovered: it has no usable log",)
+
+
+def test_a_destroyed_base_block_without_logs_is_damage(load: Load) -> None:
+    with pytest.raises(Corrupt, match="checksum") as caught:
+        Hive(Memory(load("yarp/BadBaseBlockHive/BadBaseBlockHive"), "bad"))
     assert caught.value.exit_code == 3
     assert caught.value.hint
 
@@ -151,6 +148,7 @@ def test_a_key_that_is_not_there_is_named(load: Load) -> None:
 def test_a_changed_base_block_is_damage(load: Load) -> None:
     data = bytearray(load("nt4-SOFTWARE"))
     data[36] ^= 8
+    assert Hive(Memory(load("nt4-SOFTWARE"))).warnings == ()
     with pytest.raises(Corrupt, match="checksum"):
         Hive(Memory(bytes(data)))
 

@@ -1,0 +1,219 @@
+"""Transaction logs of a hive, replayed in memory.
+
+Suhanov, "Format of transaction log files": a dirty hive is brought to the state that Windows would
+bring it to, over the file and without writing to it. Old logs (Windows XP to 8) hold one set of
+dirty pages of 512 bytes behind a bitmap, new ones (8.1 and later) a series of log entries, each
+with two Marvin32 hashes. A log ends at the first entry whose hash, sequence or size is wrong.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from imagetool.disk.source import Range, Source
+from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum
+
+SECTOR = 512
+_LARGEST_LOG = 64 << 20
+_ENTRY = struct.Struct("<4s5IQQ")
+_ENTRY_SIZE = 40
+_BINS_LIMIT = 1 << 31
+_MARVIN_SEED = 0x82EF4D887A4E55C5
+_FIELDS = struct.Struct("<4sIIQIIIIII")  # the base block up to the size of the hive bins
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A hive with its logs' pages over it."""
+
+    source: Overlay
+    base_block: bytes
+    """The first 512 bytes, from the log where the hive's own are destroyed."""
+    sequence: int
+    """The sequence number of the last write that was replayed."""
+
+
+class Overlay:
+    """A source with some sectors replaced."""
+
+    __slots__ = ("_below", "_sectors", "name", "size")
+
+    def __init__(self, below: Source, size: int, sectors: dict[int, bytes]) -> None:
+        self._below = below
+        self._sectors = sectors
+        self.name = below.name
+        self.size = size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        return self.read_many([(offset, length)])[0]
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many: what the layer below holds, with the replaced sectors over it."""
+        bounded = [
+            (offset, max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
+            for offset, length in ranges
+        ]
+        return [
+            self._patch(start, length, data)
+            for (start, length), data in zip(bounded, self._below.read_many(bounded), strict=True)
+        ]
+
+    def _patch(self, start: int, length: int, below: bytes) -> bytes:
+        data = bytearray(below.ljust(length, b"\0"))
+        for sector in range(start // SECTOR, -(-(start + length) // SECTOR)):
+            new = self._sectors.get(sector)
+            if new is None:
+                continue
+            place = sector * SECTOR - start
+            first, last = max(0, -place), min(SECTOR, length - place)
+            data[place + first : place + last] = new[first:last]
+        return bytes(data)
+
+
+def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovered | None:
+    """The hive as its logs leave it, or None where no log can be used.
+
+    `base_block` is the hive's own; where its checksum is wrong, a sound log's takes its place.
+    """
+    usable = [log for log in map(_Log.open, logs) if log is not None]
+    if not usable:
+        return None
+    if not is_sound(base_block):
+        base_block = usable[0].base_block
+    after = _FIELDS.unpack_from(base_block)[2]
+    bins = _FIELDS.unpack_from(base_block)[9]
+    sectors: dict[int, bytes] = {}
+    replayed = False
+    # Two logs of the new format are written in turns: the one that begins earlier goes first.
+    for log in sorted(usable, key=lambda log: log.sequence):
+        entries = log.entries()
+        for entry in entries:
+            if entry.sequence < after or (replayed and entry.sequence != after + 1):
+                if replayed:
+                    break
+                continue
+            sectors.update(entry.sectors)
+            bins, after, replayed = entry.bins_size, entry.sequence, True
+    if not replayed:
+        return None
+    head = bytearray(base_block)
+    struct.pack_into("<II", head, 4, after, after)
+    struct.pack_into("<I", head, 28, 0)
+    struct.pack_into("<I", head, 40, bins)
+    struct.pack_into("<I", head, 508, checksum(head))
+    size = max(hive.size, BASE_BLOCK_SIZE + bins)
+    return Recovered(Overlay(hive, size, sectors), bytes(head), after)
+
+
+def is_sound(base_block: bytes) -> bool:
+    """Whether these are 512 bytes of a base block whose checksum is right."""
+    return (
+        len(base_block) == SECTOR
+        and base_block[:4] == b"regf"
+        and int.from_bytes(base_block[508:], "little") == checksum(base_block)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    sequence: int
+    bins_size: int
+    sectors: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    base_block: bytes
+    data: bytes
+    sequence: int
+    bins_size: int
+
+    @classmethod
+    def open(cls, source: Source) -> _Log | None:
+        head = source.read_at(0, SECTOR)
+        if not is_sound(head) or source.size > _LARGEST_LOG:
+            return None
+        fields = _FIELDS.unpack_from(head)
+        if fields[1] != fields[2] or fields[9] % 4096 or fields[9] > _BINS_LIMIT:
+            return None
+        return cls(head, source.read_at(0, source.size), fields[1], fields[9])
+
+    def entries(self) -> list[_Entry]:
+        if self.data[SECTOR : SECTOR + 4] == b"DIRT":
+            entry = self._dirty_pages()
+            return [entry] if entry else []
+        entries: list[_Entry] = []
+        offset = SECTOR
+        while entry := self._entry(offset):
+            if entries and entry.sequence != entries[-1].sequence + 1:
+                break
+            entries.append(entry)
+            offset += _ENTRY.unpack_from(self.data, offset)[1]
+        return entries
+
+    def _dirty_pages(self) -> _Entry | None:
+        """The old format: a bit for each sector of the bins, then the sectors that are set."""
+        bitmap = self.data[SECTOR + 4 : SECTOR + 4 + self.bins_size // 4096]
+        dirty = [
+            byte * 8 + bit
+            for byte, bits in enumerate(bitmap)
+            for bit in range(8)
+            if bits >> bit & 1
+        ]
+        place = -(-(SECTOR + 4 + len(bitmap)) // SECTOR) * SECTOR
+        if len(bitmap) * 4096 != self.bins_size or len(self.data) < place + len(dirty) * SECTOR:
+            return None
+        first = BASE_BLOCK_SIZE // SECTOR
+        sectors = {
+            first + sector: self.data[place + index * SECTOR : place + (index + 1) * SECTOR]
+            for index, sector in enumerate(dirty)
+        }
+        return _Entry(self.sequence, self.bins_size, sectors)
+
+    def _entry(self, offset: int) -> _Entry | None:
+        """The new format: the log entry at `offset`, or None where no sound one lies."""
+        data = self.data
+        if len(data) - offset < _ENTRY_SIZE:
+            return None
+        signature, size, _, sequence, bins, count, hash1, hash2 = _ENTRY.unpack_from(data, offset)
+        place = offset + _ENTRY_SIZE + 8 * count
+        end = offset + size
+        if signature != b"HvLE" or not size or size % SECTOR or end > len(data) or place > end:
+            return None
+        if bins % 4096 or bins > _BINS_LIMIT or marvin32(data[offset : offset + 32]) != hash2:
+            return None
+        if marvin32(data[offset + _ENTRY_SIZE : end]) != hash1:
+            return None
+        sectors: dict[int, bytes] = {}
+        references = struct.unpack_from(f"<{2 * count}I", data, offset + _ENTRY_SIZE)
+        for start, length in zip(references[::2], references[1::2], strict=True):
+            if start % SECTOR or length % SECTOR or place + length > end or start + length > bins:
+                return None
+            for part in range(0, length, SECTOR):
+                number = (BASE_BLOCK_SIZE + start + part) // SECTOR
+                sectors[number] = data[place + part : place + part + SECTOR]
+            place += length
+        return _Entry(sequence, bins, sectors)
+
+
+def marvin32(data: bytes, seed: int = _MARVIN_SEED) -> int:
+    """The 64-bit Marvin32 hash of data whose length is a multiple of four (Suhanov, "Hash-1")."""
+    mask = 0xFFFFFFFF
+    low, high = seed & mask, seed >> 32
+    # The end marker and one more round are two further words.
+    for word in chain(_words(data), (0x80, 0)):
+        low = (low + word) & mask
+        high ^= low
+        low = ((low << 20 | low >> 12) + high) & mask
+        high = ((high << 9 | high >> 23) & mask) ^ low
+        low = ((low << 27 | low >> 5) + high) & mask
+        high = (high << 19 | high >> 13) & mask
+    return high << 32 | low
+
+
+def _words(data: bytes) -> Iterator[int]:
+    return (word for (word,) in struct.iter_unpack("<I", data))
