@@ -1,0 +1,116 @@
+"""A disk image mounted on the host, and the volume of it that Windows lies on.
+
+The order is what Windows demands (and a failure in the middle is undone by the caller's stack):
+mount without a drive letter, bring the disk online, then make it writable (two calls: the two
+switches share no parameter set), find the partition by its offset, give it an empty directory as
+its access path. A disk that is offline because its identifier collides with another's is never
+brought online: Windows would give it a new one, and the guest would no longer boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagetool.errors import HostFailed
+from imagetool.host.session import Session
+from imagetool.servicing.undo import Undo, Undoing
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A mounted image: its disk number, the directory that is its volume, and the way back."""
+
+    disk: int
+    directory: Path
+    undoings: tuple[Undoing, ...]
+
+
+def mount(
+    session: Session,
+    image: Path,
+    directory: Path,
+    offset: int,
+    undo: Undo,
+    on_step: Callable[[str], None],
+) -> Mounted:
+    """Mount `image` on the host, with the partition at `offset` bytes in the empty `directory`.
+
+    Raises HostFailed where the host refuses, or shows no such partition.
+    """
+    on_step("mount the copy, without a drive letter")
+    dismount = undo.push(f"the mounted image {image}", lambda: _dismount(session, image))
+    records = session.invoke(
+        "Mount-VHD", Path=str(image), NoDriveLetter=True, Passthru=True, properties=("DiskNumber",)
+    )
+    number = _number(records, "DiskNumber", f"Mount-VHD gave no disk number for {image}")
+
+    on_step(f"bring disk {number} online, then make it writable")
+    state = session.invoke(
+        "Get-Disk", Number=number, properties=("IsOffline", "IsReadOnly", "OfflineReason")
+    )
+    if state and str(state[0].get("OfflineReason") or "").lower() == "collision":
+        raise HostFailed(
+            f"{image}: the host keeps the disk offline, because another disk has its identifier",
+            hint="Dismount the other copy of this template on the host, then try again.",
+        )
+    session.invoke("Set-Disk", Number=number, IsOffline=False)
+    session.invoke("Set-Disk", Number=number, IsReadOnly=False)
+
+    on_step("find the partition that holds Windows, and give it an access path")
+    partitions = session.invoke(
+        "Get-Partition", DiskNumber=number, properties=("PartitionNumber", "Offset")
+    )
+    fitting = [record for record in partitions if record.get("Offset") == offset]
+    partition = _number(
+        fitting, "PartitionNumber", f"{image}: the host shows no partition at offset {offset}"
+    )
+    path = str(directory)
+    remove_directory = undo.push(
+        f"the directory {directory}", lambda: session.files.remove_directory(path)
+    )
+    session.files.make_directory(path)
+    remove_path = undo.push(
+        f"the access path {directory}",
+        lambda: session.invoke(
+            "Remove-PartitionAccessPath",
+            DiskNumber=number,
+            PartitionNumber=partition,
+            AccessPath=path,
+        ),
+    )
+    session.invoke(
+        "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=path
+    )
+    return Mounted(number, directory, (remove_path, remove_directory, dismount))
+
+
+def dismount(undo: Undo, disk: Mounted) -> None:
+    """Take the access path away before its directory, then the disk from the host."""
+    for undoing in disk.undoings:
+        undo.now(undoing)
+
+
+def _dismount(session: Session, image: Path) -> None:
+    """Dismount where it is mounted: an interrupted Mount-VHD may or may not have done it."""
+    path = str(image)
+    if not session.files.stat(path).exists:
+        return
+    if any(
+        record.get("Attached")
+        for record in session.invoke("Get-VHD", Path=path, properties=("Attached",))
+    ):
+        session.invoke("Dismount-VHD", Path=path)
+    if session.files.in_use(path):
+        raise HostFailed(
+            f"{image}: the host still holds the file after dismounting it",
+            hint="A scanner or an indexer may have it open: wait, and try again.",
+        )
+
+
+def _number(records: list[dict[str, object]], name: str, sentence: str) -> int:
+    value = records[0].get(name) if records else None
+    if not isinstance(value, int):
+        raise HostFailed(sentence, hint="Look at the disk with Get-Disk on the host.")
+    return value

@@ -1,0 +1,82 @@
+"""What must be taken back: a stack of undoings that runs whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+from imagetool.errors import ImagetoolError, LeftBehind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Undoing:
+    """One thing to take back: what it leaves behind if it fails, and the action."""
+
+    leaves: str
+    action: Callable[[], object]
+
+
+class Undo:
+    """Undoings, the newest first. Leaving the context runs those that are still there.
+
+    Raises LeftBehind where one of them fails; the others run all the same. Ctrl-C is held off
+    while they run: interrupting the clean-up is how things are left behind.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[Undoing] = []
+
+    def push(self, leaves: str, action: Callable[[], object]) -> Undoing:
+        """Remember how to take back what is about to be done."""
+        undoing = Undoing(leaves, action)
+        self._stack.append(undoing)
+        return undoing
+
+    def forget(self, undoing: Undoing) -> None:
+        """What was done stays."""
+        self._stack.remove(undoing)
+
+    def now(self, undoing: Undoing) -> None:
+        """Take one thing back as part of the work: a failure is the work's."""
+        undoing.action()
+        self._stack.remove(undoing)
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        left: list[str] = []
+        with _without_interruption():
+            while self._stack:
+                undoing = self._stack.pop()
+                try:
+                    undoing.action()
+                except ImagetoolError as failure:
+                    left.append(f"{undoing.leaves} ({failure.message})")
+        if left:
+            after = f"{error}; then " if isinstance(error, ImagetoolError) else ""
+            raise LeftBehind(
+                f"{after}this was left behind: {'; '.join(left)}",
+                hint="Take it away by hand where it lies; `imagetool recover` comes later.",
+            ) from error
+
+
+@contextmanager
+def _without_interruption() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
