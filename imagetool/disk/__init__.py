@@ -1,1 +1,19 @@
-"""Bytes: files, virtual disks (VHDX), partition tables; sources stacked on sources."""
+"""Bytes: files, virtual disks (VHDX, raw), partition tables; sources stacked on sources."""
+
+from imagetool.disk.container import Disk, open_disk
+from imagetool.disk.file import FileSource
+from imagetool.disk.partitions import Partition, PartitionTable, read_partitions
+from imagetool.disk.source import Memory, Part, Range, Source
+
+__all__ = [
+    "Disk",
+    "FileSource",
+    "Memory",
+    "Part",
+    "Partition",
+    "PartitionTable",
+    "Range",
+    "Source",
+    "open_disk",
+    "read_partitions",
+]

@@ -1,0 +1,98 @@
+"""A file on this machine as a source."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from imagetool.disk.source import Range
+from imagetool.errors import CannotOpen
+
+_HAS_PREAD = hasattr(os, "pread")
+
+
+class FileSource:
+    """A file, opened for reading. Close it, or use it as a context manager.
+
+    Raises CannotOpen where it is missing, a directory, not permitted, empty, or fails to read.
+    """
+
+    __slots__ = ("_descriptor", "_lock", "name", "path", "size")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        self._descriptor = -1
+        if self.path.is_dir():
+            raise CannotOpen(f"{path}: this is a directory", hint="Name a file in it.")
+        try:
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+            self._descriptor = os.open(self.path, flags)
+            self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except FileNotFoundError:
+            raise CannotOpen(
+                f"{path}: there is no such file", hint="Check the path; quote names with spaces."
+            ) from None
+        except PermissionError:
+            raise CannotOpen(
+                f"{path}: permission to read it is denied",
+                hint="Run as a user who may read it; a running virtual machine holds its disks.",
+            ) from None
+        except (OSError, ValueError) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CannotOpen(f"{path}: cannot be opened: {reason}") from None
+        if not self.size:
+            self.close()
+            raise CannotOpen(
+                f"{path}: the file is empty", hint="Copy it again: the copy may have failed."
+            )
+        self._lock = threading.Lock()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        length = min(length, self.size - offset)
+        if offset < 0 or length <= 0:
+            return b""
+        try:
+            if _HAS_PREAD:
+                data = os.pread(self._descriptor, length, offset)
+                while len(data) < length and (more := self._read_rest(offset, length, len(data))):
+                    data += more
+                return data
+            with self._lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                return os.read(self._descriptor, length)
+        except OSError as error:
+            raise CannotOpen(
+                f"{self.name}: reading {length} bytes at offset {offset} failed: {error.strerror}",
+                hint="Check the disk or share that the file lies on.",
+            ) from None
+
+    def _read_rest(self, offset: int, length: int, done: int) -> bytes:
+        """What a read cut short by the system left out (at most 2 GiB come at a time)."""
+        return os.pread(self._descriptor, length - done, offset + done)
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many."""
+        return [self.read_at(offset, length) for offset, length in ranges]
+
+    def close(self) -> None:
+        """Close the file; reading fails from then on."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,112 @@
+"""Master boot records and their chain of extended partitions (UEFI specification 2.10, 5.2)."""
+
+from __future__ import annotations
+
+import struct
+
+from imagetool.disk.partitions import Partition, PartitionTable
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt
+
+_ENTRY = struct.Struct("<B3xB3xII")
+_EXTENDED = (0x05, 0x0F, 0x85)
+_MOST_LOGICAL = 128
+
+TYPE_NAMES = {
+    0x01: "FAT12", 0x04: "FAT16", 0x05: "extended", 0x06: "FAT16", 0x07: "NTFS or exFAT",
+    0x0B: "FAT32", 0x0C: "FAT32", 0x0E: "FAT16", 0x0F: "extended", 0x27: "Windows recovery",
+    0x42: "dynamic disk", 0x82: "Linux swap", 0x83: "Linux file system", 0x85: "extended",
+    0x8E: "Linux LVM", 0xEE: "GPT protective", 0xEF: "EFI system",
+}  # fmt: skip
+
+
+def read_mbr(disk: Source, sector_size: int) -> PartitionTable | None:
+    """The table, or None where the first sector holds none, or a volume begins there.
+
+    Raises Corrupt for an extended partition whose chain leads back to itself or beyond the disk.
+    """
+    sector = disk.read_at(0, 512)
+    primary = _entries(sector)
+    if primary is None or not _is_table(disk, sector, primary, sector_size):
+        return None
+    found: list[tuple[int, int, int]] = []
+    for kind, start, count in primary:
+        if kind in _EXTENDED:
+            found.extend(_logical(disk, start, count, sector_size))
+        elif kind and count:
+            found.append((kind, start, count))
+    partitions = tuple(
+        Partition(
+            number=number,
+            offset=start * sector_size,
+            size=count * sector_size,
+            type=f"{kind:02x}",
+            type_name=TYPE_NAMES.get(kind, ""),
+            label="",
+            identifier="",
+        )
+        for number, (kind, start, count) in enumerate(found, 1)
+    )
+    signature = f"{int.from_bytes(sector[440:444], 'little'):08x}"
+    return PartitionTable("mbr", signature, sector_size, partitions)
+
+
+def _entries(sector: bytes) -> list[tuple[int, int, int]] | None:
+    if len(sector) < 512 or sector[510:512] != b"\x55\xaa":
+        return None
+    return [_ENTRY.unpack_from(sector, 446 + 16 * index)[1:] for index in range(4)]
+
+
+def _is_table(
+    disk: Source, sector: bytes, entries: list[tuple[int, int, int]], sector_size: int
+) -> bool:
+    """Whether the four entries can be partitions: a volume's boot sector ends in 55 AA as well."""
+    if sector[3:11] in (b"NTFS    ", b"-FVE-FS-", b"EXFAT   ", b"ReFS\0\0\0\0"):
+        return False
+    if any(sector[446 + 16 * index] not in (0, 0x80) for index in range(4)):
+        return False
+    used = [entry for entry in entries if entry[0]]
+    if not used or any(not start or not count for _, start, count in used):
+        return False
+    # With sectors of the wrong size the first partition would lie beyond the disk.
+    return min(start for _, start, _ in used) * sector_size < disk.size and (
+        sector_size != 512 or not _fits_4096(disk, used)
+    )
+
+
+def _fits_4096(disk: Source, used: list[tuple[int, int, int]]) -> bool:
+    """Whether the places only make sense in sectors of 4,096 bytes."""
+    for kind, start, _ in used:
+        marker = (start * 512 + 510, start * 4096 + 510)
+        small, large = disk.read_many([(place, 2) for place in marker])
+        if kind in _EXTENDED and large == b"\x55\xaa" != small:
+            return True
+    return False
+
+
+def _logical(disk: Source, first: int, count: int, sector_size: int) -> list[tuple[int, int, int]]:
+    found: list[tuple[int, int, int]] = []
+    seen: set[int] = set()
+    here = first
+    while True:
+        if here in seen or len(seen) > _MOST_LOGICAL:
+            raise Corrupt(
+                f"{disk.name}: the chain of extended partitions leads back to sector {here}, or is "
+                f"longer than {_MOST_LOGICAL}",
+                hint="The partition table is damaged: compare the image with its origin.",
+            )
+        seen.add(here)
+        entries = _entries(disk.read_at(here * sector_size, 512))
+        if entries is None:
+            raise Corrupt(
+                f"{disk.name}: no extended boot record at sector {here} (offset "
+                f"{here * sector_size})",
+                hint="The disk is truncated or damaged: compare it with its origin.",
+            )
+        kind, start, length = entries[0]
+        if kind and length:
+            found.append((kind, here + start, length))
+        kind, start, length = entries[1]
+        if kind not in _EXTENDED or not length:
+            return found
+        here = first + start

@@ -1,0 +1,223 @@
+"""What a VHDX file says of itself: headers, regions, metadata ([MS-VHDX] 2.2, 2.6).
+
+Every checksum is verified and every place is checked against the file. Of the two headers the one
+with the highest sequence number and a right checksum counts, of the two region tables the first
+sound one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from construct import ConstructError
+from google_crc32c import value as crc32c
+
+from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.vhdx import structs as s
+from imagetool.errors import Corrupt, Unsupported
+
+_DAMAGED = "The image is damaged: compare it with its origin, or restore a backup."
+_LARGEST_DISK = 64 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes."""
+
+    file_write_guid: UUID
+    data_write_guid: UUID
+    log_guid: UUID
+    log_offset: int
+    log_length: int
+    bat_offset: int
+    bat_length: int
+    block_size: int
+    leave_blocks_allocated: bool
+    has_parent: bool
+    disk_size: int
+    disk_id: UUID
+    logical_sector_size: int
+    physical_sector_size: int
+
+
+def read_layout(source: Source) -> Layout:
+    """The layout of the file. Raises Corrupt, or Unsupported for what is required and unknown."""
+    raw_headers = source.read_many([(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS])
+    header = _header(source, raw_headers)
+    regions = _regions(source)
+    bat, metadata = regions[s.BAT_REGION], regions[s.METADATA_REGION]
+    items = _metadata(source, *metadata)
+    block_size, flags = items[s.FILE_PARAMETERS] & 0xFFFFFFFF, items[s.FILE_PARAMETERS] >> 32
+    disk_size, sector = items[s.VIRTUAL_DISK_SIZE], items[s.LOGICAL_SECTOR_SIZE]
+    physical = items[s.PHYSICAL_SECTOR_SIZE]
+
+    def damaged(what: str) -> Corrupt:
+        return Corrupt(f"{source.name}: metadata: {what}", hint=_DAMAGED)
+
+    if block_size & (block_size - 1) or not s.MIB <= block_size <= 256 * s.MIB:
+        raise damaged(f"a block size of {block_size} bytes is none between 1 and 256 MiB")
+    if sector not in (512, 4096) or physical not in (512, 4096):
+        raise damaged(f"sector sizes of {sector} and {physical} bytes are not 512 or 4096")
+    if not 0 < disk_size <= _LARGEST_DISK or disk_size % sector:
+        raise damaged(f"a disk of {disk_size} bytes is empty, above 64 TiB, or no whole sectors")
+    return Layout(
+        file_write_guid=header.file_write_guid,
+        data_write_guid=header.data_write_guid,
+        log_guid=header.log_guid,
+        log_offset=header.log_offset,
+        log_length=header.log_length,
+        bat_offset=bat[0],
+        bat_length=bat[1],
+        block_size=block_size,
+        leave_blocks_allocated=bool(flags & s.LEAVE_BLOCKS_ALLOCATED),
+        has_parent=bool(flags & s.HAS_PARENT),
+        disk_size=disk_size,
+        disk_id=UUID(int=items[s.VIRTUAL_DISK_ID]),
+        logical_sector_size=sector,
+        physical_sector_size=physical,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    sequence_number: int
+    file_write_guid: UUID
+    data_write_guid: UUID
+    log_guid: UUID
+    log_offset: int
+    log_length: int
+
+
+def checksum_fits(block: bytes) -> bool:
+    """Whether the CRC-32C at byte 4 is that of the block with these four bytes zero."""
+    stored = int.from_bytes(block[4:8], "little")
+    return int(crc32c(block[:4] + bytes(4) + block[8:])) == stored
+
+
+def _header(source: Source, blocks: list[bytes]) -> _Header:
+    found: list[_Header] = []
+    for block in blocks:
+        if len(block) != s.HEADER_SIZE or block[:4] != b"head" or not checksum_fits(block):
+            continue
+        header = s.Header.parse(block)
+        if header.version != 1:
+            raise Unsupported(
+                f"{source.name}: VHDX version {header.version} is not read, only version 1",
+                hint="Convert it on its host: Convert-VHD writes version 1.",
+            )
+        found.append(
+            _Header(
+                header.sequence_number,
+                header.file_write_guid,
+                header.data_write_guid,
+                header.log_guid,
+                header.log_offset,
+                header.log_length,
+            )
+        )
+    if not found:
+        raise Corrupt(
+            f"{source.name}: neither header (offsets 65536 and 131072) has a right checksum",
+            hint=_DAMAGED,
+        )
+    return max(found, key=lambda header: header.sequence_number)
+
+
+def _regions(source: Source) -> dict[UUID, tuple[int, int]]:
+    for offset in s.REGION_TABLE_OFFSETS:
+        block = source.read_at(offset, s.REGION_TABLE_SIZE)
+        if len(block) != s.REGION_TABLE_SIZE or block[:4] != b"regi" or not checksum_fits(block):
+            continue
+        if int.from_bytes(block[8:12], "little") <= s.MAX_ENTRIES:
+            return _checked_regions(source, s.RegionTable.parse(block).entries)
+    raise Corrupt(
+        f"{source.name}: neither region table (offsets 196608 and 262144) is sound", hint=_DAMAGED
+    )
+
+
+def _checked_regions(source: Source, entries: list[Any]) -> dict[UUID, tuple[int, int]]:
+    regions: dict[UUID, tuple[int, int]] = {}
+    for entry in entries:
+        guid: UUID = entry.guid
+        place = (int(entry.offset), int(entry.length))
+        if guid not in (s.BAT_REGION, s.METADATA_REGION):
+            if entry.required & 1:
+                raise Unsupported(
+                    f"{source.name}: the region {guid} is required and unknown",
+                    hint="A newer Windows wrote this disk: Convert-VHD there may help.",
+                )
+            continue
+        if guid in regions or place[0] % s.MIB or place[1] % s.MIB or place[0] < s.MIB:
+            raise Corrupt(
+                f"{source.name}: the region {guid} appears twice or is not aligned (offset "
+                f"{place[0]}, length {place[1]})",
+                hint=_DAMAGED,
+            )
+        regions[guid] = place
+    for guid, name in ((s.BAT_REGION, "block allocation table"), (s.METADATA_REGION, "metadata")):
+        offset, length = regions.get(guid, (0, 0))
+        if not length or offset + length > source.size:
+            raise Corrupt(
+                f"{source.name}: the region of the {name} is missing or ends beyond the file "
+                f"(offset {offset}, length {length}, file {source.size})",
+                hint="The image is truncated or damaged: compare it with its origin.",
+            )
+    (first, length), (second, _) = sorted(regions.values())
+    if first + length > second:
+        raise Corrupt(f"{source.name}: regions overlap at offset {second}", hint=_DAMAGED)
+    return regions
+
+
+_KNOWN = {
+    s.FILE_PARAMETERS: 8,
+    s.VIRTUAL_DISK_SIZE: 8,
+    s.VIRTUAL_DISK_ID: 16,
+    s.LOGICAL_SECTOR_SIZE: 4,
+    s.PHYSICAL_SECTOR_SIZE: 4,
+}
+
+
+def _metadata(source: Source, region: int, region_length: int) -> dict[UUID, int]:
+    """The known items as little-endian numbers (the disk's identifier as a UUID's number)."""
+    # Nearly every table has six entries or fewer: the rest of its 64 KiB is read only if needed.
+    block = read_exactly(source, region, 4096, "the metadata table")
+    try:
+        count = s.MetadataHead.parse(block).entry_count
+        if count > s.MAX_ENTRIES:
+            raise Corrupt(f"{source.name}: a metadata table of {count} entries", hint=_DAMAGED)
+        if (count + 1) * s.METADATA_ENTRY_SIZE > len(block):
+            block = read_exactly(source, region, s.METADATA_TABLE_SIZE, "the metadata table")
+        entries = s.MetadataEntry[count].parse(block[s.METADATA_ENTRY_SIZE :])
+    except ConstructError:
+        raise Corrupt(
+            f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED
+        ) from None
+    places: dict[UUID, tuple[int, int]] = {}
+    for entry in entries:
+        known = _KNOWN.get(entry.item)
+        if known is None:
+            if entry.flags & s.IS_REQUIRED and entry.item != s.PARENT_LOCATOR:
+                raise Unsupported(
+                    f"{source.name}: the metadata item {entry.item} is required and unknown",
+                    hint="A newer Windows wrote this disk: Convert-VHD there may help.",
+                )
+            continue
+        outside = entry.offset < s.METADATA_TABLE_SIZE or entry.offset + known > region_length
+        if entry.item in places or entry.length != known or outside:
+            raise Corrupt(
+                f"{source.name}: metadata item {entry.item} appears twice or cannot lie at offset "
+                f"{region + entry.offset} with {entry.length} bytes",
+                hint=_DAMAGED,
+            )
+        places[entry.item] = (region + entry.offset, known)
+    missing = [str(guid) for guid in _KNOWN if guid not in places]
+    if missing:
+        raise Corrupt(f"{source.name}: metadata item {missing[0]} is missing", hint=_DAMAGED)
+    values = source.read_many(list(places.values()))
+    items = {
+        guid: int.from_bytes(value, "little") for guid, value in zip(places, values, strict=True)
+    }
+    raw_id = items[s.VIRTUAL_DISK_ID].to_bytes(16, "little")
+    return items | {s.VIRTUAL_DISK_ID: UUID(bytes_le=raw_id).int}

@@ -1,0 +1,88 @@
+"""The layout of a VHDX file: [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format"."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from construct import (
+    Adapter,
+    Array,
+    Bytes,
+    Const,
+    Int16ul,
+    Int32ul,
+    Int64ul,
+    Padding,
+    Struct,
+    this,
+)
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+class _Guid(Adapter):  # type: ignore[misc]  # construct has no types
+    def _decode(self, value: bytes, context: object, path: object) -> UUID:
+        return UUID(bytes_le=value)
+
+    def _encode(self, value: UUID, context: object, path: object) -> bytes:
+        return value.bytes_le
+
+
+Guid = _Guid(Bytes(16))
+
+# 2.2.2 Headers: two, at 64 KiB and 128 KiB, 4 KiB each
+HEADER_OFFSETS = (64 * KIB, 128 * KIB)
+HEADER_SIZE = 4 * KIB
+Header = Struct(
+    "signature" / Const(b"head"),
+    "checksum" / Int32ul,
+    "sequence_number" / Int64ul,
+    "file_write_guid" / Guid,
+    "data_write_guid" / Guid,
+    "log_guid" / Guid,
+    "log_version" / Int16ul,
+    "version" / Int16ul,
+    "log_length" / Int32ul,
+    "log_offset" / Int64ul,
+)
+
+# 2.2.3 Region Table: two copies, at 192 KiB and 256 KiB, 64 KiB each
+REGION_TABLE_OFFSETS = (192 * KIB, 256 * KIB)
+REGION_TABLE_SIZE = 64 * KIB
+MAX_ENTRIES = 2047
+RegionTable = Struct(
+    "signature" / Const(b"regi"),
+    "checksum" / Int32ul,
+    "entry_count" / Int32ul,
+    Padding(4),
+    "entries"
+    / Array(
+        this.entry_count,
+        Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul),
+    ),
+)
+BAT_REGION = UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
+METADATA_REGION = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
+
+# 2.6.1 Metadata Table: the first 64 KiB of the metadata region
+METADATA_TABLE_SIZE = 64 * KIB
+METADATA_ENTRY_SIZE = 32
+MetadataHead = Struct("signature" / Const(b"metadata"), Padding(2), "entry_count" / Int16ul)
+MetadataEntry = Struct(
+    "item" / Guid, "offset" / Int32ul, "length" / Int32ul, "flags" / Int32ul, Padding(4)
+)
+IS_REQUIRED = 4
+
+# 2.6.2 Known Metadata Items
+FILE_PARAMETERS = UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
+VIRTUAL_DISK_SIZE = UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
+VIRTUAL_DISK_ID = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
+LOGICAL_SECTOR_SIZE = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
+PHYSICAL_SECTOR_SIZE = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
+PARENT_LOCATOR = UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
+LEAVE_BLOCKS_ALLOCATED = 1
+HAS_PARENT = 2
+
+# 2.5 Block Allocation Table: the state in the low three bits, the offset in MiB from bit 20 on
+NOT_PRESENT, UNDEFINED, ZERO, UNMAPPED, FULLY_PRESENT, PARTIALLY_PRESENT = 0, 1, 2, 3, 6, 7
