@@ -1,0 +1,154 @@
+"""Directories: an index tree of names, and the order of names in it.
+
+Linux-NTFS documentation, attributes "$INDEX_ROOT" and "$INDEX_ALLOCATION", concept "B*Trees". A
+name is found by descending the tree, never by reading all of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from imagetool.errors import Corrupt
+from imagetool.filesystem.ntfs import structs as s
+from imagetool.filesystem.volume import filetime
+
+_HEADER = struct.Struct("<IIIB")
+_ENTRY = struct.Struct("<QHHI")
+_NAME = 82
+_NUMBER = 0xFFFFFFFFFFFF
+
+_DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
+
+UpCase = Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A name in a directory, with what the directory itself knows of the file."""
+
+    name: str
+    record: int
+    sequence: int
+    is_directory: bool
+    size: int
+    modified: datetime
+    attributes: int
+
+
+def entries_of(node: bytes, header: int, where: str) -> Iterator[tuple[int, int, int]]:
+    """The entries of one node whose index header begins at `header`: (offset, length, flags).
+
+    The last one has no name. Raises Corrupt for an entry that leaves the node.
+    """
+    first, used, _, _ = _HEADER.unpack_from(node, header)
+    offset, end = header + first, header + used
+    if end > len(node):
+        raise Corrupt(f"{where}: an index node of {used} bytes", hint=_DAMAGED)
+    while offset + 16 <= end:
+        _, length, _, flags = _ENTRY.unpack_from(node, offset)
+        least = 16 + 8 * (flags & s.HAS_SUBNODE)
+        if not flags & s.IS_LAST:
+            least += 66
+        if length < least or length % 8 or offset + length > end:
+            break
+        if not flags & s.IS_LAST and _NAME + 2 * node[offset + 80] > length:
+            break
+        yield offset, length, flags
+        if flags & s.IS_LAST:
+            return
+        offset += length
+    raise Corrupt(f"{where}: an index node with a damaged entry at byte {offset}", hint=_DAMAGED)
+
+
+def name_of(node: bytes, offset: int) -> str:
+    """The name in an entry."""
+    start = offset + _NAME
+    return node[start : start + 2 * node[offset + 80]].decode("utf-16-le", "surrogatepass")
+
+
+def subnode_of(node: bytes, offset: int, length: int) -> int:
+    """The cluster number of the node below an entry."""
+    return int.from_bytes(node[offset + length - 8 : offset + length], "little")
+
+
+def reference_of(node: bytes, offset: int) -> tuple[int, int]:
+    """The record and sequence number of the file that an entry names."""
+    reference = int.from_bytes(node[offset : offset + 8], "little")
+    return reference & _NUMBER, reference >> 48
+
+
+def read_entry(node: bytes, offset: int) -> IndexEntry:
+    """Everything that an entry says."""
+    record, sequence = reference_of(node, offset)
+    key = offset + 16
+    (modified,) = struct.unpack_from("<Q", node, key + 16)
+    size, attributes = struct.unpack_from("<QI", node, key + 48)
+    return IndexEntry(
+        name=name_of(node, offset),
+        record=record,
+        sequence=sequence,
+        is_directory=bool(attributes & s.IS_DIRECTORY),
+        size=size,
+        modified=filetime(modified),
+        attributes=attributes & 0xFFFFFF,
+    )
+
+
+def is_dos_name(node: bytes, offset: int) -> bool:
+    """Whether this is the short twin of another entry's name."""
+    return node[offset + 81] == s.DOS_NAME
+
+
+def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> tuple[int, int, int]:
+    """The entry of that name (0, offset, length), or where to go on.
+
+    (1, offset, length): below this entry; (2, 0, 0): the name is not there.
+    """
+    upper = name.upper() if name.isascii() else None
+    for offset, length, flags in entries_of(node, header, where):
+        if not flags & s.IS_LAST:
+            other = name_of(node, offset)
+            if upper is not None and other.isascii():
+                other = other.upper()
+                order = (upper > other) - (upper < other)
+            else:
+                order = compare(name, other, upcase)
+            if order > 0:
+                continue
+            if order == 0:
+                return 0, offset, length
+        return (1, offset, length) if flags & s.HAS_SUBNODE else (2, 0, 0)
+    return 2, 0, 0
+
+
+def compare(left: str, right: str, upcase: UpCase) -> int:
+    """The order of two names in the volume's own upper case: -1, 0 or 1.
+
+    The table of upper case takes 128 KiB to read, and is asked for only where it decides.
+    """
+    units = [memoryview(_units(name)).cast("H") for name in (left, right)]
+    for one, other in zip(*units, strict=False):
+        if one == other:
+            continue
+        if one < 128 and other < 128:
+            one, other = (unit - 32 if 97 <= unit <= 122 else unit for unit in (one, other))
+        else:
+            table = upcase()
+            one, other = (
+                int.from_bytes(table[2 * unit : 2 * unit + 2], "little") for unit in (one, other)
+            )
+        if one != other:
+            return -1 if one < other else 1
+    lengths = len(units[0]), len(units[1])
+    return (lengths[0] > lengths[1]) - (lengths[0] < lengths[1])
+
+
+def _units(name: str) -> bytes:
+    """UTF-16 in this machine's order of bytes."""
+    import sys
+
+    order = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
+    return name.encode(order, "surrogatepass")

@@ -1,0 +1,131 @@
+"""Records of the master file table, their fix-ups and their attributes.
+
+Linux-NTFS documentation, concepts "Fixup", "File Record", "Attribute Header".
+"""
+
+from __future__ import annotations
+
+import struct
+
+from imagetool.errors import Corrupt
+from imagetool.filesystem.ntfs import structs as s
+
+STRIDE = 512
+"""A fix-up protects 512 bytes, whatever the size of a sector."""
+
+_DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
+_HEAD = struct.Struct("<4sHH8xHHHHII")  # signature, fix-ups, sequence, links, attributes, flags, …
+_ATTRIBUTE = struct.Struct("<IIBBHHH")
+_RESIDENT = struct.Struct("<IH")
+_NON_RESIDENT = struct.Struct("<QQHHIQQQ")
+
+
+def fixed_up(block: bytes, signature: bytes, where: str) -> bytes:
+    """The block with the last two bytes of every 512 put back. Raises Corrupt, naming `where`."""
+    if block[:4] != signature or len(block) < STRIDE:
+        raise Corrupt(f"{where} begins with {block[:4]!r} instead of {signature!r}", hint=_DAMAGED)
+    offset, count = struct.unpack_from("<HH", block, 4)
+    if count != len(block) // STRIDE + 1 or offset + 2 * count > STRIDE - 2:
+        raise Corrupt(f"{where} has an update sequence of {count} numbers", hint=_DAMAGED)
+    fixed = bytearray(block)
+    mark = block[offset : offset + 2]
+    for index in range(1, count):
+        end = index * STRIDE
+        if block[end - 2 : end] != mark:
+            raise Corrupt(
+                f"{where} was not written whole (update sequence, byte {end - 2})", hint=_DAMAGED
+            )
+        fixed[end - 2 : end] = block[offset + 2 * index : offset + 2 * index + 2]
+    return bytes(fixed)
+
+
+class Attribute:
+    """An attribute of a record: resident with its value, or with the runs that hold it."""
+
+    __slots__ = (
+        "compression_unit",
+        "first_cluster",
+        "flags",
+        "identifier",
+        "initialised",
+        "last_cluster",
+        "name",
+        "resident",
+        "run_bytes",
+        "size",
+        "type",
+        "value",
+    )
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.type, length, non_resident, name_length, name_offset, self.flags, self.identifier = (
+            _ATTRIBUTE.unpack_from(data)
+        )
+        self.name = data[name_offset : name_offset + 2 * name_length].decode("utf-16-le", "replace")
+        self.resident = not non_resident
+        self.value = self.run_bytes = b""
+        self.first_cluster = self.last_cluster = self.compression_unit = 0
+        if self.resident:
+            if length < 24:
+                raise Corrupt(f"{where}: an attribute of {length} bytes", hint=_DAMAGED)
+            self.size, offset = _RESIDENT.unpack_from(data, 16)
+            self.value = data[offset : offset + self.size]
+            self.initialised = self.size
+            if len(self.value) != self.size:
+                raise Corrupt(
+                    f"{where}: attribute 0x{self.type:x} ends beyond itself", hint=_DAMAGED
+                )
+            return
+        if length < 64:
+            raise Corrupt(f"{where}: an attribute of {length} bytes", hint=_DAMAGED)
+        self.first_cluster, self.last_cluster, runs, unit, _, _, self.size, self.initialised = (
+            _NON_RESIDENT.unpack_from(data, 16)
+        )
+        self.compression_unit = unit & 0xFF
+        self.run_bytes = data[runs:]
+
+
+class Record:
+    """A record of the master file table, its fix-ups applied."""
+
+    __slots__ = ("_attributes", "_data", "_where", "base", "flags", "number", "sequence")
+
+    def __init__(self, number: int, data: bytes, where: str) -> None:
+        self.number = number
+        self._data = data
+        self._where = where
+        self._attributes: list[Attribute] | None = None
+        _, _, _, self.sequence, _, _, self.flags, used, _ = _HEAD.unpack_from(data)
+        if used > len(data):
+            raise Corrupt(f"{where}: {used} bytes in use of {len(data)}", hint=_DAMAGED)
+        self.base = int.from_bytes(data[32:38], "little")
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a file lives here."""
+        return bool(self.flags & 1)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it has an index of names."""
+        return bool(self.flags & 2)
+
+    def attributes(self) -> list[Attribute]:
+        """The attributes that lie in this record itself."""
+        if self._attributes is None:
+            found: list[Attribute] = []
+            data, offset = self._data, int.from_bytes(self._data[20:22], "little")
+            # The shortest attribute takes 24 bytes, so a record ends this loop in any case.
+            while offset + 8 <= len(data):
+                kind, length = struct.unpack_from("<II", data, offset)
+                if kind == s.END:
+                    break
+                if length < 24 or length % 8 or offset + length > len(data):
+                    raise Corrupt(
+                        f"{self._where}: an attribute of {length} bytes at byte {offset}",
+                        hint=_DAMAGED,
+                    )
+                found.append(Attribute(data[offset : offset + length], self._where))
+                offset += length
+            self._attributes = found
+        return self._attributes

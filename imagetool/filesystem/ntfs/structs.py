@@ -1,0 +1,52 @@
+"""The layout of an NTFS volume's boot sector, and the numbers of NTFS.
+
+Source: Linux-NTFS project, "NTFS Documentation", file $Boot, concept "File Record", attributes
+"$STANDARD_INFORMATION" to "$LOGGED_UTILITY_STREAM"; Microsoft, "NTFS technical reference". Records,
+attributes and index entries are read thousands of times and are unpacked where they are used.
+"""
+
+from __future__ import annotations
+
+from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int64ul, Padding, Struct
+
+BootSector = Struct(
+    Padding(3),
+    "signature" / Const(b"NTFS    "),
+    "bytes_per_sector" / Int16ul,
+    "sectors_per_cluster" / Int8ul,
+    Padding(26),
+    "total_sectors" / Int64ul,
+    "mft_cluster" / Int64ul,
+    "mft_mirror_cluster" / Int64ul,
+    "record_size" / Int8sl,
+    Padding(3),
+    "index_block_size" / Int8sl,
+    Padding(3),
+    "serial_number" / Bytes(8),
+)
+
+# Attribute types
+STANDARD_INFORMATION = 0x10
+ATTRIBUTE_LIST = 0x20
+VOLUME_NAME = 0x60
+VOLUME_INFORMATION = 0x70
+DATA = 0x80
+INDEX_ROOT = 0x90
+INDEX_ALLOCATION = 0xA0
+REPARSE_POINT = 0xC0
+END = 0xFFFFFFFF
+
+# Attribute flags
+COMPRESSED = 0x00FF
+ENCRYPTED = 0x4000
+
+# Records with a number of their own
+MFT, VOLUME, ROOT, UPCASE = 0, 3, 5, 10
+FIRST_USER_RECORD = 16
+
+# Index entry flags, file name spaces, file attributes
+HAS_SUBNODE, IS_LAST = 1, 2
+DOS_NAME = 2
+IS_DIRECTORY = 0x10000000
+WOF_REPARSE_TAG = 0x80000017
+"""A file compressed by the Windows overlay filter (CompactOS); [MS-FSCC] 2.1.2.1."""

@@ -1,0 +1,60 @@
+"""Which file system a volume holds, by its bytes."""
+
+from __future__ import annotations
+
+from imagetool.disk.source import Source
+from imagetool.errors import Encrypted, NotRecognised, Unsupported
+from imagetool.filesystem.ntfs import Ntfs
+from imagetool.filesystem.volume import Volume
+
+_BOOT_SECTOR = {
+    b"NTFS    ": "NTFS",
+    b"-FVE-FS-": "BitLocker",
+    b"EXFAT   ": "exFAT",
+    b"ReFS\0\0\0\0": "ReFS",
+    b"MSWIN4.1": "FAT",
+    b"mkfs.fat": "FAT",
+    b"MSDOS5.0": "FAT",
+}
+
+
+def recognise(source: Source) -> str:
+    """NTFS, ReFS, BitLocker, exFAT, FAT, ext, XFS, LVM, LUKS, swap, or nothing."""
+    head, superblock = source.read_many([(0, 1024), (1024, 1024)])
+    known = _BOOT_SECTOR.get(head[3:11])
+    if known:
+        return known
+    if head[54:57] == b"FAT" or head[82:87] == b"FAT32":
+        return "FAT"
+    if head[:6] in (b"LUKS\xba\xbe", b"SKUL\xba\xbe"):
+        return "LUKS"
+    if head[:4] == b"XFSB":
+        return "XFS"
+    if any(head[place : place + 8] == b"LABELONE" for place in (0, 512)):
+        return "LVM"
+    return "ext" if superblock[56:58] == b"\x53\xef" else ""
+
+
+def open_volume(source: Source) -> Volume:
+    """The volume in `source`.
+
+    Raises Encrypted for BitLocker and LUKS, Unsupported for a file system that is not read,
+    NotRecognised where none is found, Corrupt where one is damaged.
+    """
+    kind = recognise(source)
+    if kind == "NTFS":
+        return Ntfs(source)
+    if kind in ("BitLocker", "LUKS"):
+        hint = {
+            "BitLocker": "Decrypt the volume in the guest (manage-bde -off) first.",
+            "LUKS": "Open it with its passphrase and copy the volume out first.",
+        }
+        raise Encrypted(f"{source.name}: the volume is encrypted ({kind})", hint=hint[kind])
+    if kind:
+        raise Unsupported(
+            f"{source.name}: {kind} volumes are not read yet", hint="NTFS volumes are."
+        )
+    raise NotRecognised(
+        f"{source.name}: no file system is recognised here",
+        hint="`imagetool disk map` shows what lies on the disk.",
+    )
