@@ -67,8 +67,8 @@ class Node(Protocol):
     def open(self, stream: str = "") -> Source:
         """The data, or that of an alternate stream. Raises NotFound, Unsupported, Encrypted."""
 
-    def entries(self) -> Iterator[Entry]:
-        """What a directory holds, in the order of its index."""
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """What a directory holds, in the order of its index; with a prefix only such names."""
 
     def streams(self) -> tuple[str, ...]:
         """The names of the alternate streams."""

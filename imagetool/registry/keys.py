@@ -9,8 +9,10 @@ characters: a key's cell is read only where these fit.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
@@ -95,24 +97,45 @@ class Key:
             key = key.subkey(name) if key is not None else None
         return key
 
-    def subkeys(self) -> Iterator[Key]:
-        """All subkeys in the order of the hive, read in batches. A list met twice ends it."""
+    def subkeys(self, prefix: str = "") -> Iterator[Key]:
+        """The subkeys in the order of the hive, read in batches.
+
+        With a prefix only those whose names begin with it, in any case of letters: their place in
+        the sorted list is searched for, and the others are not read.
+        """
+        upper = _upper(prefix)
+        offsets = self._offsets()
+        start = self._first_from(offsets, upper) if prefix else 0
+        size = 16 if prefix else _BATCH
+        for place in range(start, len(offsets), size):
+            batch = offsets[place : place + size]
+            for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
+                key = Key(self._cells, offset, cell, self.path)
+                if prefix and not _upper(key.name).startswith(upper):
+                    return
+                yield key
+
+    def _offsets(self) -> tuple[int, ...]:
+        """The cells of all subkeys, in their order. A list met twice is damage."""
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
         if not count or list_cell == NO_CELL:
-            return
+            return ()
         kind, offsets, _ = self._list(list_cell)
-        seen = {list_cell}
-        for leaf in offsets if kind == b"ri" else (None,):
-            keys = offsets
-            if leaf is not None:
-                if leaf in seen:
-                    raise self._cells.damaged(leaf, "a list of subkeys appears twice")
-                seen.add(leaf)
-                keys = self._leaf(leaf)[1]
-            for start in range(0, len(keys), _BATCH):
-                batch = keys[start : start + _BATCH]
-                for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
-                    yield Key(self._cells, offset, cell, self.path)
+        if kind != b"ri":
+            return offsets
+        if len(set(offsets)) != len(offsets) or list_cell in offsets:
+            raise self._cells.damaged(list_cell, "a list of subkeys appears twice")
+        return tuple(chain.from_iterable(self._leaf(leaf)[1] for leaf in offsets))
+
+    def _first_from(self, offsets: tuple[int, ...], upper: str) -> int:
+        """Where the first name that is not before `upper` stands."""
+        return bisect_left(
+            range(len(offsets)),
+            upper,
+            key=lambda place: _upper(
+                _name(self._cells, offsets[place], self._cells.cell(offsets[place]))
+            ),
+        )
 
     def _list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
         cell = self._cells.cell(offset)

@@ -36,6 +36,16 @@ class Want(NamedTuple):
     signature: bytes
 
 
+class _Listing(NamedTuple):
+    """What stays the same while a directory is listed."""
+
+    owner: int
+    allocation: Data | None
+    prefix: str
+    where: str
+    seen: set[int]
+
+
 Walk = Generator[Want, bytes, "NtfsNode | None"]
 
 
@@ -281,46 +291,55 @@ class Ntfs:
             raise Corrupt(f"{self.name}: $UpCase holds {len(data)} bytes", hint=_DAMAGED)
         return data
 
-    def list_directory(self, directory: Record) -> Iterator[index.IndexEntry]:
-        """The entries of a directory in the order of its index, without their short twins."""
+    def list_directory(self, directory: Record, prefix: str = "") -> Iterator[index.IndexEntry]:
+        """The entries of a directory in the order of its index, without their short twins.
+
+        With a prefix only names that begin with it, in any case: only the branches of the index
+        that can hold them are read.
+        """
         where = f"{self.name}: record {directory.number}"
         root = self._index_root(directory)
         large = any(i.type == s.INDEX_ALLOCATION for i in self._all_attributes(directory))
         allocation = self._allocation(directory) if large else None
-        yield from self._list_node(root, 16, directory.number, allocation, set(), where)
+        listing = _Listing(directory.number, allocation, prefix, where, set())
+        for entry in self._list_node(root, 16, listing):
+            if entry.record >= s.FIRST_USER_RECORD:
+                yield entry
 
-    def _list_node(
-        self,
-        node: bytes,
-        header: int,
-        owner: int,
-        allocation: Data | None,
-        seen: set[int],
-        where: str,
-    ) -> Iterator[index.IndexEntry]:
-        entries = list(index.entries_of(node, header, where))
+    def _list_node(self, node: bytes, header: int, listing: _Listing) -> Iterator[index.IndexEntry]:
+        entries = []
+        for offset, length, flags in index.entries_of(node, header, listing.where):
+            order = 0
+            if listing.prefix:
+                order = 1
+                if not flags & s.IS_LAST:
+                    start = index.name_of(node, offset)[: len(listing.prefix)]
+                    order = index.compare(start, listing.prefix, self._upcase)
+            # What lies below an entry comes before it: nothing that fits if the entry itself does.
+            if order >= 0:
+                entries.append((offset, length, flags, order))
+            if order > 0:
+                break
         below = [
             index.subnode_of(node, offset, length)
-            for offset, length, flags in entries
+            for offset, length, flags, _ in entries
             if flags & s.HAS_SUBNODE
         ]
+        seen, allocation = listing.seen, listing.allocation
         if below and (allocation is None or seen & set(below) or len(set(below)) != len(below)):
-            raise Corrupt(f"{where}: its index leads back to itself", hint=_DAMAGED)
+            raise Corrupt(f"{listing.where}: its index leads back to itself", hint=_DAMAGED)
         seen.update(below)
         blocks: dict[int, bytes] = {}
         if below and allocation is not None:
-            wants = [self._want_index(allocation, owner, cluster) for cluster in below]
+            wants = [self._want_index(allocation, listing.owner, cluster) for cluster in below]
             blocks = dict(zip(below, self._fetch(wants), strict=True))
-        for offset, length, flags in entries:
+        for offset, length, flags, order in entries:
             if flags & s.HAS_SUBNODE:
                 cluster = index.subnode_of(node, offset, length)
-                self._check_index(blocks[cluster], cluster, where)
-                yield from self._list_node(blocks[cluster], 24, owner, allocation, seen, where)
-            if flags & s.IS_LAST or index.is_dos_name(node, offset):
-                continue
-            entry = index.read_entry(node, offset)
-            if entry.record >= s.FIRST_USER_RECORD:
-                yield entry
+                self._check_index(blocks[cluster], cluster, listing.where)
+                yield from self._list_node(blocks[cluster], 24, listing)
+            if not order and not flags & s.IS_LAST and not index.is_dos_name(node, offset):
+                yield index.read_entry(node, offset)
 
     def _all_attributes(self, record: Record) -> list[Attribute]:
         own = record.attributes()
@@ -430,13 +449,16 @@ class NtfsNode:
         tag = s.WOF_REPARSE_TAG.to_bytes(4, "little")
         return bool(points) and points[0].value[:4] == tag
 
-    def entries(self) -> Iterator[index.IndexEntry]:
-        """What a directory holds, in the order of its index. Raises NotFound for a file."""
+    def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
+        """What a directory holds, in the order of its index. Raises NotFound for a file.
+
+        With a prefix only the names that begin with it, in any case.
+        """
         if not self.is_directory:
             raise NotFound(
                 f"{self._volume.name}: {self.path} is no directory", hint="`file read` reads it."
             )
-        return self._volume.list_directory(self._record)
+        return self._volume.list_directory(self._record, prefix)
 
 
 def _clean(path: str) -> str:

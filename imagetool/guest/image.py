@@ -1,0 +1,249 @@
+"""An image: its disk, its partition table, its volumes, and the Windows in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from imagetool.disk import Disk, FileSource, Partition, PartitionTable, open_disk, read_partitions
+from imagetool.disk.source import Source
+from imagetool.errors import (
+    Corrupt,
+    Encrypted,
+    ImagetoolError,
+    NoOperatingSystem,
+    NotFound,
+    SeveralInstallations,
+    Unsupported,
+    WrongUsage,
+)
+from imagetool.filesystem import Node, Volume, open_volume, recognise
+from imagetool.registry import Hive
+
+CONFIG = "Windows\\System32\\config"
+_LINUX = ("ext", "XFS", "LVM")
+_LINUX_TYPES = ("0fc63daf-8483-4772-8e79-3d69d8477de4", "e6d6d379-f507-44c2-a23c-238f2a3df928")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A partition, or the whole disk where it has no partitions, and what lies there."""
+
+    number: int
+    partition: Partition | None
+    source: Source
+    file_system: str
+    """NTFS, FAT, ext … as `imagetool.filesystem.recognise` names it; empty where unknown."""
+
+
+class Image:
+    """A guest image on this machine. Close it, or use it as a context manager.
+
+    Everything is read when it is asked for. `path` is how the caller named it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self._file = FileSource(path)
+        try:
+            self.disk: Disk = open_disk(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def file_size(self) -> int:
+        """The size of the file in bytes."""
+        return self._file.size
+
+    @cached_property
+    def table(self) -> PartitionTable:
+        """The partition table. Raises Corrupt."""
+        return read_partitions(self.disk)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Every partition with the file system in it; a bare volume is place 1."""
+        if self.table.scheme == "none":
+            return (Place(1, None, self.disk, recognise(self.disk)),)
+        found = []
+        for partition in self.table.partitions:
+            source = partition.of(self.disk)
+            found.append(Place(partition.number, partition, source, recognise(source)))
+        return tuple(found)
+
+    @cached_property
+    def _volumes(self) -> dict[int, Volume]:
+        return {}
+
+    def volume(self, place: Place) -> Volume:
+        """The volume at a place. Raises Unsupported, Encrypted, NotRecognised, Corrupt."""
+        if place.number not in self._volumes:
+            self._volumes[place.number] = open_volume(place.source)
+        return self._volumes[place.number]
+
+    def place(self, number: int) -> Place:
+        """The place of that number. Raises WrongUsage where there is none."""
+        for place in self.places:
+            if place.number == number:
+                return place
+        raise WrongUsage(
+            f"{self.path}: there is no volume {number}",
+            hint="`imagetool disk map` shows the numbers.",
+        )
+
+    @cached_property
+    def installations(self) -> tuple[Installation, ...]:
+        """Every Windows on the disk."""
+        found = []
+        # Windows lies on a large data partition: small ones are looked at after it, if at all.
+        for place in self.places:
+            if place.file_system == "NTFS":
+                installation = Installation.find(self, place)
+                if installation is not None:
+                    found.append(installation)
+        return tuple(found)
+
+    def windows(self, number: int | None = None) -> Installation:
+        """The Windows of the image, or that on volume `number`.
+
+        Raises SeveralInstallations where there are several and none was chosen, Encrypted or
+        NoOperatingSystem where there is none.
+        """
+        if number is not None:
+            place = self.place(number)
+            found = Installation.find(self, place) if place.file_system == "NTFS" else None
+            if found is None:
+                self.volume(place)
+                raise NoOperatingSystem(
+                    f"{self.path}: volume {number} holds no Windows",
+                    hint="`imagetool disk map` shows what lies where.",
+                )
+            return found
+        if len(self.installations) == 1:
+            return self.installations[0]
+        if self.installations:
+            names = " and ".join(
+                f"volume {item.place.number} ({item.product})" for item in self.installations
+            )
+            raise SeveralInstallations(
+                f"{self.path}: Windows is installed several times: {names}",
+                hint="Choose one with --volume N.",
+            )
+        raise self._no_windows()
+
+    @property
+    def holds_linux(self) -> bool:
+        """Whether a volume looks like that of a Linux guest."""
+        return any(
+            place.file_system in _LINUX
+            or (place.partition is not None and place.partition.type in _LINUX_TYPES)
+            for place in self.places
+        )
+
+    def _no_windows(self) -> ImagetoolError:
+        for place in self.places:
+            if place.file_system in ("BitLocker", "LUKS"):
+                try:
+                    self.volume(place)
+                except Encrypted as error:
+                    return error
+        if self.holds_linux:
+            return Unsupported(
+                f"{self.path}: this looks like a Linux guest, which is not looked into yet",
+                hint="Windows guests are; integration components are part of a Linux kernel.",
+            )
+        seen = ", ".join(place.file_system or "unknown" for place in self.places) or "nothing"
+        return NoOperatingSystem(
+            f"{self.path}: no Windows was found (volumes: {seen})",
+            hint="`imagetool disk map` shows what lies on the disk.",
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Installation:
+    """A Windows on a volume: its files and its hives."""
+
+    def __init__(self, image: Image, place: Place, software: Hive, system: Hive) -> None:
+        self.image = image
+        self.place = place
+        self.volume = image.volume(place)
+        self.software = software
+        self.system = system
+
+    @classmethod
+    def find(cls, image: Image, place: Place) -> Installation | None:
+        """The Windows on that volume, or None. A file that is no hive is no sign of Windows."""
+        volume = image.volume(place)
+        names = [f"{CONFIG}\\{name}" for name in ("SOFTWARE", "SYSTEM")]
+        nodes = volume.find_many(names)
+        hives = []
+        for name, node in zip(names, nodes, strict=True):
+            if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
+                return None
+            hives.append(_open_hive(volume, node, name))
+        return cls(image, place, *hives)
+
+    @cached_property
+    def control_set(self) -> str:
+        """The control set that the next start uses: ControlSet001. Raises Corrupt."""
+        select = self.system.find("Select")
+        number = select.number("Current") if select is not None else None
+        if number is None or not 0 < number < 1000:
+            raise Corrupt(
+                f"{self.system.name}: Select\\Current names no control set",
+                hint="The hive is damaged: restore the image.",
+            )
+        return f"ControlSet{number:03}"
+
+    @property
+    def product(self) -> str:
+        """ProductName, or "Windows"."""
+        key = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        return (key.text("ProductName") if key is not None else "") or "Windows"
+
+    def hive(self, name: str) -> Hive:
+        """A hive by the name of its file: SOFTWARE, SYSTEM, SAM … Raises NotFound."""
+        if name.upper() == "SOFTWARE":
+            return self.software
+        if name.upper() == "SYSTEM":
+            return self.system
+        node = self.volume.find(f"{CONFIG}\\{name}")
+        if node is None:
+            raise NotFound(
+                f"{self.image.path}: there is no hive {name}",
+                hint="HKLM\\SOFTWARE, HKLM\\SYSTEM, HKLM\\SAM and HKLM\\SECURITY are usual.",
+            )
+        return _open_hive(self.volume, node, f"{CONFIG}\\{name}")
+
+
+def _open_hive(volume: Volume, node: Node, path: str) -> Hive:
+    def logs() -> list[Source]:
+        found = volume.find_many([f"{path}.LOG1", f"{path}.LOG2", f"{path}.LOG"])
+        return [log.open() for log in found if log is not None]
+
+    return Hive(node.open(), logs)
+
+
+def open_image(path: str | Path) -> Image:
+    """Open a guest image on this machine for reading.
+
+    Raises CannotOpen, NotRecognised, Unsupported or Corrupt, each with a sentence and a hint.
+    """
+    return Image(path)

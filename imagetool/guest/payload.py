@@ -1,0 +1,108 @@
+"""What an installed package left in the image: manifest, catalog, components, drivers.
+
+The package's own manifest (servicing\\Packages\\<identity>.mum) lists its drivers and components.
+Each has a directory in the component store whose name begins with architecture, name, token and
+version, and each driver one in the driver store, which the DriverDatabase names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagetool.errors import Corrupt
+from imagetool.filesystem import Node
+from imagetool.guest.image import Installation
+from imagetool.package.cbs import PackageManifest, parse_package_manifest
+from imagetool.package.identity import Identity, Version
+
+_SERVICING = "Windows\\servicing\\Packages"
+_STORE = "Windows\\WinSxS"
+_REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
+_LARGEST_MANIFEST = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What of a package is there; `missing` names what is not, as people look for it."""
+
+    manifest: bool
+    catalog: bool
+    missing: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the package installs is there."""
+        return self.manifest and self.catalog and not self.missing
+
+
+def read_payload(windows: Installation, identity: Identity) -> Payload:
+    """What the package left in the image."""
+    manifest, catalog = windows.volume.find_many(
+        [f"{_SERVICING}\\{identity}.mum", f"{_SERVICING}\\{identity}.cat"]
+    )
+    missing: list[str] = []
+    if manifest is not None:
+        missing = _missing(windows, _parse(manifest))
+    return Payload(manifest is not None, catalog is not None, tuple(missing))
+
+
+def _parse(node: Node) -> PackageManifest:
+    source = node.open()
+    if source.size > _LARGEST_MANIFEST:
+        raise Corrupt(f"{source.name}: a package manifest of {source.size} bytes")
+    return parse_package_manifest(source.read_at(0, source.size), source.name)
+
+
+def store_name(identity: Identity) -> str:
+    """How the directory of a component in the component store begins; a hash follows.
+
+    Architecture, name, token and version, in lower case; a name of more than 40 characters keeps
+    its first and last 19. Read in Microsoft's own packages.
+    """
+    name = identity.name.lower()
+    if len(name) > 40:
+        name = f"{name[:19]}..{name[-19:]}"
+    return f"{identity.architecture}_{name}_{identity.token}_{identity.version}_"
+
+
+def _missing(windows: Installation, package: PackageManifest) -> list[str]:
+    store = windows.volume.find(_STORE)
+    missing: list[str] = []
+    for identity in (update.identity for update in (*package.drivers, *package.components)):
+        prefix = store_name(identity)
+        listed = store.entries(prefix) if store is not None and store.is_directory else ()
+        # A deployment component has a manifest, and no directory of its own.
+        manifests = windows.volume.find(f"{_STORE}\\Manifests")
+        noted = manifests.entries(prefix) if manifests is not None else ()
+        if not any(True for _ in listed) and not any(True for _ in noted):
+            missing.append(f"{_STORE}\\{prefix}…")
+    wanted: list[str] = []
+    for driver in package.drivers:
+        name = _driver_package(windows, driver.inf, driver.identity.version)
+        if name:
+            wanted.append(f"{_REPOSITORY}\\{name}\\{driver.inf}")
+        else:
+            missing.append(f"DriverDatabase: {driver.inf} {driver.identity.version}")
+    found = windows.volume.find_many(wanted)
+    missing += [path for path, node in zip(wanted, found, strict=True) if node is None]
+    return missing
+
+
+def _driver_package(windows: Installation, inf: str, version: Version) -> str:
+    """The name of the driver package of that version in the DriverDatabase, or nothing."""
+    packages = windows.system.find("DriverDatabase\\DriverPackages")
+    for package in packages.subkeys(f"{inf}_") if packages is not None else ():
+        if read_driver_version(package.get("Version")) == version:
+            return package.name
+    return ""
+
+
+def read_driver_version(data: object) -> Version | None:
+    """The version in the binary value Version of a driver package (Windows 8 and later).
+
+    Little-endian: the class GUID from byte 8, the driver's date from byte 24, its version from
+    byte 32. Read in the hives of Windows 8.1 and Windows 10.
+    """
+    if not isinstance(data, bytes) or len(data) < 40:
+        return None
+    return Version.from_number(int.from_bytes(data[32:40], "little"))

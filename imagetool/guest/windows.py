@@ -1,0 +1,99 @@
+"""What a Windows installation says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from imagetool.errors import Corrupt
+from imagetool.guest.image import Installation
+from imagetool.package.identity import Version
+
+_CURRENT = "Microsoft\\Windows NT\\CurrentVersion"
+_STATE = "Microsoft\\Windows\\CurrentVersion\\Setup\\State"
+_PARAMETERS = "Microsoft\\Virtual Machine\\Guest\\Parameters"
+_LAB = "imagetool\\Lab"
+
+_ARCHITECTURES = {"AMD64": "amd64", "X86": "x86", "ARM64": "arm64", "IA64": "ia64"}
+
+
+@dataclass(frozen=True, slots=True)
+class HostedOn:
+    """What the last Hyper-V host told the guest of itself, and when."""
+
+    host: str
+    virtual_machine: str
+    told: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsFacts:
+    """Product, version, state. `version` is that of the kernel: major, minor, build, UBR."""
+
+    product: str
+    edition: str
+    version: Version
+    architecture: str
+    """amd64, x86, arm64 or ia64; empty where the image does not say."""
+    computer_name: str
+    image_state: str
+    """ImageState of the setup, such as IMAGE_STATE_COMPLETE."""
+    hosted_on: HostedOn | None
+    marks: tuple[tuple[str, str], ...]
+    """What an emulated host wrote into this image: (what, when and which)."""
+
+    @property
+    def generalised(self) -> bool:
+        """Whether sysprep has made a template of it, which a boot would use up."""
+        return self.image_state.startswith("IMAGE_STATE_GENERALIZE_RESEAL")
+
+    @property
+    def carries_its_own(self) -> bool:
+        """Whether integration components are part of the system: Windows 10, Server 2016, later."""
+        return self.version.major >= 10
+
+
+def read_facts(windows: Installation) -> WindowsFacts:
+    """The facts. Raises Corrupt where the hives lack what every Windows has."""
+    software, system = windows.software, windows.system
+    current = software.find(_CURRENT)
+    if current is None:
+        raise Corrupt(
+            f"{software.name}: there is no key {_CURRENT}",
+            hint="The hive is damaged, or the installation never finished.",
+        )
+    build = current.text("CurrentBuildNumber") or current.text("CurrentBuild")
+    major = current.number("CurrentMajorVersionNumber")
+    minor = current.number("CurrentMinorVersionNumber")
+    if major is None:
+        # Windows 10 still says 6.3 here, and tells the truth in the two numbers above.
+        parsed = Version.parse(current.text("CurrentVersion"))
+        major, minor = (parsed.major, parsed.minor) if parsed else (0, 0)
+    version = Version(
+        major, minor or 0, int(build) if build.isdigit() else 0, current.number("UBR") or 0
+    )
+    control = system.find(f"{windows.control_set}\\Control")
+    names = control.find("ComputerName\\ComputerName") if control else None
+    environment = control.find("Session Manager\\Environment") if control else None
+    processor = environment.text("PROCESSOR_ARCHITECTURE") if environment else ""
+    state = software.find(_STATE)
+    marks = software.find(_LAB)
+    return WindowsFacts(
+        product=windows.product,
+        edition=current.text("EditionID"),
+        version=version,
+        architecture=_ARCHITECTURES.get(processor.upper(), ""),
+        computer_name=names.text("ComputerName") if names else "",
+        image_state=state.text("ImageState") if state else "",
+        hosted_on=_hosted_on(windows),
+        marks=tuple((value.name, value.text()) for value in marks.values()) if marks else (),
+    )
+
+
+def _hosted_on(windows: Installation) -> HostedOn | None:
+    key = windows.software.find(_PARAMETERS)
+    if key is None:
+        return None
+    host = key.text("PhysicalHostNameFullyQualified") or key.text("HostName")
+    machine = key.text("VirtualMachineName")
+    return HostedOn(host, machine, key.last_written) if host or machine else None

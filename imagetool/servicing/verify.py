@@ -1,0 +1,107 @@
+"""Read the evidence in an image, and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagetool.errors import DoesNotApply, Unsupported
+from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
+from imagetool.guest.image import Image, Installation
+from imagetool.guest.windows import WindowsFacts, read_facts
+from imagetool.package import Media
+from imagetool.package.identity import Version
+from imagetool.servicing.applicability import Choice, choose
+from imagetool.servicing.verdict import Verdict, judge, present_version
+
+_WINDOWS_8 = Version(6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A verdict with everything that it follows from."""
+
+    image: str
+    facts: WindowsFacts
+    components: Components
+    verdict: Verdict
+    package: str
+    """The package whose version was wanted: its name on the disc; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What the choice of a package asks of a guest (applicability.GuestFacts)."""
+
+    version: Version
+    architecture: str
+    packages: Sequence[ServicedPackage]
+    active_driver: Version | None
+
+
+def read_guest(
+    windows: Installation, facts: WindowsFacts, components: Components, media: Media
+) -> Guest:
+    """The guest as a package sees it: its parents among the installed packages, its driver."""
+    names = {parent.name for package in media.packages for parent in package.parents}
+    parents = read_packages(windows, sorted(names))
+    return Guest(
+        version=facts.version,
+        architecture=facts.architecture,
+        packages=(*parents, *components.packages),
+        active_driver=components.active_driver,
+    )
+
+
+def choose_package(
+    windows: Installation, facts: WindowsFacts, components: Components, media: Media
+) -> Choice:
+    """The package of `media` that fits this guest, and the rule that decided on each."""
+    return choose(media.packages, read_guest(windows, facts, components, media))
+
+
+def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
+    """The facts and the evidence. Raises Unsupported for guests that are not judged yet."""
+    facts = read_facts(windows)
+    if facts.version < _WINDOWS_8:
+        raise Unsupported(
+            f"{windows.image.path}: {facts.product} ({facts.version}) is not judged yet",
+            hint="Windows 8 and Server 2012 and later are; `imagetool inspect` shows the rest.",
+        )
+    return facts, read_components(windows)
+
+
+def verify(
+    image: Image,
+    *,
+    at_least: Version | None = None,
+    package: Media | None = None,
+    require: str | None = None,
+    volume: int | None = None,
+) -> Verification:
+    """Judge an image's integration components.
+
+    `at_least` and the version of the fitting package of `package` are what is wanted, the newer of
+    both; without either, what is present. `require` is "installed", "confirmed" or None: by the
+    kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
+    SeveralInstallations, Encrypted, Unsupported, Corrupt.
+    """
+    windows = image.windows(volume)
+    facts, components = read_evidence(windows)
+    wanted, name = at_least, ""
+    if package is not None:
+        choice = choose_package(windows, facts, components, package)
+        version = None
+        if choice.package is not None:
+            version, name = choice.package.version, choice.package.name
+        elif facts.carries_its_own:
+            version = present_version(components)
+        else:
+            raise DoesNotApply(
+                f"{image.path}: no package of {package.name} fits this guest: "
+                + "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits),
+                hint="`imagetool package show` says for which systems its packages are.",
+            )
+        wanted = max((v for v in (wanted, version) if v is not None), default=None)
+    verdict = judge(facts, components, wanted, require)
+    return Verification(image.path, facts, components, verdict, name)

@@ -1,0 +1,169 @@
+"""Every row of the verdict table, and the guests that real fleets hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from imagetool.guest.components import Components, ServicedPackage
+from imagetool.guest.payload import Payload
+from imagetool.guest.windows import WindowsFacts
+from imagetool.package.identity import Identity, Version
+from imagetool.servicing.verdict import Name, Verdict, judge
+
+OLD = Version(6, 3, 9600, 16384)
+NEW = Version(6, 3, 9600, 19456)
+COMPLETE = Payload(manifest=True, catalog=True, missing=())
+
+WINDOWS = WindowsFacts(
+    product="Windows Server 2012 R2 Standard",
+    edition="ServerStandard",
+    version=Version(6, 3, 9600, 0),
+    architecture="amd64",
+    computer_name="TEMPLATE",
+    image_state="IMAGE_STATE_COMPLETE",
+    hosted_on=None,
+    marks=(),
+)
+WINDOWS_10 = replace(WINDOWS, product="Windows 10", version=Version(10, 0, 17763, 1))
+GENERALISED = replace(WINDOWS, image_state="IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE")
+NOTHING = Components(
+    recorded=None,
+    recorded_at=None,
+    active_driver=None,
+    active_driver_package="",
+    bound=None,
+    packages=(),
+    data_exchange_start=3,
+    vmbus_sys=None,
+    icsvc_dll=None,
+)
+IN_BOX = replace(NOTHING, active_driver=OLD)
+BOOTED = replace(IN_BOX, bound=OLD, recorded=str(OLD), recorded_at=datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def package(state: int, version: Version = NEW, payload: Payload = COMPLETE) -> ServicedPackage:
+    name = "Microsoft-Hyper-V-Integration-Services-Package-2"
+    return ServicedPackage(
+        Identity(name, "31bf3856ad364e35", "amd64", "", version), state, None, payload
+    )
+
+
+def row(verdict: Verdict) -> tuple[Name, bool, bool]:
+    return verdict.name, verdict.installed, verdict.confirmed
+
+
+@pytest.mark.parametrize("state", [-0x7FF0FFFF, 0x05, 0x65])
+def test_a_failed_or_half_installed_package_is_broken(state: int) -> None:
+    verdict = judge(WINDOWS, replace(BOOTED, packages=(package(state),)), NEW)
+    assert row(verdict) == (Name.BROKEN, False, False)
+
+
+def test_a_record_newer_than_everything_else_is_contradictory() -> None:
+    verdict = judge(WINDOWS, replace(BOOTED, recorded=str(NEW)))
+    assert row(verdict) == (Name.CONTRADICTORY, False, False)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [Payload(False, True, ()), Payload(True, False, ()), Payload(True, True, ("Windows\\x",))],
+)
+def test_an_installed_package_without_all_it_installs_is_contradictory(payload: Payload) -> None:
+    evidence = replace(BOOTED, packages=(package(0x70, payload=payload),))
+    assert row(judge(WINDOWS, evidence, NEW)) == (Name.CONTRADICTORY, False, False)
+    pending = replace(BOOTED, packages=(package(0x60, payload=payload),))
+    assert judge(WINDOWS, pending, NEW).name is Name.UNCONFIRMED
+
+
+def test_windows_10_carries_its_own() -> None:
+    own = replace(NOTHING, active_driver=Version(10, 0, 17763, 1))
+    never = judge(WINDOWS_10, own)
+    assert row(never) == (Name.IN_BOX, True, False)
+    assert (never.required, never.holds) == ("installed", True)
+    booted = judge(WINDOWS_10, replace(own, recorded="10.0.17763.1"), NEW)
+    assert row(booted) == (Name.IN_BOX, True, True)
+    assert judge(WINDOWS_10, own, Version(10, 0, 20000, 1)).name is Name.OUTDATED
+
+
+def test_a_record_from_before_an_upgrade_to_windows_10_is_stale() -> None:
+    own = replace(NOTHING, active_driver=Version(10, 0, 17763, 1), recorded=str(NEW))
+    verdict = judge(WINDOWS_10, own)
+    assert row(verdict) == (Name.IN_BOX, True, False)
+    assert any("stale" in reason for reason in verdict.reasons)
+
+
+def test_a_guest_without_any_driver_lacks_what_it_needs() -> None:
+    assert row(judge(WINDOWS, NOTHING)) == (Name.ABSENT, False, False)
+    assert row(judge(WINDOWS, NOTHING, NEW)) == (Name.ABSENT, False, False)
+
+
+def test_an_older_driver_than_wanted_is_outdated() -> None:
+    assert row(judge(WINDOWS, BOOTED, NEW)) == (Name.OUTDATED, False, False)
+
+
+def test_what_the_guest_recorded_is_current() -> None:
+    assert row(judge(WINDOWS, BOOTED)) == (Name.CURRENT, True, True)
+    new = replace(BOOTED, active_driver=NEW, bound=NEW, recorded=str(NEW))
+    assert row(judge(WINDOWS, new, NEW)) == (Name.CURRENT, True, True)
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    small = replace(BOOTED, recorded="6.3.9600.9", active_driver=Version(6, 3, 9600, 9))
+    assert judge(WINDOWS, small, Version(6, 3, 9600, 10)).name is Name.OUTDATED
+
+
+def test_a_2012_r2_that_never_booted_is_unconfirmed() -> None:
+    verdict = judge(WINDOWS, IN_BOX)
+    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert verdict.reasons == ("there is no sign of a boot on Hyper-V",)
+    assert verdict.required == "confirmed"
+    assert not verdict.holds
+
+
+def test_a_2012_r2_patched_by_rollups_elsewhere_is_unconfirmed() -> None:
+    verdict = judge(WINDOWS, replace(NOTHING, active_driver=NEW), NEW)
+    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+
+
+def test_injected_and_not_booted_since_says_both_reasons() -> None:
+    verdict = judge(WINDOWS, replace(BOOTED, packages=(package(0x60),)), NEW)
+    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert verdict.present == NEW
+    text = " ".join(verdict.reasons)
+    assert "not booted since" in text
+    assert "install pending" in text
+    assert "no sign of a boot" not in text
+
+
+def test_the_same_version_installed_again_is_current() -> None:
+    evidence = replace(BOOTED, packages=(package(0x60, OLD),))
+    assert row(judge(WINDOWS, evidence, OLD)) == (Name.CURRENT, True, True)
+
+
+def test_booted_with_data_exchange_disabled_says_so() -> None:
+    evidence = replace(BOOTED, active_driver=NEW, bound=NEW, data_exchange_start=4)
+    verdict = judge(WINDOWS, evidence, NEW)
+    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert any("disabled in the guest" in reason for reason in verdict.reasons)
+    off = judge(WINDOWS, replace(evidence, data_exchange_start=3), NEW)
+    assert any("may be off on the host" in reason for reason in off.reasons)
+
+
+def test_of_a_generalised_guest_only_installation_is_asked() -> None:
+    evidence = replace(BOOTED, packages=(package(0x60),))
+    verdict = judge(GENERALISED, evidence, NEW)
+    assert (verdict.required, verdict.holds) == ("installed", True)
+    assert any("generalised" in reason for reason in verdict.reasons)
+    assert not judge(GENERALISED, evidence, NEW, "confirmed").holds
+
+
+def test_a_requirement_that_was_asked_for_wins() -> None:
+    evidence = replace(BOOTED, packages=(package(0x60),))
+    assert judge(WINDOWS, evidence, NEW, "installed").holds
+    assert judge(WINDOWS, evidence, NEW).required_because.startswith("the guest can be booted")
+
+
+def test_a_record_that_is_no_version_counts_as_absent() -> None:
+    assert judge(WINDOWS, replace(IN_BOX, recorded="nonsense")).recorded is None
