@@ -1,0 +1,181 @@
+"""CLIXML, PowerShell's own form of objects ([MS-PSRP] 2.2.5), as far as frames need it.
+
+Written are texts, numbers, truth values, nothing, bytes, lists and dictionaries. Read is
+everything that PowerShell's serializer writes: what has no plain form here comes as its text.
+Raises HostFailed for what is no CLIXML.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+from xml.sax.saxutils import escape
+
+from imagetool.errors import HostFailed
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+Plain = object
+_NAMESPACE = "http://schemas.microsoft.com/powershell/2004/04"
+_HASHTABLE = "<TN RefId='0'><T>System.Collections.Hashtable</T><T>System.Object</T></TN>"
+_ARRAY = "<TN RefId='1'><T>System.Object[]</T><T>System.Array</T><T>System.Object</T></TN>"
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|_(?=[xX][0-9A-Fa-f]{4}_)")
+_ESCAPED = re.compile("(?:_x[0-9A-Fa-f]{4}_)+")
+_DEEPEST = 24
+
+
+class EnumText(str):
+    """The name of an enumeration's member, with its number."""
+
+    number: int
+
+    def __new__(cls, name: str, number: int) -> EnumText:
+        """A text that knows its number."""
+        self = super().__new__(cls, name)
+        self.number = number
+        return self
+
+
+def dumps(value: Plain) -> str:
+    """The CLIXML document of a value."""
+    return f"<Objs Version='1.1.0.1' xmlns='{_NAMESPACE}'>{_element(value, '')}</Objs>"
+
+
+def _element(value: Plain, name: str) -> str:
+    n = f" N='{name}'" if name else ""
+    if value is None:
+        return f"<Nil{n} />"
+    if isinstance(value, bool):
+        return f"<B{n}>{str(value).lower()}</B>"
+    if isinstance(value, int):
+        tag = "I32" if -(1 << 31) <= value < 1 << 31 else "I64" if value < 1 << 63 else "U64"
+        return f"<{tag}{n}>{value}</{tag}>"
+    if isinstance(value, float):
+        return f"<Db{n}>{value!r}</Db>"
+    if isinstance(value, str):
+        return f"<S{n}>{_escape(value)}</S>"
+    if isinstance(value, bytes):
+        return f"<BA{n}>{base64.b64encode(value).decode('ascii')}</BA>"
+    if isinstance(value, datetime):
+        return f"<DT{n}>{value.astimezone(UTC).isoformat().replace('+00:00', 'Z')}</DT>"
+    if isinstance(value, UUID):
+        return f"<G{n}>{value}</G>"
+    if isinstance(value, dict):
+        entries = "".join(
+            f"<En>{_element(key, 'Key')}{_element(item, 'Value')}</En>"
+            for key, item in value.items()
+        )
+        return f"<Obj{n} RefId='0'>{_HASHTABLE}<DCT>{entries}</DCT></Obj>"
+    if isinstance(value, list | tuple):
+        items = "".join(_element(item, "") for item in value)
+        return f"<Obj{n} RefId='0'>{_ARRAY}<LST>{items}</LST></Obj>"
+    raise TypeError(f"no plain value: {type(value).__name__}")
+
+
+def _escape(text: str) -> str:
+    def code(match: re.Match[str]) -> str:
+        return f"_x{ord(match[0]):04X}_"
+
+    return escape(_UNSAFE.sub(code, text))
+
+
+def _unescape(text: str) -> str:
+    """Units of UTF-16 behind each other are one character where they form a pair."""
+
+    def units(match: re.Match[str]) -> str:
+        data = b"".join(
+            int(match[0][start + 2 : start + 6], 16).to_bytes(2, "little")
+            for start in range(0, len(match[0]), 7)
+        )
+        return data.decode("utf-16-le", "surrogatepass")
+
+    return _ESCAPED.sub(units, text)
+
+
+def loads(text: str) -> Plain:
+    """The first value of a CLIXML document. Raises HostFailed."""
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        root = fromstring(text)
+        return _value(root[0], {}, 0)
+    except (ParseError, DefusedXmlException, ValueError, IndexError, OverflowError) as error:
+        raise HostFailed(
+            f"the host answered with something that is no CLIXML ({error})",
+            hint="Run with --debug and report it, with the host's PowerShell version.",
+        ) from None
+
+
+_NUMBERS = {"I32", "I64", "U64", "U32", "I16", "U16", "By", "SB"}
+
+
+def _tag(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _value(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
+    tag, text = _tag(element), element.text or ""
+    if depth > _DEEPEST:
+        raise ValueError("objects within objects without an end")
+    if tag in _NUMBERS:
+        return int(text)
+    if tag == "Nil":
+        return None
+    if tag == "B":
+        return text == "true"
+    if tag in ("Db", "Sg", "D"):
+        return float(text)
+    if tag == "DT":
+        return _time(text)
+    if tag == "G":
+        return UUID(text)
+    if tag == "BA":
+        return base64.b64decode(text)
+    if tag == "C":
+        return chr(int(text))
+    if tag == "Ref":
+        return seen.get(element.get("RefId", ""))
+    if tag == "Obj":
+        value = _object(element, seen, depth)
+        seen[element.get("RefId", "")] = value
+        return value
+    return _unescape(text)  # S, Version, URI, XD, SBK, TS …
+
+
+def _time(text: str) -> datetime:
+    # Seven digits of a second are written, six are kept.
+    moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _object(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
+    parts = {_tag(part): part for part in element}
+    if "DCT" in parts:
+        pairs: dict[str, Plain] = {}
+        for entry in parts["DCT"]:
+            key, item = (_value(part, seen, depth + 1) for part in entry)
+            pairs[str(key)] = item
+        return pairs
+    for name in ("LST", "IE", "QUE", "STK"):
+        if name in parts:
+            return [_value(part, seen, depth + 1) for part in parts[name]]
+    properties: dict[str, Plain] = {}
+    for name in ("Props", "MS"):
+        for part in parts.get(name, ()):
+            properties[_unescape(part.get("N", ""))] = _value(part, seen, depth + 1)
+    number = next((int(part.text or 0) for part in element if _tag(part) in _NUMBERS), None)
+    shown = parts.get("ToString")
+    text = _unescape(shown.text or "") if shown is not None else ""
+    if number is not None:
+        return EnumText(text, number) if text else number
+    plain = [part for part in element if _tag(part) in ("S", "Version", "G", "DT", "B")]
+    if plain and not properties:
+        return _value(plain[0], seen, depth + 1)
+    return properties or text

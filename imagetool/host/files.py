@@ -1,0 +1,98 @@
+"""Files on the host, through the script's own operations; nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from imagetool.errors import HostFailed
+
+if TYPE_CHECKING:
+    from imagetool.host.session import Session
+
+_CHUNK = 60 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a path is. Size in bytes; times in UTC; attributes as [MS-FSCC] 2.6 counts them."""
+
+    exists: bool
+    is_directory: bool
+    size: int
+    written: datetime | None
+    attributes: int
+
+
+class FileOperations:
+    """The file operations of a session; paths are the host's. Each raises CmdletFailed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def make_private_directory(self, parent: str) -> str:
+        """A new directory of a random name in `parent` that only this user and the system see."""
+        return str(self._session.operate("make-private-directory", parent=parent)["path"])
+
+    def make_directory(self, path: str) -> None:
+        """A new directory; fails where something is there already."""
+        self._session.operate("make-directory", path=path)
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory that is empty and no mount point; none there is fine."""
+        self._session.operate("remove-directory", path=path)
+
+    def stat(self, path: str) -> Stat:
+        """What is at `path`, if anything."""
+        found = self._session.operate("stat", path=path)
+        size, written, attributes = found["size"], found["written"], found["attributes"]
+        return Stat(
+            exists=bool(found["exists"]),
+            is_directory=bool(found["directory"]),
+            size=size if isinstance(size, int) else 0,
+            written=written if isinstance(written, datetime) else None,
+            attributes=attributes if isinstance(attributes, int) else 0,
+        )
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file; fails where the target exists."""
+        self._session.operate("copy", source=source, target=target)
+
+    def sha256(self, path: str) -> str:
+        """The SHA-256 of a file, in lower-case hexadecimal."""
+        return str(self._session.operate("sha256", path=path)["sha256"])
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name; fails where the target exists."""
+        self._session.operate("rename", source=source, target=target)
+
+    def delete(self, path: str) -> None:
+        """Delete a file; none there is fine."""
+        self._session.operate("delete", path=path)
+
+    def in_use(self, path: str) -> bool:
+        """Whether another process holds the file open."""
+        return bool(self._session.operate("in-use", path=path)["inuse"])
+
+    def upload(self, data: bytes, target: str) -> None:
+        """Write a file on the host; it gets its name only when its SHA-256 is the right one.
+
+        Raises HostFailed where the bytes arrived changed; nothing is left then.
+        """
+        part = f"{target}.part"
+        try:
+            for offset in range(0, max(len(data), 1), _CHUNK):
+                chunk = base64.b64encode(data[offset : offset + _CHUNK]).decode("ascii")
+                self._session.operate("write", path=part, offset=offset, base64=chunk)
+            if self.sha256(part) != hashlib.sha256(data).hexdigest():
+                raise HostFailed(
+                    f"{target}: the bytes arrived changed on the host",
+                    hint="Try again; check the disk of the host.",
+                )
+            self.rename(part, target)
+        except BaseException:
+            self.delete(part)
+            raise
