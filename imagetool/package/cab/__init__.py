@@ -1,0 +1,5 @@
+"""Cabinets, and what compresses them."""
+
+from imagetool.package.cab.cabinet import Cabinet, CabinetMember
+
+__all__ = ["Cabinet", "CabinetMember"]

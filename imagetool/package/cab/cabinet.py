@@ -1,0 +1,270 @@
+"""Cabinets: members, and folders decompressed only as far as they are asked for ([MS-CAB]).
+
+A signed cabinet is longer than its header says: the signature lies behind it. Refused by name, for
+now: sets of several cabinets, and Quantum compression.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from construct import ConstructError
+
+from imagetool.disk.source import Source, read_exactly
+from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
+from imagetool.package.cab import structs as s
+from imagetool.package.cab.lzx import LzxDecoder
+
+_DAMAGED = "The cabinet is truncated or damaged: compare it with its origin."
+_LONGEST_NAME = 1024
+_LARGEST_FOLDER = 512 << 20
+_METHODS = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.LZX: "LZX"}
+
+
+@dataclass(frozen=True, slots=True)
+class CabinetMember:
+    """A file in a cabinet, as it is listed there."""
+
+    name: str
+    """With / between directories; hostile names are kept as they are."""
+    size: int
+    folder: int
+    offset: int
+    """Where it begins in its folder."""
+
+
+class Cabinet:
+    """A cabinet in a source.
+
+    Raises NotRecognised where the source is none, Corrupt where it contradicts itself or ends too
+    early, Unsupported for what is not read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._source = source
+        head = source.read_at(0, s.HEADER_SIZE)
+        if head[:4] != b"MSCF":
+            raise NotRecognised(
+                f"{source.name}: this is no cabinet (it does not begin with 'MSCF')",
+                hint="Name a CAB, or a vmguest.iso.",
+            )
+        try:
+            header = s.Header.parse(head)
+        except ConstructError:
+            raise self._damaged("the header is cut off") from None
+        if header.version_major != 1:
+            raise Unsupported(f"{source.name}: cabinets of version {header.version_major}")
+        if header.cabinet_size > source.size:
+            raise self._damaged(
+                f"it ends at offset {source.size}, and should be {header.cabinet_size} bytes long"
+            )
+        self.set_size_known = not header.flags & (s.PREVIOUS_CABINET | s.NEXT_CABINET)
+        self._end: int = header.cabinet_size
+        offset, folder_reserve, self._data_reserve = s.HEADER_SIZE, 0, 0
+        self.signature: tuple[int, int] | None = None
+        if header.flags & s.RESERVE_PRESENT:
+            raw = read_exactly(source, offset, 4, "the reserve's sizes")
+            reserves = s.Reserves.parse(raw)
+            folder_reserve, self._data_reserve = reserves.folder, reserves.data
+            self.signature = self._read_signature(offset + 4, reserves.header)
+            offset += 4 + reserves.header
+        for flag in (s.PREVIOUS_CABINET, s.NEXT_CABINET):
+            for _ in range(2 if header.flags & flag else 0):
+                offset += len(self._read_text(offset)) + 1
+        size = s.FOLDER_SIZE + folder_reserve
+        table = read_exactly(source, offset, size * header.folder_count, "the folders")
+        self._folders = [
+            _Folder(self, number, table[number * size : number * size + s.FOLDER_SIZE])
+            for number in range(header.folder_count)
+        ]
+        self.members = self._read_members(header.files_offset, header.file_count)
+
+    def _damaged(self, what: str) -> Corrupt:
+        return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
+
+    def _read_signature(self, offset: int, size: int) -> tuple[int, int] | None:
+        """Where the signature lies behind the cabinet and how long it is, if there is one."""
+        if size != 20:
+            return None
+        raw = read_exactly(self._source, offset, 20, "the reserve")
+        reserve = s.SignatureReserve.parse(raw)
+        if not reserve.size or reserve.offset + reserve.size > self._source.size:
+            return None
+        return reserve.offset, reserve.size
+
+    def _read_text(self, offset: int) -> bytes:
+        raw = self._source.read_at(offset, _LONGEST_NAME)
+        end = raw.find(b"\0")
+        if end < 0:
+            raise self._damaged(f"a name at offset {offset} does not end")
+        return raw[:end]
+
+    def _read_members(self, offset: int, count: int) -> tuple[CabinetMember, ...]:
+        # The list has no length of its own: it is read in pieces as long as a file needs.
+        data = self._source.read_at(offset, min(count * 64 + _LONGEST_NAME, 8 << 20))
+        members: list[CabinetMember] = []
+        place = 0
+        for _ in range(count):
+            if len(data) - place < s.FILE.size + _LONGEST_NAME and offset + len(data) < self._end:
+                offset, place = offset + place, 0
+                data = self._source.read_at(offset, 1 << 20)
+            end = data.find(b"\0", place + s.FILE.size, place + s.FILE.size + _LONGEST_NAME)
+            if end < 0:
+                raise self._damaged(f"the entry of a file at offset {offset + place} is cut off")
+            size, start, folder, _, _, attributes = s.FILE.unpack_from(data, place)
+            raw = data[place + s.FILE.size : end]
+            name = self._decode(raw, bool(attributes & s.NAME_IS_UTF8))
+            if folder < s.FIRST_CONTINUED and folder >= len(self._folders):
+                raise self._damaged(f"{name} lies in folder {folder}, which does not exist")
+            members.append(CabinetMember(name.replace("\\", "/"), size, folder, start))
+            place = end + 1
+        return tuple(members)
+
+    @staticmethod
+    def _decode(raw: bytes, is_utf8: bool) -> str:
+        return raw.decode("utf-8", "replace") if is_utf8 else raw.decode("cp1252", "replace")
+
+    def find(self, name: str) -> CabinetMember | None:
+        """The member of that name, in any case of letters."""
+        lower = name.replace("\\", "/").lower()
+        return next((item for item in self.members if item.name.lower() == lower), None)
+
+    def read(self, member: CabinetMember | str) -> bytes:
+        """The bytes of a member. Raises NotFound, Corrupt, Unsupported."""
+        found = self.find(member) if isinstance(member, str) else member
+        if found is None:
+            raise NotFound(
+                f"{self.name}: there is no file {member} in it",
+                hint="`imagetool package list` shows what is there.",
+            )
+        if found.folder >= s.FIRST_CONTINUED:
+            raise Unsupported(
+                f"{self.name}: {found.name} goes on in another cabinet of its set",
+                hint="Sets of several cabinets are not read yet.",
+            )
+        return self._folders[found.folder].read(found)
+
+    def decompressed(self) -> int:
+        """How many bytes have been decompressed so far."""
+        return sum(len(folder.data) for folder in self._folders)
+
+
+class _Folder:
+    """A folder: blocks that are decompressed one behind the other."""
+
+    def __init__(self, cabinet: Cabinet, number: int, raw: bytes) -> None:
+        fields = s.Folder.parse(raw)
+        self._cabinet = cabinet
+        self._where = f"{cabinet.name}: folder {number}"
+        self._offset: int = fields.data_offset
+        self._blocks: int = fields.block_count
+        self._done = 0
+        self._compression: int = fields.compression
+        self._decode: Callable[[bytes, int], bytes] | None = None
+        self.data = bytearray()
+
+    def read(self, member: CabinetMember) -> bytes:
+        end = member.offset + member.size
+        if end > self._blocks * s.BLOCK_SIZE:
+            raise Corrupt(
+                f"{self._where} holds at most {self._blocks * s.BLOCK_SIZE} bytes, and "
+                f"{member.name} ends at {end}",
+                hint=_DAMAGED,
+            )
+        if end > _LARGEST_FOLDER:
+            raise Unsupported(f"{self._where} is larger than {_LARGEST_FOLDER >> 20} MiB")
+        while len(self.data) < end:
+            if self._done == self._blocks:
+                raise Corrupt(
+                    f"{self._where} ends after {len(self.data)} bytes, and {member.name} ends at "
+                    f"{end}",
+                    hint=_DAMAGED,
+                )
+            self.data += self._next_block()
+        return bytes(self.data[member.offset : end])
+
+    def _next_block(self) -> bytes:
+        source, reserve = self._cabinet._source, self._cabinet._data_reserve
+        what = f"block {self._done} of {self._where.rpartition(': ')[2]}"
+        head = read_exactly(source, self._offset, s.DATA.size + reserve, what)
+        checksum, packed_size, size = s.DATA.unpack_from(head)
+        if size > s.BLOCK_SIZE or packed_size > s.BLOCK_SIZE + 6144 or not size:
+            raise Corrupt(
+                f"{self._where}: {what} of {packed_size} and {size} bytes (offset {self._offset})",
+                hint=_DAMAGED,
+            )
+        place = self._offset + s.DATA.size + reserve
+        packed = read_exactly(source, place, packed_size, what)
+        if checksum and block_checksum(head[4:], block_checksum(packed)) != checksum:
+            raise Corrupt(
+                f"{self._where}: {what} has a wrong checksum (offset {self._offset})",
+                hint=_DAMAGED,
+            )
+        if self._decode is None:
+            self._decode = self._decoder()
+        data = self._decode(packed, size)
+        if len(data) != size:
+            raise Corrupt(
+                f"{self._where}: {what} gives {len(data)} bytes instead of {size}", hint=_DAMAGED
+            )
+        self._offset = place + packed_size
+        self._done += 1
+        return data
+
+    def _decoder(self) -> Callable[[bytes, int], bytes]:
+        method = self._compression & 0x0F
+        if method == s.STORED:
+            return lambda packed, size: packed
+        if method == s.MSZIP:
+            return _MsZip(self._where).decode
+        if method == s.LZX:
+            return LzxDecoder(self._compression >> 8 & 0x1F, self._where).decode
+        name = _METHODS.get(method, f"method {method}")
+        raise Unsupported(
+            f"{self._where} is compressed with {name}, which is not read",
+            hint="Repack it with another tool; the other folders can be read.",
+        )
+
+
+class _MsZip:
+    """MSZIP ([MS-MCI]): each block a deflate stream that may look back into the one before."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._before = b""
+
+    def decode(self, packed: bytes, size: int) -> bytes:
+        try:
+            if packed[:2] != b"CK":
+                raise zlib.error("no CK")
+            inflate = zlib.decompressobj(-15, zdict=self._before)
+            data = inflate.decompress(packed[2:], size + 1)
+        except zlib.error:
+            raise Corrupt(f"{self._where}: damaged MSZIP data", hint=_DAMAGED) from None
+        self._before = data
+        return data
+
+
+def block_checksum(data: bytes, seed: int = 0) -> int:
+    """[MS-CAB] 3.1: the exclusive or of 32-bit words; the last bytes in the other order."""
+    whole = len(data) & ~3
+    if whole:
+        # An exclusive or of all words at once: halves are folded onto each other.
+        number, bits = int.from_bytes(data[:whole], "little"), whole * 8
+        while bits > 32:
+            half = (bits // 32 + 1) // 2 * 32
+            number = (number >> half) ^ (number & ((1 << half) - 1))
+            bits = half
+        seed ^= number
+    return seed ^ int.from_bytes(data[whole:], "big")
+
+
+def is_cabinet(head: bytes) -> bool:
+    """Whether these first bytes are those of a cabinet."""
+    return head[:4] == b"MSCF"
+
+
+__all__ = ["Cabinet", "CabinetMember", "block_checksum", "is_cabinet"]

@@ -1,0 +1,283 @@
+"""LZX as cabinets use it ([MS-PATCH] "LZX DELTA Compression", [MS-CAB] 1.3.3).
+
+Blocks of 32 KiB are decoded one after the other; the window and the trees' lengths are carried
+over. Codes are looked up in tables of 2^16 entries, each a symbol and the length of its code.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from imagetool.errors import Corrupt
+
+_FRAME = 32768
+_SLOTS = {15: 30, 16: 32, 17: 34, 18: 36, 19: 38, 20: 42, 21: 50}
+_EXTRA = [0, 0, 0, 0, *(n // 2 - 1 for n in range(4, 36)), *([17] * 14)]
+_BASE = [0]
+for _bits in _EXTRA:
+    _BASE.append(_BASE[-1] + (1 << _bits))
+
+_VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
+_INVALID = -1
+_E8_LIMIT = 32768  # frames: the first GiB
+_CHARS, _LENGTHS, _PRE = 256, 249, 20
+
+
+class _Damaged(Exception):
+    """The bits make no sense."""
+
+
+def _table(lengths: Sequence[int]) -> list[int]:
+    """For every 16 bits: symbol << 5 | length of its code. An empty tree gives an empty table."""
+    if not any(lengths):
+        return []
+    table: list[int] = []
+    for length in range(1, 17):
+        step = 1 << (16 - length)
+        for symbol, own in enumerate(lengths):
+            if own == length:
+                table += [symbol << 5 | length] * step
+    if len(table) > 65536:
+        raise _Damaged
+    return table + [_INVALID] * (65536 - len(table))
+
+
+class _Bits:
+    """Words of 16 bits, the highest bit first; taken 48 bits at a time."""
+
+    __slots__ = ("count", "limit", "place", "start", "value", "words")
+
+    def __init__(self, data: bytes, start: int = 0) -> None:
+        self.start = start
+        rest = data[start:]
+        self.limit = 8 * len(rest) + 16
+        rest += bytes(-len(rest) % 6 + 12)
+        units = struct.unpack(f"<{len(rest) // 2}H", rest)
+        self.words = [
+            a << 32 | b << 16 | c
+            for a, b, c in zip(units[::3], units[1::3], units[2::3], strict=False)
+        ]
+        self.place = self.value = self.count = 0
+
+    def read(self, bits: int) -> int:
+        while self.count < bits:
+            if self.place >= len(self.words):
+                raise _Damaged
+            self.value = (self.value & ((1 << self.count) - 1)) << 48 | self.words[self.place]
+            self.place += 1
+            self.count += 48
+        self.count -= bits
+        return self.value >> self.count & ((1 << bits) - 1)
+
+    def symbol(self, table: list[int]) -> int:
+        index = self.read(16)
+        entry = table[index] if table else _INVALID
+        if entry < 0:
+            raise _Damaged
+        self.count += 16 - (entry & 31)
+        return entry >> 5
+
+    @property
+    def consumed(self) -> int:
+        """How many bits have been taken."""
+        return 48 * self.place - self.count
+
+
+class LzxDecoder:
+    """Decodes the blocks of one folder in their order. Raises Corrupt, naming `name`."""
+
+    def __init__(self, window_bits: int, name: str) -> None:
+        if window_bits not in _SLOTS:
+            raise Corrupt(f"{name}: an LZX window of 2^{window_bits} bytes", hint=_DAMAGED)
+        self._name = name
+        self._window = 1 << window_bits
+        self._main_lengths = [0] * (_CHARS + 8 * _SLOTS[window_bits])
+        self._length_lengths = [0] * _LENGTHS
+        self._main: list[int] = []
+        self._length: list[int] = []
+        self._aligned: list[int] = []
+        self._recent = [1, 1, 1]
+        self._history = bytearray()
+        self._kind = 0
+        self._left = 0  # bytes left in the current block
+        self._odd = False  # an uncompressed block of odd length has a byte behind it
+        self._frame = 0
+        self._translate: int | None = None
+        self._started = False
+
+    def decode(self, data: bytes, size: int) -> bytes:
+        """The `size` bytes that one block holds."""
+        history = self._history
+        if len(history) > 4 * self._window:
+            del history[: -self._window]
+        start = len(history)
+        try:
+            self._decode(data, start + size)
+        except (_Damaged, IndexError, ValueError, struct.error):
+            raise Corrupt(
+                f"{self._name}: damaged LZX data in block {self._frame}", hint=_DAMAGED
+            ) from None
+        frame = bytes(history[start : start + size])
+        if self._translate and self._frame < _E8_LIMIT and size > 10:
+            frame = _translated(frame, self._frame * _FRAME, self._translate)
+        self._frame += 1
+        return frame
+
+    def _decode(self, data: bytes, end: int) -> None:
+        bits = _Bits(data)
+        history = self._history
+        if not self._started:
+            self._started = True
+            self._translate = bits.read(16) << 16 | bits.read(16) if bits.read(1) else None
+        while len(history) < end:
+            if not self._left:
+                if self._odd:  # the byte behind an uncompressed block of odd length
+                    bits, self._odd = _Bits(data, bits.start + 1), False
+                self._begin_block(bits)
+                if self._kind == _UNCOMPRESSED:
+                    # It begins at the next word, with the three recent offsets.
+                    place = bits.start + 2 * (bits.consumed // 16 + 1)
+                    self._recent = list(struct.unpack_from("<3I", data, place))
+                    bits = _Bits(data, place + 12)
+            amount = min(self._left, end - len(history))
+            if self._kind == _UNCOMPRESSED:
+                piece = data[bits.start : bits.start + amount]
+                if len(piece) != amount:
+                    raise _Damaged
+                history += piece
+                bits = _Bits(data, bits.start + amount)
+            else:
+                self._compressed(bits, len(history) + amount)
+                if len(history) > end or bits.consumed > bits.limit:
+                    raise _Damaged  # a match may not leave its frame
+            self._left -= amount
+        if self._odd and not self._left and bits.start < len(data):
+            self._odd = False  # that byte ended this block of the cabinet
+
+    def _begin_block(self, bits: _Bits) -> None:
+        self._kind = bits.read(3)
+        self._left = bits.read(16) << 8 | bits.read(8)
+        if not self._left or self._kind not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
+            raise _Damaged
+        if self._kind == _UNCOMPRESSED:
+            self._odd = bool(self._left & 1)
+            return
+        if self._kind == _ALIGNED:
+            self._aligned = _table([bits.read(3) for _ in range(8)])
+        self._read_lengths(bits, self._main_lengths, 0, _CHARS)
+        self._read_lengths(bits, self._main_lengths, _CHARS, len(self._main_lengths))
+        self._main = _table(self._main_lengths)
+        self._read_lengths(bits, self._length_lengths, 0, _LENGTHS)
+        self._length = _table(self._length_lengths)
+
+    def _read_lengths(self, bits: _Bits, lengths: list[int], first: int, last: int) -> None:
+        """The lengths of a tree's codes, themselves coded as differences to the block before."""
+        tree = _table([bits.read(4) for _ in range(_PRE)])
+        place = first
+        while place < last:
+            code = bits.symbol(tree)
+            if code in (17, 18):
+                run = bits.read(4) + 4 if code == 17 else bits.read(5) + 20
+                lengths[place : place + run] = [0] * (min(place + run, last) - place)
+            elif code == 19:
+                run = bits.read(1) + 4
+                value = (lengths[place] - bits.symbol(tree)) % 17
+                lengths[place : place + run] = [value] * (min(place + run, last) - place)
+            else:
+                run = 1
+                lengths[place] = (lengths[place] - code) % 17
+            place += run
+        if place > last:
+            raise _Damaged
+
+    def _compressed(self, bits: _Bits, stop: int) -> None:
+        """Literals and matches up to `stop`; everything in locals, for this is where time goes."""
+        out, main, length_table, aligned = self._history, self._main, self._length, self._aligned
+        words, place, value, count = bits.words, bits.place, bits.value, bits.count
+        recent0, recent1, recent2 = self._recent
+        extra, base = _EXTRA, _BASE
+        is_aligned = self._kind == _ALIGNED
+        append, here = out.append, len(out)
+        while here < stop:
+            if count < 16:
+                value = (value & ((1 << count) - 1)) << 48 | words[place]
+                place += 1
+                count += 48
+            entry = main[value >> (count - 16) & 0xFFFF]
+            count -= entry & 31
+            symbol = entry >> 5
+            if symbol < 256:
+                append(symbol)  # refuses the -1 of an invalid code
+                here += 1
+                continue
+            length = (symbol & 7) + 2
+            if length == 9:
+                if count < 16:
+                    value = (value & ((1 << count) - 1)) << 48 | words[place]
+                    place += 1
+                    count += 48
+                entry = length_table[value >> (count - 16) & 0xFFFF]
+                if entry < 0:
+                    raise _Damaged
+                count -= entry & 31
+                length += entry >> 5
+            slot = (symbol - 256) >> 3
+            if slot > 2:
+                more = extra[slot]
+                if count < 24:
+                    value = (value & ((1 << count) - 1)) << 48 | words[place]
+                    place += 1
+                    count += 48
+                if is_aligned and more >= 3:
+                    count -= more - 3
+                    offset = base[slot] - 2 + ((value >> count & ((1 << (more - 3)) - 1)) << 3)
+                    if count < 16:
+                        value = (value & ((1 << count) - 1)) << 48 | words[place]
+                        place += 1
+                        count += 48
+                    entry = aligned[value >> (count - 16) & 0xFFFF]
+                    if entry < 0:
+                        raise _Damaged
+                    count -= entry & 31
+                    offset += entry >> 5
+                else:
+                    count -= more
+                    offset = base[slot] - 2 + (value >> count & ((1 << more) - 1))
+                recent0, recent1, recent2 = offset, recent0, recent1
+            elif slot == 0:
+                offset = recent0
+            elif slot == 1:
+                offset = recent1
+                recent0, recent1 = offset, recent0
+            else:
+                offset = recent2
+                recent0, recent2 = offset, recent0
+            first = here - offset
+            if first < 0 or offset < 1:
+                raise _Damaged
+            if offset >= length:
+                out += out[first : first + length]
+            else:
+                out += (out[first:] * (length // offset + 1))[:length]
+            here += length
+        self._recent = [recent0, recent1, recent2]
+        bits.place, bits.value, bits.count = place, value, count
+
+
+_DAMAGED = "The cabinet is damaged: compare it with its origin."
+
+
+def _translated(frame: bytes, position: int, size: int) -> bytes:
+    """The targets of x86 calls (E8) as they were before compression: relative again."""
+    out = bytearray(frame)
+    last = len(out) - 10
+    place = out.find(b"\xe8", 0, last)
+    while place >= 0:
+        here = position + place
+        target = int.from_bytes(out[place + 1 : place + 5], "little", signed=True)
+        if -here <= target < size:
+            relative = target - here if target >= 0 else target + size
+            out[place + 1 : place + 5] = (relative & 0xFFFFFFFF).to_bytes(4, "little")
+        place = out.find(b"\xe8", place + 5, last)
+    return bytes(out)
