@@ -68,7 +68,8 @@ def store_name(identity: Identity) -> str:
 def _missing(windows: Installation, package: PackageManifest) -> list[str]:
     store = windows.volume.find(_STORE)
     missing: list[str] = []
-    for identity in (update.identity for update in (*package.drivers, *package.components)):
+    updates = [driver.identity for driver in package.drivers]
+    for identity in updates + [component.identity for component in package.components]:
         prefix = store_name(identity)
         listed = store.entries(prefix) if store is not None and store.is_directory else ()
         # A deployment component has a manifest, and no directory of its own.

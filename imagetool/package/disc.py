@@ -1,0 +1,99 @@
+"""Discs: ISO 9660 with or without Joliet, listed by pycdlib and read in place.
+
+pycdlib only says where the files lie; their bytes are read through our own sources, so nothing is
+unpacked. Whatever pycdlib raises becomes an error of ours. A pure UDF disc is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagetool.disk.source import Part, Source
+from imagetool.errors import Corrupt, ImagetoolError, Unsupported
+
+_SECTOR = 2048
+_VOLUMES = 16 * _SECTOR  # where volume descriptors begin (ECMA-119, 6.3)
+_DEEPEST = 16
+_MOST_FILES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class DiscFile:
+    """A file on a disc: its path with /, where it begins and its size in bytes."""
+
+    path: str
+    offset: int
+    size: int
+
+
+def is_disc(source: Source) -> bool:
+    """Whether the source has volume descriptors of ISO 9660 or UDF (ECMA-119, ECMA-167)."""
+    return source.read_at(_VOLUMES + 1, 5) in (b"CD001", b"BEA01", b"NSR02", b"NSR03")
+
+
+class Disc:
+    """The files of a disc. Raises Unsupported for pure UDF, Corrupt for what is damaged."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.name = source.name
+        self._source = source
+        if source.read_at(_VOLUMES + 1, 5) != b"CD001":
+            raise Unsupported(
+                f"{source.name}: this disc is UDF alone, which is not read",
+                hint="Copy its files into a folder and name the CAB, or make an ISO 9660 disc.",
+            )
+        self.files = self._list(path)
+
+    def _list(self, path: Path) -> tuple[DiscFile, ...]:
+        from pycdlib import PyCdlib
+
+        disc = PyCdlib()
+        try:
+            disc.open(str(path))
+            try:
+                joliet = disc.has_joliet()
+                return tuple(self._walk(disc, joliet))
+            finally:
+                disc.close()
+        except ImagetoolError:
+            raise
+        except RecursionError:
+            raise self._damaged("directories within each other without an end") from None
+        except Exception as error:
+            # pycdlib raises its own exceptions, but also struct.error, IndexError and others.
+            raise self._damaged(str(error) or type(error).__name__) from None
+
+    def _damaged(self, reason: str) -> Corrupt:
+        return Corrupt(
+            f"{self.name}: the disc cannot be read: {reason}",
+            hint="The disc is truncated or damaged: compare it with its origin.",
+        )
+
+    def _walk(self, disc: object, joliet: bool) -> Iterator[DiscFile]:
+        folders, seen, count = [("/", 0)], set(), 0
+        while folders:
+            folder, depth = folders.pop()
+            argument = {"joliet_path" if joliet else "iso_path": folder}
+            for record in disc.list_children(**argument):  # type: ignore[attr-defined]
+                if record is None or record.is_dot() or record.is_dotdot():
+                    continue
+                count += 1
+                raw = record.file_identifier()
+                name = raw.decode("utf-16-be" if joliet else "ascii", "replace")
+                path, place = f"{folder}{name}", record.extent_location()
+                if count > _MOST_FILES or depth > _DEEPEST:
+                    raise self._damaged(
+                        "more files or deeper directories than any disc of this kind"
+                    )
+                if not record.is_dir():
+                    shown = path.lstrip("/").partition(";")[0].rstrip(".")
+                    yield DiscFile(shown, place * _SECTOR, record.get_data_length())
+                elif place not in seen:
+                    seen.add(place)
+                    folders.append((f"{path}/", depth + 1))
+
+    def open(self, file: DiscFile) -> Source:
+        """The bytes of a file. Raises Corrupt where they lie beyond the disc."""
+        return Part(self._source, file.offset, file.size, f"{self.name}: {file.path}")

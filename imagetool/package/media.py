@@ -1,0 +1,240 @@
+"""What holds packages: a disc, a cabinet, or a folder with update.mum."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from imagetool.disk.file import FileSource
+from imagetool.disk.source import Source
+from imagetool.errors import NotFound, NotRecognised
+from imagetool.package.cab import Cabinet
+from imagetool.package.cbs import (
+    ComponentManifest,
+    PackageManifest,
+    parse_component_manifest,
+    parse_package_manifest,
+)
+from imagetool.package.disc import Disc, is_disc
+from imagetool.package.identity import Identity, Version
+
+MANIFEST = "update.mum"
+_CABINET_NAME = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a package, with / between directories, and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component of a package, and the directory that holds its payload."""
+
+    directory: str
+    """The name of its directory, which is also that of its manifest without the ending."""
+    manifest: ComponentManifest
+
+
+class Package:
+    """A package: identity, parents and contents, each read when it is asked for."""
+
+    def __init__(
+        self,
+        name: str,
+        members: Callable[[], tuple[Member, ...]],
+        read: Callable[[str], bytes],
+        source: Source | None,
+    ) -> None:
+        self.name = name
+        """The file's name; on a disc its path there."""
+        self._members = members
+        self._read = read
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"Package({self.name!r})"
+
+    @cached_property
+    def manifest(self) -> PackageManifest:
+        """update.mum. Raises Corrupt."""
+        return parse_package_manifest(self.read(MANIFEST), f"{self.name}: {MANIFEST}")
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is."""
+        return self.manifest.identity
+
+    @property
+    def version(self) -> Version:
+        """Its version, which is that of its drivers."""
+        return self.identity.version
+
+    @property
+    def architecture(self) -> str:
+        """amd64 or x86."""
+        return self.identity.architecture
+
+    @property
+    def parents(self) -> tuple[Identity, ...]:
+        """Any one of these must be in the image."""
+        return self.manifest.parents
+
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes; of a folder, of all its files."""
+        if self._source is not None:
+            return self._source.size
+        return sum(member.size for member in self.members())
+
+    def members(self) -> tuple[Member, ...]:
+        """The files in it."""
+        return self._members()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file in it. Raises NotFound, Corrupt, Unsupported."""
+        return self._read(name)
+
+    def components(self) -> tuple[Component, ...]:
+        """The components and drivers, by their manifests."""
+        found = []
+        for member in self.members():
+            if member.name.lower().endswith(".manifest") and "/" not in member.name:
+                where = f"{self.name}: {member.name}"
+                manifest = parse_component_manifest(self.read(member.name), where)
+                found.append(Component(member.name[: -len(".manifest")], manifest))
+        return tuple(found)
+
+    def data(self) -> bytes:
+        """The cabinet itself. Raises NotFound for a folder, which is no single file."""
+        if self._source is None:
+            raise NotFound(
+                f"{self.name}: a folder cannot be handed to a host as one file",
+                hint="Name the CAB that it was extracted from.",
+            )
+        return self._source.read_at(0, self._source.size)
+
+
+class Media:
+    """Where packages come from. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._stack = ExitStack()
+        self.disc: Disc | None = None
+        self.cabinet: Cabinet | None = None
+        if path.is_dir():
+            self.kind = "folder"
+            self.packages: tuple[Package, ...] = (_folder_package(path),)
+            return
+        source = self._stack.enter_context(FileSource(path))
+        try:
+            if source.read_at(0, 4) == b"MSCF":
+                self.kind = "cabinet"
+                self.cabinet = Cabinet(source)
+                self.packages = tuple(_cabinet_packages(self.cabinet, path.name, source))
+            elif is_disc(source):
+                self.kind = "disc"
+                self.disc = Disc(path, source)
+                self.packages = tuple(_disc_packages(self.disc))
+            else:
+                raise NotRecognised(
+                    f"{path}: this is no cabinet, no disc and no folder with {MANIFEST}",
+                    hint="Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into.",
+                )
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def __enter__(self) -> Media:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_media(path: str | Path) -> Media:
+    """A disc, cabinet or folder, whether or not it holds integration packages.
+
+    Raises CannotOpen, NotRecognised, Unsupported, Corrupt.
+    """
+    return Media(Path(path))
+
+
+def open_package(path: str | Path) -> Media:
+    """As open_media; raises NotRecognised where there is no package in it."""
+    media = open_media(path)
+    if not media.packages:
+        media.close()
+        if media.kind == "cabinet":
+            raise NotRecognised(
+                f"{path}: this is a cabinet, but no CBS package: there is no {MANIFEST} in it",
+                hint="`imagetool package list` shows what is in it.",
+            )
+        raise NotRecognised(
+            f"{path}: this disc holds no integration services packages "
+            "(support/amd64 and support/x86, *HyperVIntegrationServices*.cab)",
+            hint="vmguest.iso of a Server 2012 R2 host or earlier has them; later hosts have none.",
+        )
+    return media
+
+
+def _cabinet_package(cabinet: Cabinet, name: str, source: Source) -> Package:
+    def members() -> tuple[Member, ...]:
+        return tuple(Member(item.name, item.size) for item in cabinet.members)
+
+    return Package(name, members, cabinet.read, source)
+
+
+def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Package]:
+    found = cabinet.find(MANIFEST)
+    return [_cabinet_package(cabinet, name, source)] if found is not None else []
+
+
+def _disc_packages(disc: Disc) -> list[Package]:
+    found = []
+    for file in sorted(disc.files, key=lambda file: file.path.lower()):
+        if _CABINET_NAME.fullmatch(file.path):
+            source = disc.open(file)
+            found += _cabinet_packages(Cabinet(source), file.path, source)
+    return found
+
+
+def _folder_package(path: Path) -> Package:
+    if not (path / MANIFEST).is_file():
+        raise NotRecognised(
+            f"{path}: this folder holds no {MANIFEST}",
+            hint="Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into.",
+        )
+
+    def members() -> tuple[Member, ...]:
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+        return tuple(
+            Member(item.relative_to(path).as_posix(), item.stat().st_size) for item in files
+        )
+
+    def read(name: str) -> bytes:
+        parts = PurePosixPath(name).parts
+        if ".." in parts or PurePosixPath(name).is_absolute():
+            raise NotFound(f"{path}: there is no file {name} in it")
+        with FileSource(path.joinpath(*parts)) as source:
+            return source.read_at(0, source.size)
+
+    return Package(path.name, members, read, None)

@@ -1,0 +1,154 @@
+"""Which package is for which guest: computed from parents and architecture, never from a name.
+
+A parent is present when a package of that name, token, architecture and language is installed
+whose version has the same first two numbers and is not older (6.3.0.0 is no guest's own version,
+so equality would never fit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from imagetool.package import Identity, Package
+from imagetool.package.identity import Version
+
+_WINDOWS_7 = Version(6, 1)
+_WINDOWS_10 = Version(10, 0)
+_PRESENT = (0x70, 0x80)
+_WAITING = (0x60, 0x70, 0x80)
+
+
+class Serviced(Protocol):
+    """A package that the guest knows."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is."""
+
+    @property
+    def state(self) -> int:
+        """CurrentState under Component Based Servicing."""
+
+
+class GuestFacts(Protocol):
+    """What decides on a guest's side."""
+
+    @property
+    def version(self) -> Version:
+        """The version of the system."""
+
+    @property
+    def architecture(self) -> str:
+        """amd64, x86 …; empty where the image does not say."""
+
+    @property
+    def packages(self) -> Sequence[Serviced]:
+        """The packages that matter: possible parents, and integration services packages."""
+
+    @property
+    def active_driver(self) -> Version | None:
+        """The version of the active wvmbus driver."""
+
+
+class Rule(Enum):
+    """The rule that decided."""
+
+    APPLICABLE = "applicable"
+    ALREADY_INSTALLED = "already installed"
+    SUPERSEDED = "superseded"
+    WRONG_ARCHITECTURE = "wrong architecture"
+    NO_PARENT = "no parent"
+    CARRIES_ITS_OWN = "carries its own"
+    TOO_OLD = "too old"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a package is for a guest: the rule that decided, and what it read."""
+
+    package: Package
+    rule: Rule
+    read: str
+
+    @property
+    def applies(self) -> bool:
+        """Whether it can be installed."""
+        return self.rule is Rule.APPLICABLE
+
+    @property
+    def is_for_guest(self) -> bool:
+        """Whether it is the package for this guest, even if there is nothing to install."""
+        return self.rule in (Rule.APPLICABLE, Rule.ALREADY_INSTALLED, Rule.SUPERSEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The one package of several that is for the guest, and how each was judged."""
+
+    fit: Fit | None
+    fits: tuple[Fit, ...]
+
+    @property
+    def package(self) -> Package | None:
+        """The package that is for this guest."""
+        return self.fit.package if self.fit is not None else None
+
+
+def fit(package: Package, guest: GuestFacts) -> Fit:
+    """Whether the package is for the guest."""
+
+    def decided(rule: Rule, read: str) -> Fit:
+        return Fit(package, rule, read)
+
+    if guest.version >= _WINDOWS_10:
+        return decided(Rule.CARRIES_ITS_OWN, f"Windows {guest.version} carries its own components")
+    if guest.architecture and package.architecture != guest.architecture:
+        return decided(
+            Rule.WRONG_ARCHITECTURE, f"it is for {package.architecture}, not {guest.architecture}"
+        )
+    if guest.version < _WINDOWS_7:
+        return decided(Rule.TOO_OLD, f"DISM does not service Windows {guest.version}")
+    parent = _parent(package, guest)
+    if parent is None:
+        names = sorted({f"{item.name} {item.version}" for item in package.parents})
+        return decided(Rule.NO_PARENT, f"none of its parents is installed ({', '.join(names)})")
+    same = [item for item in guest.packages if item.identity.name == package.identity.name]
+    for item in sorted(same, key=lambda item: item.identity.version, reverse=True):
+        if item.state not in _WAITING:
+            continue
+        if item.identity == package.identity:
+            return decided(Rule.ALREADY_INSTALLED, f"{item.identity} is in the image")
+        if item.identity.version > package.version:
+            return decided(Rule.SUPERSEDED, f"the newer {item.identity} is in the image")
+    if guest.active_driver is not None and guest.active_driver > package.version:
+        return decided(
+            Rule.SUPERSEDED, f"the active driver {guest.active_driver} is newer than the package"
+        )
+    return decided(Rule.APPLICABLE, f"its parent {parent} is installed")
+
+
+def choose(packages: Sequence[Package], guest: GuestFacts) -> Choice:
+    """The package that is for the guest: an applicable one before one that is there already."""
+    fits = tuple(fit(package, guest) for package in packages)
+    fitting = [item for item in fits if item.is_for_guest]
+    fitting.sort(key=lambda item: (not item.applies, [-n for n in item.package.version]))
+    return Choice(fitting[0] if fitting else None, fits)
+
+
+def _parent(package: Package, guest: GuestFacts) -> Identity | None:
+    for parent in package.parents:
+        for item in guest.packages:
+            own = item.identity
+            same = (own.name, own.token, own.architecture, own.language) == (
+                parent.name,
+                parent.token,
+                parent.architecture,
+                parent.language,
+            )
+            fitting = own.version[:2] == parent.version[:2] and own.version >= parent.version
+            if same and fitting and item.state in _PRESENT:
+                return own
+    return None
