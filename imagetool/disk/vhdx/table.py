@@ -88,6 +88,14 @@ class BlockAllocationTable:
             raise self._damaged(block, f"lies over the block allocation table (offset {offset})")
         return offset
 
+    def place_of_entry(self, block: int) -> int:
+        """Where the block's entry lies in the file, in bytes."""
+        return self._layout.bat_offset + 8 * (block + block // self.chunk_ratio)
+
+    def forget(self, block: int) -> None:
+        """Read the page of the block's entry again when it is needed: a writer changed it."""
+        self._pages.pop((block + block // self.chunk_ratio) // _PER_PAGE, None)
+
     def _needed(self, block: int) -> int:
         """The last block of a disk may be stored only as far as the disk goes."""
         return min(

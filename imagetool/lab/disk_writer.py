@@ -1,0 +1,120 @@
+"""A VHDX that is written in place, as a mounted one is ([MS-VHDX] 2.2.2, 2.5).
+
+A block that is written for the first time is put at the end of the file, its bytes before its entry
+in the block allocation table. Both headers get new identifiers with the first write.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+
+from google_crc32c import value as crc32c
+
+from imagetool.disk.source import Range
+from imagetool.disk.vhdx import Vhdx
+from imagetool.disk.vhdx import structs as s
+from imagetool.errors import CannotOpen, Unsupported
+
+
+class _Growing:
+    """The file itself as a source, whose size may change."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        try:
+            self.descriptor = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise CannotOpen(f"{path}: cannot be opened for writing: {error.strerror}") from None
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return os.pread(self.descriptor, length, offset) if offset >= 0 else b""
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        return [self.read_at(*item) for item in ranges]
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        while data:
+            done = os.pwrite(self.descriptor, data, offset)
+            offset, data = offset + done, data[done:]
+
+
+class WritableDisk:
+    """The virtual disk in a VHDX file, for reading and writing. Raises Unsupported for others."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _Growing(path)
+        if self._file.read_at(0, 8) != b"vhdxfile":
+            os.close(self._file.descriptor)
+            raise Unsupported(f"{path}: the emulated host mounts VHDX files only")
+        self._disk = Vhdx(self._file)
+        self.size = self._disk.size
+        self._marked = False
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        return self._disk.read_at(offset, length)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write bytes inside the disk."""
+        if offset < 0 or offset + len(data) > self.size:
+            raise ValueError("a write beyond the disk")
+        self._mark()
+        size = self._disk.layout.block_size
+        while data:
+            block, start = divmod(offset, size)
+            part = data[: size - start]
+            place = self._disk.table.offset_of(block)
+            if place < 0:
+                place = self._allocate(block)
+            self._file.write_at(place + start, part)
+            offset, data = offset + len(part), data[len(part) :]
+
+    def _allocate(self, block: int) -> int:
+        table, size = self._disk.table, self._disk.layout.block_size
+        place = -(-self._file.size // s.MIB) * s.MIB
+        os.ftruncate(self._file.descriptor, place + size)
+        self._file.write_at(table.place_of_entry(block), struct.pack("<Q", place | s.FULLY_PRESENT))
+        table.forget(block)
+        return place
+
+    def _mark(self) -> None:
+        """New identifiers in both headers, the older one first."""
+        if self._marked:
+            return
+        self._marked = True
+        headers = [self._file.read_at(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS]
+        numbers = [struct.unpack_from("<Q", header, 8)[0] for header in headers]
+        newest = max(range(2), key=numbers.__getitem__)
+        identifiers = uuid4().bytes_le + uuid4().bytes_le
+        for step, slot in enumerate((1 - newest, newest), 1):
+            header = bytearray(headers[newest])
+            struct.pack_into("<I", header, 4, 0)
+            struct.pack_into("<Q", header, 8, numbers[newest] + step)
+            header[16:48] = identifiers
+            struct.pack_into("<I", header, 4, crc32c(bytes(header)))
+            self._file.write_at(s.HEADER_OFFSETS[slot], bytes(header))
+
+    def close(self) -> None:
+        """Write everything to the file and close it."""
+        os.fsync(self._file.descriptor)
+        os.close(self._file.descriptor)
+
+    def __enter__(self) -> WritableDisk:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,226 @@
+"""What Add-WindowsPackage does to an offline image, as the package's manifests say.
+
+Payload goes into the component store and the driver store, manifest and catalog into
+servicing\\Packages, the package's key under Component Based Servicing with the state install
+pending, the drivers into the DriverDatabase, the services' keys into the control set. The active
+driver and IntegrationServicesVersion are left alone: they are the guest's, at its next boot. What
+DISM really does beyond its documentation was not observed; docs/validation.md says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from imagetool.errors import ImagetoolError
+from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
+from imagetool.guest.image import CONFIG, Installation, open_image
+from imagetool.lab.cmdlet import CmdletFailure, Report, Said
+from imagetool.lab.workers import FileChange, KeyChange, change_hive, ticks, write_files
+from imagetool.package import Component, Identity, Package, open_package
+from imagetool.registry import Hive
+
+MARK = "imagetool\\Lab"
+PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
+INFS, DRIVERS = "DriverDatabase\\DriverInfFiles", "DriverDatabase\\DriverPackages"
+REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
+
+_SYSTEM_CLASS = UUID("4d36e97d-e325-11ce-bfc1-08002be10318")
+_DRIVER_DATE = datetime(2006, 6, 21, tzinfo=UTC)
+_STARTS = {"boot": 0, "system": 1, "auto": 2, "demand": 3, "disabled": 4}
+_PROJECTIONS = {
+    "$(runtime.system32)": "Windows\\System32",
+    "$(runtime.drivers)": "Windows\\System32\\drivers",
+}
+_NOT_APPLICABLE, _INVALID = 0x800F081E, 0x800F0805
+
+
+def add_package(disk: Path, volume: int, cabinet: Path, report: Report) -> None:
+    """Add a package to the Windows on volume number `volume` of a disk.
+
+    Raises CmdletFailure with the HRESULT that DISM answers with.
+    """
+    try:
+        media = open_package(cabinet)
+    except ImagetoolError:
+        raise _failure(cabinet, _INVALID, "The package is not valid.", report) from None
+    with media, open_image(disk) as image:
+        windows = image.windows(volume)
+        package = media.packages[0]
+        try:
+            _check(windows, package, cabinet, report)
+            files, software, system = _changes(windows, package, datetime.now(UTC), report)
+        except CmdletFailure:
+            raise
+        except ImagetoolError:
+            raise _failure(cabinet, _INVALID, "The package is not valid.", report) from None
+        hives = {"SOFTWARE": (windows.software, software), "SYSTEM": (windows.system, system)}
+        files += [
+            FileChange(f"{CONFIG}\\{name}", changed_hive(windows, name, keys))
+            for name, (_, keys) in hives.items()
+        ]
+        place = windows.place.partition
+        offset, size = (place.offset, place.size) if place else (0, image.disk.size)
+    write_files(disk, offset, size, files)
+    report(Said("progress", "Adding the package", 100))
+
+
+def _failure(cabinet: Path, hresult: int, message: str, report: Report) -> CmdletFailure:
+    report(Said("warning", f"Failed to add package {cabinet}"))
+    report(Said("warning", f"Add-WindowsPackage failed. Error code = 0x{hresult:08x}"))
+    return CmdletFailure(
+        message,
+        hresult=hresult,
+        error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
+    )
+
+
+def _check(windows: Installation, package: Package, cabinet: Path, report: Report) -> None:
+    """What DISM checks: that a parent is installed, for this architecture."""
+    names = sorted({parent.name for parent in package.parents})
+    for item in read_packages(windows, names):
+        for parent in package.parents:
+            own = item.identity
+            same = (own.name, own.architecture) == (parent.name, parent.architecture)
+            fitting = own.version[:2] == parent.version[:2] and own.version >= parent.version
+            if same and fitting and item.state in (INSTALLED, PERMANENT):
+                return
+    sentence = "The specified package is not applicable to this image."
+    raise _failure(cabinet, _NOT_APPLICABLE, sentence, report)
+
+
+def changed_hive(windows: Installation, name: str, keys: list[KeyChange]) -> bytes:
+    """A hive of the guest with changes made to it. Raises CmdletFailure for a dirty one."""
+    hive: Hive = windows.hive(name)
+    if hive.dirty:
+        raise CmdletFailure(f"The hive {name} is dirty.", hresult=0x800703F1)
+    node = windows.volume.lookup(f"{CONFIG}\\{name}")
+    source = node.open()
+    return change_hive(source.read_at(0, source.size), keys, datetime.now(UTC))
+
+
+def _changes(
+    windows: Installation, package: Package, moment: datetime, report: Report
+) -> tuple[list[FileChange], list[KeyChange], list[KeyChange]]:
+    identity = package.identity
+    files: list[FileChange] = []
+    system: list[KeyChange] = []
+    software = [_package_key(identity, package.name, moment)]
+    members = package.members()
+    for number, member in enumerate(members):
+        if number % 16 == 0:
+            report(Said("progress", "Adding the package", 90 * number // len(members)))
+        files.append(FileChange(_place(member.name, identity), package.read(member.name)))
+    for component in package.components():
+        payload = {
+            member.name.rpartition("/")[2]: package.read(member.name)
+            for member in members
+            if member.name.startswith(f"{component.directory}/")
+        }
+        if component.manifest.is_driver:
+            files += _driver(windows, component, payload, system)
+        else:
+            files += _projected(component, payload)
+        _registry(windows, component, software, system)
+    said = f"{identity} {moment:%Y-%m-%dT%H:%M:%SZ}"
+    software.append(KeyChange(MARK).text("Serviced", said))
+    return files, software, system
+
+
+def _place(name: str, identity: Identity) -> str:
+    """Where a file of the package belongs."""
+    if name.lower() in ("update.mum", "update.cat"):
+        return f"Windows\\servicing\\Packages\\{identity}{name[-4:].lower()}"
+    folder = "Windows\\WinSxS" if "/" in name else "Windows\\WinSxS\\Manifests"
+    return f"{folder}\\{name.replace('/', chr(92))}"
+
+
+def _package_key(identity: Identity, name: str, moment: datetime) -> KeyChange:
+    stamp = ticks(moment)
+    key = KeyChange(f"{PACKAGES}\\{identity}")
+    key.number("CurrentState", INSTALL_PENDING)
+    key.text("InstallClient", "DISM Package Manager Provider").text("InstallName", "update.mum")
+    key.text("InstallLocation", f"\\\\?\\{name}").number("SelfUpdate", 0).number("Visibility", 1)
+    return key.number("InstallTimeHigh", stamp >> 32).number("InstallTimeLow", stamp & 0xFFFFFFFF)
+
+
+def _driver(
+    windows: Installation,
+    component: Component,
+    payload: dict[str, bytes],
+    system: list[KeyChange],
+) -> list[FileChange]:
+    """The driver's package in the driver store and in the DriverDatabase."""
+    identity = component.manifest.identity
+    inf = identity.name
+    digest = hashlib.sha256(b"".join(payload.values())).hexdigest()[:16]
+    name = f"{inf}_{identity.architecture}_{digest}"
+    number = 0
+    for part in identity.version:
+        number = number << 16 | part
+    version = struct.pack("<IHH", 0x0009FFFF, 0, 0) + _SYSTEM_CLASS.bytes_le
+    version += struct.pack("<QQQ", ticks(_DRIVER_DATE), number, 0)
+    key = KeyChange(f"{DRIVERS}\\{name}").text("", inf).binary("Version", version)
+    system.append(key.text("Provider", "Microsoft"))
+    known = windows.system.find(f"{INFS}\\{inf}")
+    listed = known.get("") if known is not None else None
+    before = listed if isinstance(listed, list) else []
+    system.append(KeyChange(f"{INFS}\\{inf}").texts("", dict.fromkeys([*before, name])))
+    return [FileChange(f"{REPOSITORY}\\{name}\\{file}", data) for file, data in payload.items()]
+
+
+def _projected(component: Component, payload: dict[str, bytes]) -> list[FileChange]:
+    """The component's files where the manifest wants them, System32 for one."""
+    found = []
+    for file in component.manifest.files:
+        root, _, rest = file.destination.rstrip("\\").partition("\\")
+        folder = _PROJECTIONS.get(root.lower())
+        if folder is not None and file.name in payload:
+            path = "\\".join(filter(None, (folder, rest, file.name)))
+            found.append(FileChange(path, payload[file.name]))
+    return found
+
+
+def _registry(
+    windows: Installation,
+    component: Component,
+    software: list[KeyChange],
+    system: list[KeyChange],
+) -> None:
+    """The component's keys and values; a service that is there already keeps its start."""
+    services = f"{windows.control_set}\\Services"
+    for service in component.manifest.services:
+        if windows.system.find(f"{services}\\{service.name}") is None:
+            key = KeyChange(f"{services}\\{service.name}")
+            key.number("Type", 0x20).number("Start", _STARTS.get(service.start.lower(), 3))
+            key.number("ErrorControl", 1).text("ObjectName", service.object_name)
+            system.append(key.expandable("ImagePath", service.image_path))
+    for entry in component.manifest.registry:
+        upper = entry.key.upper()
+        for root, changes, below in (
+            ("HKEY_LOCAL_MACHINE\\SOFTWARE\\", software, ""),
+            ("HKEY_LOCAL_MACHINE\\SYSTEM\\CURRENTCONTROLSET\\", system, windows.control_set),
+        ):
+            if upper.startswith(root):
+                rest = entry.key[len(root) :]
+                key = KeyChange(f"{below}\\{rest}" if below else rest)
+                if entry.name is not None and entry.type.upper() == "REG_EXPAND_SZ":
+                    key.expandable(entry.name, entry.data)
+                elif entry.name is not None and entry.type.upper() == "REG_SZ":
+                    key.text(entry.name, entry.data)
+                changes.append(key)
+
+
+def list_packages(disk: Path, volume: int) -> list[tuple[Identity, int, datetime | None]]:
+    """Every package that the Windows on a volume knows: identity, state, install time."""
+    with open_image(disk) as image:
+        windows = image.windows(volume)
+        key = windows.software.find(PACKAGES)
+        names = {item.name.partition("~")[0] for item in (key.subkeys() if key else ())}
+        return [
+            (item.identity, item.state, item.installed)
+            for item in read_packages(windows, sorted(names))
+        ]

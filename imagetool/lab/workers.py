@@ -1,0 +1,118 @@
+"""The processes that write images for the emulated host: volumes and hives."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imagetool.errors import ServicingFailed
+from imagetool.registry import ValueType
+
+_PATIENCE = 600
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file to write, with all directories above it; without data a directory."""
+
+    path: str
+    data: bytes | None
+
+
+@dataclass(slots=True)
+class KeyChange:
+    """A key to make, and values to set in it."""
+
+    path: str
+    values: list[tuple[str, ValueType, bytes]] = field(default_factory=list)
+
+    def text(self, name: str, value: str) -> KeyChange:
+        """Set a REG_SZ."""
+        return self._set(name, ValueType.REG_SZ, f"{value}\0".encode("utf-16-le"))
+
+    def expandable(self, name: str, value: str) -> KeyChange:
+        """Set a REG_EXPAND_SZ."""
+        return self._set(name, ValueType.REG_EXPAND_SZ, f"{value}\0".encode("utf-16-le"))
+
+    def number(self, name: str, value: int) -> KeyChange:
+        """Set a REG_DWORD."""
+        return self._set(name, ValueType.REG_DWORD, (value & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def texts(self, name: str, values: Iterable[str]) -> KeyChange:
+        """Set a REG_MULTI_SZ."""
+        data = "".join(f"{value}\0" for value in (*values, "")).encode("utf-16-le")
+        return self._set(name, ValueType.REG_MULTI_SZ, data)
+
+    def binary(self, name: str, value: bytes) -> KeyChange:
+        """Set a REG_BINARY."""
+        return self._set(name, ValueType.REG_BINARY, value)
+
+    def _set(self, name: str, kind: ValueType, data: bytes) -> KeyChange:
+        self.values.append((name, kind, data))
+        return self
+
+
+def write_files(disk: Path, offset: int, size: int, changes: Sequence[FileChange]) -> None:
+    """Write files into the NTFS volume at `offset` of a disk. Raises ServicingFailed."""
+    operations = [
+        {"path": change.path}
+        if change.data is None
+        else {"path": change.path, "data": base64.b64encode(change.data).decode("ascii")}
+        for change in changes
+    ]
+    job = {"disk": str(disk), "offset": offset, "size": size, "operations": operations}
+    _run("imagetool.lab.ntfs_writer", job)
+
+
+def change_hive(data: bytes, changes: Sequence[KeyChange], moment: datetime) -> bytes:
+    """The hive with these keys and values, stamped with `moment`. Raises ServicingFailed."""
+    with tempfile.TemporaryDirectory(prefix="imagetool-") as folder:
+        path = Path(folder, "hive")
+        path.write_bytes(data)
+        keys = [
+            {
+                "path": change.path,
+                "values": [
+                    {"name": name, "type": int(kind), "data": base64.b64encode(raw).decode("ascii")}
+                    for name, kind, raw in change.values
+                ],
+            }
+            for change in changes
+        ]
+        _run("imagetool.lab.hive_writer", {"hive": str(path), "keys": keys, "time": ticks(moment)})
+        return path.read_bytes()
+
+
+def ticks(moment: datetime) -> int:
+    """A time as a FILETIME."""
+    return int((moment - _EPOCH).total_seconds() * 1_000_000) * 10
+
+
+def _run(module: str, job: object) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ServicingFailed(f"the emulated host's {module} did not end in time") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        reason = said[-1] if said else f"it ended with {done.returncode}"
+        raise ServicingFailed(
+            f"the emulated host cannot write the image: {reason}",
+            hint="It needs libntfs-3g and libhivex (Debian: ntfs-3g, libhivex-bin).",
+        )
