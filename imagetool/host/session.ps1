@@ -106,7 +106,8 @@ function Complete-Cmdlet {
         $plain = @{}
         foreach ($name in $request.properties) {
             $property = $result.PSObject.Properties[$name]
-            $plain[$name] = if ($property) { $property.Value } else { $null }
+            # Not as the value of an if: that would unroll a list of one.
+            if ($property) { $plain[$name] = $property.Value } else { $plain[$name] = $null }
         }
         Send-Answer $request.number 'result' @{ properties = $plain }
     }

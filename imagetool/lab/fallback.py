@@ -1,0 +1,202 @@
+"""The session's script in Python, for machines without PowerShell: it answers the same frames."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import platform
+import queue
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from imagetool.errors import HostFailed
+from imagetool.host.frames import Answer, Request
+from imagetool.lab.binding import bind
+from imagetool.lab.cmdlet import CmdletFailure, Said
+from imagetool.lab.table import cmdlets
+from imagetool.lab.world import World
+
+_CLOSED = b""
+
+
+class PythonHost:
+    """Answers requests from a thread of its own (host/transport.py), as session.ps1 would."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._requests: queue.Queue[bytes] = queue.Queue()
+        self._answers: queue.Queue[bytes] = queue.Queue()
+        self._ended = False
+        self._operations: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
+            "make-private-directory": _make_private_directory,
+            "make-directory": _make_directory,
+            "remove-directory": _remove_directory,
+            "stat": _stat,
+            "copy": _copy,
+            "sha256": _sha256,
+            "rename": _rename,
+            "delete": _delete,
+            "write": _write,
+            "in-use": lambda p: {"inuse": False},
+            "close": lambda p: {},
+        }
+        hello = {
+            "protocol": 1,
+            "version": platform.python_version(),
+            "edition": "Python",
+            "system": platform.platform(),
+            "computer": platform.node(),
+            "process": os.getpid(),
+        }
+        self._say(Answer(0, "hello", hello))
+        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+        self._thread.start()
+
+    def _say(self, answer: Answer) -> None:
+        self._answers.put(answer.encode())
+
+    def send_line(self, line: bytes) -> None:
+        """As Transport.send_line."""
+        if self._ended:
+            raise HostFailed("the emulated host has ended")
+        self._requests.put(line)
+
+    def receive_line(self, timeout: float) -> bytes | None:
+        """As Transport.receive_line."""
+        try:
+            return self._answers.get(timeout=timeout)
+        except queue.Empty:
+            if self._ended:
+                raise HostFailed("the emulated host has ended") from None
+            return None
+
+    def close(self) -> None:
+        """As Transport.close."""
+        self._requests.put(_CLOSED)
+        self._thread.join(timeout=600)
+        self._ended = True
+
+    def _run(self) -> None:
+        seen: set[int] = set()
+        while line := self._requests.get():
+            request = Request.decode(line)
+            if request.operation in ("renew", "cancel") or request.number in seen:
+                continue
+            seen.add(request.number)
+            try:
+                for properties in self._do(request):
+                    self._say(Answer(request.number, "result", {"properties": properties}))
+            except CmdletFailure as failure:
+                self._fail(request, failure)
+            except OSError as error:
+                message = f"{error.strerror}: '{error.filename}'"
+                code = 0x80070000 | ((error.errno or 0) & 0xFFFF)
+                self._fail(request, CmdletFailure(message, hresult=code, category="WriteError"))
+            self._say(Answer(request.number, "end"))
+
+    def _fail(self, request: Request, failure: CmdletFailure) -> None:
+        content: dict[str, object] = {
+            "message": failure.message,
+            "hresult": failure.hresult,
+            "exception": failure.exception,
+            "category": failure.category,
+            "errorid": ",".join(filter(None, (failure.error_id, request.cmdlet))),
+        }
+        self._say(Answer(request.number, "error", content))
+
+    def _do(self, request: Request) -> list[dict[str, object]]:
+        if request.operation != "invoke":
+            operation = self._operations.get(request.operation)
+            if operation is None:
+                raise CmdletFailure(f"There is no operation {request.operation}.")
+            return [operation(request.parameters)]
+        facts = cmdlets().get(request.cmdlet)
+        if facts is None:
+            raise CmdletFailure(
+                f"The cmdlet {request.cmdlet} is not on the list of those that may be asked for.",
+                category="PermissionDenied",
+                error_id="NotAllowed",
+            )
+
+        def report(said: Said) -> None:
+            content: dict[str, object] = {"message": said.text}
+            if said.kind == "progress":
+                content = {"activity": facts.name, "status": said.text, "percent": said.percent}
+            self._say(Answer(request.number, said.kind, content))
+
+        records = self._world.call(facts.name, bind(facts, request.parameters), report)
+        return [
+            {name: record.properties.get(name) for name in request.properties} for record in records
+        ]
+
+
+def _path(parameters: dict[str, object], name: str = "path") -> Path:
+    return Path(str(parameters[name]))
+
+
+def _make_private_directory(parameters: dict[str, object]) -> dict[str, object]:
+    path = _path(parameters, "parent") / f"imagetool-{uuid4().hex}"
+    path.mkdir(mode=0o700)
+    return {"path": str(path)}
+
+
+def _make_directory(parameters: dict[str, object]) -> dict[str, object]:
+    _path(parameters).mkdir()
+    return {}
+
+
+def _remove_directory(parameters: dict[str, object]) -> dict[str, object]:
+    path = _path(parameters)
+    if path.exists():
+        path.rmdir()
+    return {}
+
+
+def _stat(parameters: dict[str, object]) -> dict[str, object]:
+    path = _path(parameters)
+    found = path.stat() if path.exists() else None
+    return {
+        "exists": found is not None,
+        "directory": path.is_dir(),
+        "size": found.st_size if found is not None and path.is_file() else 0,
+        "written": datetime.fromtimestamp(found.st_mtime, UTC) if found is not None else None,
+        "attributes": 0,
+    }
+
+
+def _copy(parameters: dict[str, object]) -> dict[str, object]:
+    source, target = _path(parameters, "source"), _path(parameters, "target")
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+    return {}
+
+
+def _sha256(parameters: dict[str, object]) -> dict[str, object]:
+    with _path(parameters).open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _rename(parameters: dict[str, object]) -> dict[str, object]:
+    source, target = _path(parameters, "source"), _path(parameters, "target")
+    if target.exists():
+        raise FileExistsError(17, "File exists", str(target))
+    source.rename(target)
+    return {}
+
+
+def _delete(parameters: dict[str, object]) -> dict[str, object]:
+    _path(parameters).unlink(missing_ok=True)
+    return {}
+
+
+def _write(parameters: dict[str, object]) -> dict[str, object]:
+    offset = parameters["offset"]
+    with _path(parameters).open("r+b" if offset else "xb") as file:
+        file.seek(offset if isinstance(offset, int) else 0)
+        file.write(base64.b64decode(str(parameters["base64"])))
+    return {}

@@ -1,0 +1,82 @@
+"""The door to the emulated host: a loopback socket that answers the stand-ins' cmdlets."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socketserver
+import threading
+from pathlib import Path
+
+from imagetool.errors import HostFailed
+from imagetool.host.frames import decode, encode
+from imagetool.lab.cmdlet import CmdletFailure, Said
+from imagetool.lab.world import World
+
+_LONGEST_LINE = 8 << 20
+
+
+class Door:
+    """Listens on a loopback port of its own until it is closed; answers who knows the secret."""
+
+    def __init__(self, world: World) -> None:
+        self.secret = secrets.token_hex(32)
+        self._lock = threading.Lock()
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(handler) -> None:  # noqa: N805  # self is the door
+                self._answer(world, handler)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def write_key(self, path: Path) -> None:
+        """The port and the secret, in a file that only this user reads."""
+        path.touch(mode=0o600)
+        path.write_text(f"{self.port}\n{self.secret}\n", encoding="ascii")
+
+    def _answer(self, world: World, handler: socketserver.StreamRequestHandler) -> None:
+        try:
+            request = decode(handler.rfile.readline(_LONGEST_LINE))
+        except HostFailed:
+            return
+        if not hmac.compare_digest(str(request.get("secret")).encode(), self.secret.encode()):
+            return
+
+        def send(frame: dict[str, object]) -> None:
+            handler.wfile.write(encode(frame))
+            handler.wfile.flush()
+
+        def report(said: Said) -> None:
+            send({"kind": said.kind, "text": said.text, "percent": said.percent})
+
+        parameters = request.get("parameters")
+        with self._lock:  # one cmdlet at a time, as a session asks them
+            try:
+                records = world.call(
+                    str(request.get("cmdlet")),
+                    parameters if isinstance(parameters, dict) else {},
+                    report,
+                )
+            except CmdletFailure as failure:
+                send(
+                    {
+                        "kind": "failure",
+                        "message": failure.message,
+                        "hresult": failure.hresult,
+                        "category": failure.category,
+                        "errorid": failure.error_id,
+                    }
+                )
+                return
+            for record in records:
+                send({"kind": "result", "type": record.type, "properties": record.properties})
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)

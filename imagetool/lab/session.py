@@ -1,0 +1,97 @@
+"""A session with the emulated host, through a real PowerShell where there is one.
+
+For rehearsals, the environment may say: IMAGETOOL_LAB_ENGINE=powershell or python insists on one of
+the two ways; IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes cmdlets fail (several are
+separated by commas).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from imagetool.errors import HostFailed, WrongUsage
+from imagetool.host.local import LocalProcess, find_engine
+from imagetool.host.session import Session
+from imagetool.host.transport import Transport
+from imagetool.lab.cmdlet import CmdletFailure
+from imagetool.lab.fallback import PythonHost
+from imagetool.lab.server import Door
+from imagetool.lab.stand_ins import write_modules
+from imagetool.lab.world import World
+
+
+def open_lab(world: World | None = None) -> LabSession:
+    """A session with the emulated host. Raises HostFailed where PowerShell does not start."""
+    world = world or World(faults_of(os.environ.get("IMAGETOOL_LAB_FAULTS", "")))
+    wanted = os.environ.get("IMAGETOOL_LAB_ENGINE", "")
+    if wanted not in ("", "powershell", "python"):
+        raise WrongUsage(f"IMAGETOOL_LAB_ENGINE is {wanted!r}, neither powershell nor python")
+    engine = None if wanted == "python" else find_engine()
+    if engine is None and wanted == "powershell":
+        raise HostFailed(
+            "IMAGETOOL_LAB_ENGINE insists on PowerShell, and there is none in PATH",
+            hint="Install pwsh, or unset IMAGETOOL_LAB_ENGINE to let Python answer.",
+        )
+    return LabSession(world, engine)
+
+
+class LabSession(Session):
+    """A session whose host is emulated; closing it ends the emulation too."""
+
+    def __init__(self, world: World, engine: str | None) -> None:
+        self.world = world
+        self._folder = Path(tempfile.mkdtemp(prefix="imagetool-lab-"))
+        self._door: Door | None = None
+        try:
+            super().__init__(self._start(engine))
+        except BaseException:
+            self._clean()
+            raise
+
+    def _start(self, engine: str | None) -> Transport:
+        if engine is None:
+            return PythonHost(self.world)
+        self._door = Door(self.world)
+        self._door.write_key(self._folder / "door")
+        write_modules(self._folder)
+        before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
+        modules = os.pathsep.join(filter(None, (str(self._folder), before)))
+        return LocalProcess(engine, {"PSModulePath": modules})
+
+    def _clean(self) -> None:
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+        self.world.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the script, which dismounts what it mounted, then the emulation."""
+        super().close()
+        self._clean()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def faults_of(text: str) -> Mapping[str, CmdletFailure]:
+    """The failures that a text like "Set-Disk=0x80070005,…" asks for. Raises WrongUsage."""
+    faults = {}
+    for part in filter(None, text.split(",")):
+        name, _, code = part.strip().partition("=")
+        try:
+            hresult = int(code, 16)
+        except ValueError:
+            raise WrongUsage(f"IMAGETOOL_LAB_FAULTS: {part!r} is no NAME=0xHRESULT") from None
+        faults[name] = CmdletFailure("A failure that was asked for.", hresult=hresult)
+    return faults

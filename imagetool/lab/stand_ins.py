@@ -1,0 +1,77 @@
+"""PowerShell modules that stand in for Hyper-V, Storage and Dism.
+
+Their functions are generated from the table of the real cmdlets' parameters, so PowerShell binds
+them as it would bind the real ones; a body hands its parameters to the emulated host over a
+loopback socket and replays what comes back (stand_in.ps1).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from importlib.resources import files
+from pathlib import Path
+
+from imagetool.lab.table import CmdletFacts, Parameter, cmdlets
+
+# Types that the engine has without Windows; every other parameter takes any object.
+_TYPES = {
+    "String", "String[]", "UInt32", "UInt32[]", "UInt64", "UInt64[]", "Int32", "Int64", "Boolean",
+    "Char[]", "Guid", "Guid[]",
+}  # fmt: skip
+
+
+def write_modules(folder: Path) -> None:
+    """Write the modules into `folder`, which then belongs into PSModulePath.
+
+    Beside them a file `door` is expected: the port and the secret, one a line.
+    """
+    common = files("imagetool.lab").joinpath("stand_in.ps1").read_text(encoding="ascii")
+    by_module: dict[str, list[CmdletFacts]] = defaultdict(list)
+    for facts in cmdlets().values():
+        by_module[facts.module].append(facts)
+    for module, members in by_module.items():
+        directory = folder / module
+        directory.mkdir(parents=True)
+        names = ", ".join(f"'{facts.name}'" for facts in members)
+        text = common + "\n".join(_function(facts) for facts in members)
+        text += f"\nExport-ModuleMember -Function {names}\n"
+        (directory / f"{module}.psm1").write_text(text, encoding="ascii")
+        manifest = (
+            f"@{{ RootModule = '{module}.psm1'; ModuleVersion = '2.0.0.0'; "
+            f"FunctionsToExport = @({names}); CmdletsToExport = @(); AliasesToExport = @() }}\n"
+        )
+        (directory / f"{module}.psd1").write_text(manifest, encoding="ascii")
+
+
+def _function(facts: CmdletFacts) -> str:
+    binding = [f"DefaultParameterSetName = '{facts.default_set}'"] if facts.default_set else []
+    if facts.should_process:
+        binding.append("SupportsShouldProcess = $true")
+    listed = ",\n".join(_parameter(parameter) for parameter in facts.parameters)
+    return (
+        f"\nfunction {facts.name} {{\n    [CmdletBinding({', '.join(binding)})]\n    param(\n"
+        f"{listed}\n    )\n    process {{ Invoke-Lab $PSCmdlet '{facts.name}' $PSBoundParameters }}"
+        "\n}\n"
+    )
+
+
+def _parameter(parameter: Parameter) -> str:
+    lines = []
+    for name in parameter.sets or ("",):
+        parts = [f"ParameterSetName = '{name}'"] if name else []
+        if parameter.required:
+            parts.append("Mandatory = $true")
+        if parameter.position is not None:
+            parts.append(f"Position = {parameter.position}")
+        if "ByValue" in parameter.pipeline:
+            parts.append("ValueFromPipeline = $true")
+        if "ByPropertyName" in parameter.pipeline:
+            parts.append("ValueFromPipelineByPropertyName = $true")
+        lines.append(f"[Parameter({', '.join(parts)})]")
+    if parameter.aliases:
+        lines.append("[Alias(" + ", ".join(f"'{alias}'" for alias in parameter.aliases) + ")]")
+    if parameter.values:
+        lines.append("[ValidateSet(" + ", ".join(f"'{v}'" for v in parameter.values) + ")]")
+    kind = "switch" if parameter.type == "SwitchParameter" else parameter.type
+    lines.append(f"[{kind if kind == 'switch' or kind in _TYPES else 'object'}] ${parameter.name}")
+    return "\n".join(f"        {line}" for line in lines)

@@ -1,0 +1,307 @@
+"""The emulated host: which disks are mounted, and what its cmdlets do and answer.
+
+Results carry the types and property names of the real ones, failures their HRESULTs and error ids.
+A disk that is mounted comes up offline and read-only, as under the SAN policy of a careful host, so
+that whoever forgets a step is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from imagetool.disk import FileSource, open_disk, read_partitions
+from imagetool.disk.vhdx import Vhdx
+from imagetool.errors import ImagetoolError
+from imagetool.lab import packages
+from imagetool.lab.cmdlet import CmdletFailure, Record, Report
+from imagetool.lab.table import result_type
+
+_VIRTUALIZATION = "Microsoft.HyperV.PowerShell.VirtualizationException"
+_CIM = "Microsoft.Management.Infrastructure.CimException"
+_STATES = {
+    0x00: "NotPresent",
+    0x05: "UninstallPending",
+    0x40: "Staged",
+    0x50: "Superseded",
+    0x60: "InstallPending",
+    0x65: "PartiallyInstalled",
+    0x70: "Installed",
+    0x80: "Installed",
+}
+
+
+@dataclass(slots=True)
+class MountedDisk:
+    """A disk that is mounted."""
+
+    number: int
+    path: Path
+    offline: bool = True
+    read_only: bool = True
+    access_paths: dict[int, list[str]] = field(default_factory=dict)
+    """Directories by partition number."""
+
+
+class World:
+    """The state of the emulated host. `faults` makes cmdlets fail, by their names."""
+
+    def __init__(self, faults: Mapping[str, CmdletFailure] | None = None) -> None:
+        self.disks: dict[int, MountedDisk] = {}
+        self._faults = dict(faults or {})
+        self._cmdlets: dict[str, Callable[[dict[str, object], Report], list[Record]]] = {
+            "Get-VHD": self._get_vhd,
+            "Mount-VHD": self._mount,
+            "Dismount-VHD": self._dismount,
+            "Test-VHD": self._test_vhd,
+            "Get-Disk": self._get_disk,
+            "Set-Disk": self._set_disk,
+            "Get-Partition": self._get_partition,
+            "Add-PartitionAccessPath": self._add_access_path,
+            "Remove-PartitionAccessPath": self._remove_access_path,
+            "Add-WindowsPackage": self._add_package,
+            "Get-WindowsPackage": self._get_package,
+        }
+
+    def call(self, cmdlet: str, parameters: dict[str, object], report: Report) -> list[Record]:
+        """Run a cmdlet whose parameters are bound. Raises CmdletFailure."""
+        fault = self._faults.get(cmdlet)
+        if fault is not None:
+            raise fault
+        try:
+            return self._cmdlets[cmdlet](parameters, report)
+        except ImagetoolError as error:
+            raise CmdletFailure(error.message, hresult=0x80070570) from None
+
+    # Virtual disks
+
+    def _attached(self, path: Path) -> MountedDisk | None:
+        return next((disk for disk in self.disks.values() if disk.path == path), None)
+
+    @staticmethod
+    def _path(parameters: dict[str, object]) -> Path:
+        value = parameters.get("Path")
+        text = value[0] if isinstance(value, list) and value else value
+        path = Path(str(text))
+        if not path.is_file():
+            raise CmdletFailure(
+                f"'{path}' was not found.", hresult=0x80070002, exception=_VIRTUALIZATION,
+                category="ObjectNotFound", error_id="ObjectNotFound",
+            )  # fmt: skip
+        return path.resolve()
+
+    def _virtual_disk(self, path: Path) -> Record:
+        disk = self._attached(path)
+        with FileSource(path) as source:
+            vhdx = open_disk(source)
+            if not isinstance(vhdx, Vhdx):
+                raise CmdletFailure("The file is not a virtual hard disk.", hresult=0xC03A0015)
+            known: dict[str, object] = {
+                "ComputerName": "LAB",
+                "Path": str(path),
+                "VhdFormat": "VHDX",
+                "VhdType": vhdx.kind.capitalize(),
+                "FileSize": source.size,
+                "Size": vhdx.size,
+                "LogicalSectorSize": vhdx.layout.logical_sector_size,
+                "PhysicalSectorSize": vhdx.layout.physical_sector_size,
+                "BlockSize": vhdx.layout.block_size,
+                "ParentPath": "",
+                "DiskIdentifier": str(vhdx.layout.disk_id).upper(),
+                "Alignment": 1,
+                "Attached": disk is not None,
+                "DiskNumber": None if disk is None else disk.number,
+                "Number": None if disk is None else disk.number,
+            }
+        return _record("Get-VHD", known)
+
+    def _get_vhd(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        if "DiskNumber" in parameters:
+            return [self._virtual_disk(self._disk(parameters["DiskNumber"]).path)]
+        return [self._virtual_disk(self._path(parameters))]
+
+    def _test_vhd(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        self._virtual_disk(self._path(parameters))
+        return [Record("System.Boolean", {"value": True})]
+
+    def _mount(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        path = self._path(parameters)
+        if self._attached(path) is not None:
+            raise CmdletFailure(
+                f"Failed to mount the virtual disk.\nThe system failed to mount '{path}'.",
+                hresult=0x80070020, category="ResourceBusy", error_id="ObjectInUse",
+                exception=_VIRTUALIZATION,
+            )  # fmt: skip
+        self._virtual_disk(path)
+        number = next(n for n in range(1, 10_000) if n not in self.disks)
+        read_only = bool(parameters.get("ReadOnly"))
+        self.disks[number] = MountedDisk(number, path, read_only=True, offline=not read_only)
+        return [self._virtual_disk(path)] if parameters.get("Passthru") else []
+
+    def _dismount(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        if "DiskNumber" in parameters:
+            disk: MountedDisk | None = self._disk(parameters["DiskNumber"])
+        else:
+            disk = self._attached(self._path(parameters))
+        if disk is None:
+            raise CmdletFailure(
+                "The virtual disk is not mounted.", hresult=0x80070057, exception=_VIRTUALIZATION,
+                category="InvalidArgument", error_id="InvalidParameter",
+            )  # fmt: skip
+        del self.disks[disk.number]
+        return []
+
+    # Disks and partitions
+
+    def _disk(self, number: object) -> MountedDisk:
+        value = number[0] if isinstance(number, list) and number else number
+        disk = self.disks.get(value) if isinstance(value, int) else None
+        if disk is None:
+            raise CmdletFailure(
+                f"No MSFT_Disk objects found with property 'Number' equal to '{value}'.  Verify "
+                "the value of the property and retry.",
+                hresult=0x80131500, category="ObjectNotFound",
+                error_id="CmdletizationQuery_NotFound_Number",
+                exception="Microsoft.PowerShell.Cmdletization.Cim.CimJobException",
+            )  # fmt: skip
+        return disk
+
+    def _get_disk(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        asked = "Number" in parameters
+        chosen = [self._disk(parameters["Number"])] if asked else list(self.disks.values())
+        records = []
+        for disk in chosen:
+            with FileSource(disk.path) as source:
+                opened = open_disk(source)
+                table = read_partitions(opened)
+            known: dict[str, object] = {
+                "DiskNumber": disk.number,
+                "Number": disk.number,
+                "PartitionStyle": {"gpt": "GPT", "mbr": "MBR"}.get(table.scheme, "RAW"),
+                "OperationalStatus": "Offline" if disk.offline else "Online",
+                "HealthStatus": "Healthy",
+                "BusType": "File Backed Virtual",
+                "IsOffline": disk.offline,
+                "IsReadOnly": disk.read_only,
+                "OfflineReason": "Policy" if disk.offline else None,
+                "Size": opened.size,
+                "Guid": f"{{{table.identifier}}}" if table.scheme == "gpt" else None,
+                "Location": str(disk.path),
+                "NumberOfPartitions": len(table.partitions),
+            }
+            records.append(_record("Get-Disk", known))
+        return records
+
+    def _set_disk(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk = self._disk(parameters.get("Number"))
+        if "IsOffline" in parameters:
+            disk.offline = bool(parameters["IsOffline"])
+        if "IsReadOnly" in parameters:
+            disk.read_only = bool(parameters["IsReadOnly"])
+        return []
+
+    def _get_partition(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk = self._disk(parameters.get("DiskNumber"))
+        with FileSource(disk.path) as source:
+            table = read_partitions(open_disk(source))
+        records = []
+        for partition in table.partitions:
+            paths = [f"{path}/" for path in disk.access_paths.get(partition.number, ())]
+            known: dict[str, object] = {
+                "DiskNumber": disk.number,
+                "PartitionNumber": partition.number,
+                "Offset": partition.offset,
+                "Size": partition.size,
+                "Type": partition.type_name or "Unknown",
+                "GptType": f"{{{partition.type}}}" if table.scheme == "gpt" else None,
+                "Guid": f"{{{partition.identifier}}}" if partition.identifier else None,
+                "AccessPaths": [*paths, f"\\\\?\\Volume{{{partition.identifier}}}\\"],
+                "IsOffline": disk.offline,
+                "IsReadOnly": disk.read_only,
+                "OperationalStatus": "Offline" if disk.offline else "Online",
+            }
+            records.append(_record("Get-Partition", known))
+        return records
+
+    def _partition(self, parameters: dict[str, object]) -> tuple[MountedDisk, int, Path]:
+        disk = self._disk(parameters.get("DiskNumber"))
+        value = parameters.get("PartitionNumber")
+        number = value[0] if isinstance(value, list) and value else value
+        if not isinstance(number, int):
+            raise _invalid()
+        return disk, number, Path(str(parameters.get("AccessPath"))).resolve()
+
+    def _add_access_path(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk, number, path = self._partition(parameters)
+        if disk.offline or not path.is_dir() or any(path.iterdir()):
+            raise _invalid()
+        disk.access_paths.setdefault(number, []).append(str(path))
+        return []
+
+    def _remove_access_path(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk, number, path = self._partition(parameters)
+        known = disk.access_paths.get(number, [])
+        if str(path) not in known:
+            raise _invalid()
+        known.remove(str(path))
+        return []
+
+    # Packages
+
+    def _serviced(self, parameters: dict[str, object]) -> tuple[MountedDisk, int]:
+        path = str(Path(str(parameters.get("Path"))).resolve())
+        for disk in self.disks.values():
+            for number, paths in disk.access_paths.items():
+                if path in paths:
+                    return disk, number
+        raise CmdletFailure(
+            f"The specified path {path} holds no Windows installation.",
+            hresult=0x80070003,
+            error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
+        )
+
+    def _add_package(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk, number = self._serviced(parameters)
+        if disk.read_only:
+            raise CmdletFailure(
+                "You do not have permissions to mount and modify this image.", hresult=0xC1510111
+            )
+        cabinet = Path(str(parameters.get("PackagePath")))
+        packages.add_package(disk.path, number, cabinet, report)
+        known: dict[str, object] = {"Path": parameters.get("Path"), "Online": False}
+        return [_record("Add-WindowsPackage", known | {"RestartNeeded": True})]
+
+    def _get_package(self, parameters: dict[str, object], report: Report) -> list[Record]:
+        disk, number = self._serviced(parameters)
+        wanted = str(parameters.get("PackageName") or "").lower()
+        records = []
+        for identity, state, installed in packages.list_packages(disk.path, number):
+            if wanted and str(identity).lower() != wanted:
+                continue
+            known: dict[str, object] = {
+                "PackageName": str(identity),
+                "PackageState": _STATES.get(state, "NotPresent"),
+                "ReleaseType": "Update",
+                "InstallTime": installed if isinstance(installed, datetime) else None,
+            }
+            records.append(_record("Get-WindowsPackage", known))
+        return records
+
+    def close(self) -> None:
+        """Dismount whatever is still mounted."""
+        self.disks.clear()
+
+
+def _invalid() -> CmdletFailure:
+    return CmdletFailure(
+        "Invalid Parameter", hresult=0x80131500, category="InvalidArgument",
+        error_id="StorageWMI 5", exception=_CIM,
+    )  # fmt: skip
+
+
+def _record(cmdlet: str, known: dict[str, object]) -> Record:
+    """A result with every property of the real one; what the emulation does not know is null."""
+    kind, names = result_type(cmdlet)
+    return Record(kind, {name: known.get(name) for name in dict.fromkeys([*names, *known])})
