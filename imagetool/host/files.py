@@ -33,9 +33,9 @@ class FileOperations:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def make_private_directory(self, parent: str) -> str:
-        """A new directory of a random name in `parent` that only this user and the system see."""
-        return str(self._session.operate("make-private-directory", parent=parent)["path"])
+    def make_private_directory(self, path: str) -> None:
+        """A new directory that only this user and the system see; fails where one is there."""
+        self._session.operate("make-private-directory", path=path)
 
     def make_directory(self, path: str) -> None:
         """A new directory; fails where something is there already."""

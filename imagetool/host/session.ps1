@@ -121,15 +121,15 @@ function Complete-Cmdlet {
     Send-Answer $request.number 'end' @{}
 }
 
-function New-PrivateDirectory([string] $Parent) {
-    $path = [IO.Path]::Combine($Parent, 'imagetool-' + [Guid]::NewGuid().ToString('N'))
-    $info = [IO.Directory]::CreateDirectory($path)
+function New-PrivateDirectory([string] $Path) {
+    if ([IO.File]::Exists($Path) -or [IO.Directory]::Exists($Path)) { throw [IO.IOException]::new("'$Path' is there already.") }
+    $info = [IO.Directory]::CreateDirectory($Path)
     if ([Environment]::OSVersion.Platform -eq 'Unix') {
         # Only in .NET 7 and later, so by its name: rwx for the owner.
         $modes = [IO.File].Assembly.GetType('System.IO.UnixFileMode')
         $method = [IO.File].GetMethod('SetUnixFileMode', [type[]] @([string], $modes))
-        [void] $method.Invoke($null, @($path, [Enum]::ToObject($modes, 448)))
-        return $path
+        [void] $method.Invoke($null, @($Path, [Enum]::ToObject($modes, 448)))
+        return
     }
     $rights = [Security.AccessControl.DirectorySecurity]::new()
     $rights.SetAccessRuleProtection($true, $false)
@@ -140,7 +140,6 @@ function New-PrivateDirectory([string] $Parent) {
     }
     $extensions = 'System.IO.FileSystemAclExtensions' -as [type]    # where PowerShell 7 keeps it
     if ($extensions) { $extensions::SetAccessControl($info, $rights) } else { $info.SetAccessControl($rights) }
-    $path
 }
 
 function Get-Hash([string] $Path) {
@@ -152,7 +151,7 @@ function Get-Hash([string] $Path) {
 
 # File operations: each takes the request's parameters and gives plain data, or throws.
 $operations = @{
-    'make-private-directory' = { param($p) @{ path = New-PrivateDirectory $p.parent } }
+    'make-private-directory' = { param($p) New-PrivateDirectory $p.path; @{} }
     'make-directory' = {
         param($p)
         if ([IO.File]::Exists($p.path) -or [IO.Directory]::Exists($p.path)) { throw [IO.IOException]::new("'$($p.path)' is there already.") }

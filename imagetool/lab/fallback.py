@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from imagetool.errors import HostFailed
 from imagetool.host.frames import Answer, Request
@@ -140,9 +139,8 @@ def _path(parameters: dict[str, object], name: str = "path") -> Path:
 
 
 def _make_private_directory(parameters: dict[str, object]) -> dict[str, object]:
-    path = _path(parameters, "parent") / f"imagetool-{uuid4().hex}"
-    path.mkdir(mode=0o700)
-    return {"path": str(path)}
+    _path(parameters).mkdir(mode=0o700)
+    return {}
 
 
 def _make_directory(parameters: dict[str, object]) -> dict[str, object]:

@@ -73,12 +73,7 @@ def mount(
     session.files.make_directory(path)
     remove_path = undo.push(
         f"the access path {directory}",
-        lambda: session.invoke(
-            "Remove-PartitionAccessPath",
-            DiskNumber=number,
-            PartitionNumber=partition,
-            AccessPath=path,
-        ),
+        lambda: _remove_access_path(session, number, partition, path),
     )
     session.invoke(
         "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=path
@@ -90,6 +85,25 @@ def dismount(undo: Undo, disk: Mounted) -> None:
     """Take the access path away before its directory, then the disk from the host."""
     for undoing in disk.undoings:
         undo.now(undoing)
+
+
+def _remove_access_path(session: Session, disk: int, partition: int, path: str) -> None:
+    """Remove it where it is: an interrupted Add-PartitionAccessPath may or may not have worked."""
+    records = session.invoke(
+        "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "AccessPaths")
+    )
+    for record in records:
+        paths = record.get("AccessPaths")
+        known = (
+            [str(item).rstrip("/\\").lower() for item in paths] if isinstance(paths, list) else []
+        )
+        if record.get("PartitionNumber") == partition and path.rstrip("/\\").lower() in known:
+            session.invoke(
+                "Remove-PartitionAccessPath",
+                DiskNumber=disk,
+                PartitionNumber=partition,
+                AccessPath=path,
+            )
 
 
 def _dismount(session: Session, image: Path) -> None:

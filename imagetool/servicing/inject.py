@@ -1,0 +1,150 @@
+"""Put an integration services package into a copy of an image, through a Hyper-V host.
+
+The image itself is never opened for writing. Everything happens in a private directory beside the
+result: the package is staged there, the image copied there, and the copy is mounted, serviced,
+read back, dismounted, proved with imagetool's own readers, and only then given its name. Each step
+puts its undoing on a stack before the next one begins, so whatever ends the work early (a refusal,
+a cmdlet that fails, Ctrl-C) leaves no mount and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from imagetool.errors import CannotWrite, ServicingFailed
+from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.servicing.mount import Mounted, dismount, mount
+from imagetool.servicing.plan import Plan, make_plan
+from imagetool.servicing.proof import prove
+from imagetool.servicing.undo import Undo
+from imagetool.servicing.verify import Verification
+
+_STATES = ("Installed", "InstallPending")
+
+
+def _silent(step: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """What was done: the plan, where the result lies, and its proof."""
+
+    plan: Plan
+    output: str
+    """Empty where there was nothing to do."""
+    host: str
+    """Which PowerShell did it."""
+    package_state: str
+    """As the host read it back: Installed or InstallPending."""
+    proof: Verification | None
+
+
+def inject(
+    image: str | Path,
+    package: str | Path,
+    open_session: Callable[[], Session],
+    output: str | Path,
+    *,
+    volume: int | None = None,
+    on_step: Callable[[str], None] = _silent,
+    on_event: Callable[[Event], None] | None = None,
+) -> Injection:
+    """Service a copy of `image` with the fitting package of `package`, as `output`.
+
+    `open_session` gives the session with the host, on which the paths are the same as here. Raises
+    DoesNotApply, CannotWrite where `output` exists, HostFailed where the host cannot be reached,
+    ServicingFailed where it refuses or the result cannot be proved (the image is as it was, and
+    nothing is left), LeftBehind where cleaning up failed as well.
+    """
+    source, target = Path(image).absolute(), Path(output).absolute()
+    on_step("check the image and the package")
+    _check_target(target)
+    plan = make_plan(source, Path(package), volume)
+    if plan.nothing_to_do:
+        return Injection(plan, "", "", "", None)
+    with open_session() as session:
+        on_step(f"talk to the host: {session.description}")
+        with Undo() as undo:
+            state, proof = _transaction(
+                session, plan, source, Path(package), target, undo, on_step, on_event
+            )
+        return Injection(plan, str(target), session.description, state, proof)
+
+
+def _check_target(target: Path) -> None:
+    if target.exists():
+        raise CannotWrite(
+            f"{target}: there is a file of that name already", hint="Name another with --output."
+        )
+    if not target.parent.is_dir():
+        raise CannotWrite(
+            f"{target.parent}: there is no such directory", hint="Make it, or name another."
+        )
+
+
+def _transaction(
+    session: Session,
+    plan: Plan,
+    image: Path,
+    package: Path,
+    target: Path,
+    undo: Undo,
+    on_step: Callable[[str], None],
+    on_event: Callable[[Event], None] | None,
+) -> tuple[str, Verification]:
+    try:
+        on_step("stage the package in a private directory on the host")
+        private = target.parent / f"imagetool-{uuid4().hex}"
+        undo.push(f"the directory {private}", lambda: session.files.remove_directory(str(private)))
+        session.files.make_private_directory(str(private))
+        cabinet = private / "package.cab"
+        undo.push(f"the file {cabinet}", lambda: session.files.delete(str(cabinet)))
+        session.files.upload(plan.cabinet, str(cabinet))
+
+        on_step("copy the image")
+        copy = private / f"copy{target.suffix or '.vhdx'}"
+        keep_no_copy = undo.push(f"the file {copy}", lambda: session.files.delete(str(copy)))
+        session.files.copy(str(image), str(copy))
+
+        disk = mount(session, copy, private / "mount", plan.offset, undo, on_step)
+        on_step(f"add {plan.identity}")
+        session.invoke(
+            "Add-WindowsPackage",
+            Path=str(disk.directory),
+            PackagePath=str(cabinet),
+            on_event=on_event,
+        )
+        on_step("read the package's state back")
+        state = _state(session, disk, plan)
+        on_step("dismount")
+        dismount(undo, disk)
+
+        on_step("prove the copy with our own readers")
+        proof = prove(copy, plan, package)
+        on_step("give the result its name")
+        session.files.rename(str(copy), str(target))
+        undo.forget(keep_no_copy)
+    except CmdletFailed as error:
+        raise ServicingFailed(f"{error.message}; {image} is as it was", hint=error.hint) from error
+    return state, proof
+
+
+def _state(session: Session, disk: Mounted, plan: Plan) -> str:
+    """What the host says of the package now. Success is what is read back, not what was said."""
+    records = session.invoke(
+        "Get-WindowsPackage", Path=str(disk.directory), properties=("PackageName", "PackageState")
+    )
+    for record in records:
+        if str(record.get("PackageName")).lower() == str(plan.identity).lower():
+            state = str(record.get("PackageState"))
+            if state in _STATES:
+                return state
+            raise ServicingFailed(f"the host says that {plan.identity} is {state} in the copy")
+    raise ServicingFailed(
+        f"the host took {plan.identity} without complaint, and does not list it in the copy",
+        hint="Another servicing operation may be pending in the image: boot the guest once.",
+    )

@@ -1,0 +1,84 @@
+"""The proof of a serviced image, by imagetool's own readers, before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from imagetool.errors import ImagetoolError, ServicingFailed
+from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT
+from imagetool.guest.image import Installation, open_image
+from imagetool.package import Package, open_package
+from imagetool.servicing.plan import Plan, read_identity
+from imagetool.servicing.verify import Verification, verify
+
+_STORE = "Windows\\WinSxS"
+_SERVICING = "Windows\\servicing\\Packages"
+
+
+def prove(image: Path, plan: Plan, package: Path) -> Verification:
+    """Show that the package is in the image, byte for byte, and that the disk is still itself.
+
+    Raises ServicingFailed with a sentence for the first thing that is not as it must be.
+    """
+    try:
+        return _prove(image, plan, package)
+    except ServicingFailed:
+        raise
+    except ImagetoolError as error:
+        raise ServicingFailed(
+            f"the serviced copy cannot be read back: {error.message}",
+            hint="The image is as it was; look at the host's DISM log.",
+        ) from None
+
+
+def _prove(image: Path, plan: Plan, package: Path) -> Verification:
+    found = read_identity(image)
+    if found != plan.identifiers:
+        raise _unproved(f"its identifiers changed from {plan.identifiers} to {found}")
+    with open_package(package) as media, open_image(image) as opened:
+        windows = opened.windows(plan.volume)
+        chosen = next(item for item in media.packages if item.name == plan.package)
+        _prove_files(windows, chosen)
+        result = verify(opened, package=media, require="installed", volume=plan.volume)
+    states = {item.identity: item.state for item in result.components.packages}
+    if states.get(plan.identity) not in (INSTALL_PENDING, INSTALLED, PERMANENT):
+        raise _unproved(f"{plan.identity} is not among its installed packages")
+    gaps = [
+        gap
+        for item in result.components.packages
+        if item.identity == plan.identity and item.payload is not None
+        for gap in item.payload.missing
+    ]
+    if gaps:
+        raise _unproved(f"{gaps[0]} is missing")
+    if not result.verdict.installed:
+        raise _unproved(f"the verdict is {result.verdict.name.value}")
+    return result
+
+
+def _prove_files(windows: Installation, package: Package) -> None:
+    """Every file of the package lies in the image with the bytes that it has in the package."""
+    members = package.members()
+    paths = [_place(member.name, package) for member in members]
+    for member, path, node in zip(members, paths, windows.volume.find_many(paths), strict=True):
+        if node is None:
+            raise _unproved(f"{path} is missing")
+        source = node.open()
+        digest = hashlib.sha256(source.read_at(0, source.size)).digest()
+        if digest != hashlib.sha256(package.read(member.name)).digest():
+            raise _unproved(f"{path} has other bytes than the package")
+
+
+def _place(name: str, package: Package) -> str:
+    if name.lower() in ("update.mum", "update.cat"):
+        return f"{_SERVICING}\\{package.identity}{name[-4:].lower()}"
+    folder = _STORE if "/" in name else f"{_STORE}\\Manifests"
+    return f"{folder}\\{name.replace('/', chr(92))}"
+
+
+def _unproved(what: str) -> ServicingFailed:
+    return ServicingFailed(
+        f"the serviced copy is not what it must be: {what}",
+        hint="The image is as it was; look at the host's DISM log.",
+    )
