@@ -1,3 +1,116 @@
-"""imagetool: what a guest image holds, whether it is what it should be, and putting it right."""
+"""imagetool: what a guest image holds, whether it is what it should be, and putting it right.
+
+    with imagetool.open_image("template.vhdx") as image:
+        print(image.windows().product)
+    print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.name)
+
+Every failure is an `imagetool.errors.ImagetoolError` with a sentence, a hint and an exit code.
+Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imagetool.guest.components import Components
+    from imagetool.guest.image import Image
+    from imagetool.guest.windows import WindowsFacts
+    from imagetool.host.session import Session
+    from imagetool.package.media import Media
+    from imagetool.registry.values import Data
+    from imagetool.servicing.inject import Injection
+    from imagetool.servicing.verify import Verification
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "inject",
+    "inspect",
+    "open_image",
+    "open_package",
+    "read_registry_value",
+    "verify",
+]
+
+
+def open_image(path: str | Path) -> Image:
+    """Open a guest image on this machine; a context manager. Raises Unreadable."""
+    from imagetool.guest.image import open_image
+
+    return open_image(path)
+
+
+def open_package(path: str | Path) -> Media:
+    """Open a vmguest.iso, a CAB, or a folder with update.mum; a context manager."""
+    from imagetool.package.media import open_package
+
+    return open_package(path)
+
+
+def inspect(path: str | Path, *, volume: int | None = None) -> tuple[WindowsFacts, Components]:
+    """The facts about the Windows in an image, and its integration components."""
+    from imagetool.guest.components import read_components
+    from imagetool.guest.windows import read_facts
+
+    with open_image(path) as image:
+        windows = image.windows(volume)
+        return read_facts(windows), read_components(windows)
+
+
+def verify(
+    path: str | Path,
+    *,
+    at_least: str | None = None,
+    package: str | Path | None = None,
+    require: str | None = None,
+    volume: int | None = None,
+) -> Verification:
+    """The verdict on an image's integration components, with all the evidence.
+
+    `at_least` is a version such as "6.3.9600.19456"; `require` is "installed" or "confirmed".
+    Raises WrongUsage for other values, DoesNotApply where no package fits.
+    """
+    from imagetool.errors import WrongUsage
+    from imagetool.package.identity import Version
+    from imagetool.servicing.verify import verify
+
+    version = None if at_least is None else Version.parse(at_least)
+    if at_least is not None and version is None:
+        raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
+    if require not in (None, "installed", "confirmed"):
+        raise WrongUsage(f"{require!r} is neither installed nor confirmed")
+    with open_image(path) as image:
+        if package is None:
+            return verify(image, at_least=version, require=require, volume=volume)
+        with open_package(package) as media:
+            return verify(image, at_least=version, package=media, require=require, volume=volume)
+
+
+def read_registry_value(
+    path: str | Path, key: str, value: str = "", *, volume: int | None = None
+) -> Data:
+    """The data of a registry value in an image, by its type: str, int, list of str, or bytes.
+
+    `key` is written as people write it: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` is the
+    default one. Raises NotFound where the key or value is not there.
+    """
+    from imagetool.guest.keys import find_value
+
+    with open_image(path) as image:
+        return find_value(image, key, value, volume).data
+
+
+def inject(
+    image: str | Path,
+    package: str | Path,
+    open_session: Callable[[], Session],
+    output: str | Path,
+) -> Injection:
+    """Service a copy of an image through a host; see imagetool.servicing.inject."""
+    from imagetool.servicing.inject import inject
+
+    return inject(image, package, open_session, output)

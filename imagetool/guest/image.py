@@ -180,25 +180,26 @@ class Image:
 class Installation:
     """A Windows on a volume: its files and its hives."""
 
-    def __init__(self, image: Image, place: Place, software: Hive, system: Hive) -> None:
+    def __init__(self, image: Image, place: Place, software: Hive) -> None:
         self.image = image
         self.place = place
         self.volume = image.volume(place)
         self.software = software
-        self.system = system
 
     @classmethod
     def find(cls, image: Image, place: Place) -> Installation | None:
         """The Windows on that volume, or None. A file that is no hive is no sign of Windows."""
         volume = image.volume(place)
-        names = [f"{CONFIG}\\{name}" for name in ("SOFTWARE", "SYSTEM")]
-        nodes = volume.find_many(names)
-        hives = []
-        for name, node in zip(names, nodes, strict=True):
-            if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
-                return None
-            hives.append(_open_hive(volume, node, name))
-        return cls(image, place, *hives)
+        path = f"{CONFIG}\\SOFTWARE"
+        node = volume.find(path)
+        if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
+            return None
+        return cls(image, place, _open_hive(volume, node, path))
+
+    @cached_property
+    def system(self) -> Hive:
+        """The SYSTEM hive. Raises NotFound."""
+        return self._open("SYSTEM")
 
     @cached_property
     def control_set(self) -> str:
@@ -222,8 +223,9 @@ class Installation:
         """A hive by the name of its file: SOFTWARE, SYSTEM, SAM … Raises NotFound."""
         if name.upper() == "SOFTWARE":
             return self.software
-        if name.upper() == "SYSTEM":
-            return self.system
+        return self.system if name.upper() == "SYSTEM" else self._open(name)
+
+    def _open(self, name: str) -> Hive:
         node = self.volume.find(f"{CONFIG}\\{name}")
         if node is None:
             raise NotFound(

@@ -1,0 +1,5 @@
+"""`python -m imagetool`."""
+
+from imagetool.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""disk map and export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imagetool.cli.options import Format, FormatOption, ImageArgument, here
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("map", epilog="Example: imagetool disk map template.vhdx")(show_map)
+    group.command("export", epilog="Example: imagetool disk export template.vhdx template.raw")(
+        export_raw
+    )
+    app.add_typer(group, name="disk", help="Look at the disk in an image, or export it.")
+
+
+def show_map(image: ImageArgument, output_format: FormatOption = Format.TEXT) -> None:
+    """The container, its partitions and volumes, and what is allocated."""
+    from imagetool.guest.image import open_image
+    from imagetool.report.data import document
+    from imagetool.report.guests import disk_data, disk_text
+    from imagetool.report.text import safe, size, table
+
+    with open_image(here(image)) as opened:
+        allocated = list(opened.disk.allocated())
+        total = sum(length for _, length in allocated)
+        if output_format is Format.JSON:
+            content: dict[str, object] = {
+                "image": opened.path,
+                "disk": disk_data(opened),
+                "allocated": total,
+                "allocated_ranges": allocated,
+                "warnings": [*opened.disk.warnings, *opened.table.warnings],
+            }
+            typer.echo(document("disk-map", content), nl=False)
+            return
+        rows = [(name, value) for name, value in opened.disk.identifiers.items()]
+        rows.append(("allocated", f"{size(total)} in {len(allocated)} stretches"))
+        rows += [("warning", text) for text in (*opened.disk.warnings, *opened.table.warnings)]
+        typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{table(rows)}", nl=False)
+
+
+def export_raw(
+    image: ImageArgument,
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="The new raw file.")],
+) -> None:
+    """Write the whole virtual disk to a new raw file; zeros take no room."""
+    from imagetool.disk.export import export
+    from imagetool.guest.image import open_image
+
+    with open_image(here(image)) as opened:
+        written = export(opened.disk, raw, _progress() if sys.stderr.isatty() else None)
+        typer.echo(f"{raw}: {opened.disk.size} bytes, {written} of them stored", err=True)
+
+
+def _progress() -> Callable[[int, int], None]:
+    """A line on the terminal that counts percents, once a second has passed."""
+    import time
+
+    begun, shown = time.monotonic(), -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        percent = 100 * done // total
+        if percent != shown and time.monotonic() - begun > 1:
+            shown = percent
+            typer.echo(f"\r{percent:3} %", nl=percent == 100, err=True)
+
+    return report

@@ -1,0 +1,191 @@
+"""file list, read and extract."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagetool.cli.options import (
+    Format,
+    FormatOption,
+    ImageArgument,
+    PathArgument,
+    VolumeOption,
+    here,
+)
+from imagetool.errors import CannotWrite, NotFound, WrongUsage
+
+if TYPE_CHECKING:
+    from imagetool.filesystem import Node
+
+_CHUNK = 1 << 20
+_MAX_SIZE = 16 << 30
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("list", epilog="Example: imagetool file list t.vhdx 'C:\\Windows\\System32'")(
+        list_files
+    )
+    group.command("read", epilog="Example: imagetool file read t.vhdx Windows/win.ini > win.ini")(
+        read
+    )
+    group.command(
+        "extract",
+        epilog="Example: imagetool file extract t.vhdx Windows/System32/icsvc.dll out.dll",
+    )(extract)
+    app.add_typer(group, name="file", help="Read the files of an image.")
+
+
+@contextmanager
+def _node(image: str, path: str, volume: int | None) -> Iterator[Node]:
+    """The node at `path`: on the volume of Windows, or the only one that can be read."""
+    from imagetool.errors import NoOperatingSystem, SeveralInstallations, Unreadable
+    from imagetool.guest.image import open_image
+
+    drive, rest = path[:2], path[2:]
+    if len(drive) == 2 and drive[1] == ":" and drive[0].isalpha():
+        if drive[0].upper() != "C":
+            raise WrongUsage(
+                f"{path}: only C: is known, the volume of Windows",
+                hint="Choose another volume with --volume N, and leave the letter out.",
+            )
+        path = rest
+    with open_image(here(image)) as opened:
+        if volume is not None:
+            found = opened.volume(opened.place(volume))
+        elif len(opened.installations) == 1:
+            found = opened.installations[0].volume
+        else:
+            readable = [place for place in opened.places if place.file_system == "NTFS"]
+            if not readable:
+                if len(opened.places) == 1:
+                    opened.volume(opened.places[0])
+                try:
+                    opened.windows()
+                except Unreadable:
+                    raise
+                raise NoOperatingSystem(f"{image}: there is no volume that can be read")
+            if len(readable) > 1:
+                numbers = ", ".join(str(place.number) for place in readable)
+                raise SeveralInstallations(
+                    f"{image}: several volumes can be meant: {numbers}",
+                    hint="Choose one with --volume N.",
+                )
+            found = opened.volume(readable[0])
+        yield found.lookup(path)
+
+
+def list_files(
+    image: ImageArgument,
+    path: PathArgument = "",
+    output_format: FormatOption = Format.TEXT,
+    volume: VolumeOption = None,
+) -> None:
+    """List a directory of an image."""
+    from imagetool.report.data import document
+    from imagetool.report.text import moment, table
+
+    with _node(image, path, volume) as node:
+        entries = list(node.entries())
+        if output_format is Format.JSON:
+            listed = [
+                {
+                    "name": entry.name,
+                    "directory": entry.is_directory,
+                    "size": entry.size,
+                    "modified": entry.modified,
+                }
+                for entry in entries
+            ]
+            typer.echo(document("file-list", {"path": node.path, "entries": listed}), nl=False)
+            return
+        rows = [
+            (
+                moment(entry.modified),
+                f"{'' if entry.is_directory else entry.size:>12}",
+                f"{entry.name}{'/' if entry.is_directory else ''}",
+            )
+            for entry in entries
+        ]
+        typer.echo(table(rows), nl=False)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """A path and the alternate stream behind its last colon, if there is one."""
+    head, _, last = path.replace("/", "\\").rpartition("\\")
+    name, _, stream = last.partition(":") if not (len(last) == 2 and not head) else (last, "", "")
+    return (f"{head}\\{name}" if head else name), stream
+
+
+def read(image: ImageArgument, path: PathArgument, volume: VolumeOption = None) -> None:
+    """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
+    drive = path[:2] if path[1:2] == ":" else ""
+    name, stream = _split(path[len(drive) :])
+    with _node(image, drive + name, volume) as node:
+        source = node.open(stream)
+        for offset in range(0, source.size, _CHUNK):
+            sys.stdout.buffer.write(source.read_at(offset, _CHUNK))
+        sys.stdout.buffer.flush()
+
+
+def extract(
+    image: ImageArgument,
+    path: PathArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A new file, or a directory to put it in.")
+    ],
+    volume: VolumeOption = None,
+    max_size: Annotated[
+        int, typer.Option("--max-size", metavar="BYTES", help="Refuse a larger file.")
+    ] = _MAX_SIZE,
+) -> None:
+    """Write a file of an image to a new file here."""
+    from imagetool.package.names import safe_name
+
+    with _node(image, path, volume) as node:
+        if node.is_directory:
+            raise NotFound(
+                f"{path} is a directory", hint="Extract its files one by one; whole trees later."
+            )
+        source = node.open()
+        if source.size > max_size:
+            raise CannotWrite(
+                f"{path}: {source.size} bytes are more than --max-size {max_size} allows",
+                hint="Raise --max-size if you trust the image.",
+            )
+        if target.is_dir():
+            target = target / safe_name(node.path.rpartition("\\")[2])
+        write_new(
+            target, (source.read_at(offset, _CHUNK) for offset in range(0, source.size, _CHUNK))
+        )
+
+
+def write_new(target: Path, chunks: Iterator[bytes]) -> None:
+    """Write a new file, never over another; what was begun is removed when it fails."""
+    try:
+        file = target.open("xb")
+    except FileExistsError:
+        raise CannotWrite(
+            f"{target}: there is a file of that name already", hint="Name another, or remove it."
+        ) from None
+    except OSError as error:
+        raise CannotWrite(f"{target}: cannot be written: {error.strerror}") from None
+    try:
+        with file:
+            for chunk in chunks:
+                file.write(chunk)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise CannotWrite(
+            f"{target}: writing failed: {error.strerror}", hint="Is the disk full?"
+        ) from None
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise

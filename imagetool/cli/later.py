@@ -1,0 +1,42 @@
+"""Commands of the contract that are not there yet: each refuses by name, exit code 3."""
+
+from __future__ import annotations
+
+import typer
+
+from imagetool.errors import Unsupported
+
+_COMMANDS = (
+    ("plan", "What inject would do.", "imagetool plan t.vhdx --package vmguest.iso"),
+    ("rollback", "The previous image back in its place.", "imagetool rollback t.vhdx"),
+    ("discard", "The previous image deleted.", "imagetool discard t.vhdx"),
+    ("recover", "What an interrupted inject left.", "imagetool recover --host hv01"),
+    ("service", "Integration services of a VM.", "imagetool service list --vm web01"),
+    ("guest-service", "Services in a guest.", "imagetool guest-service list --vm web01"),
+    ("setup-disk", "vmguest.iso in a VM's drive.", "imagetool setup-disk insert --vm web01"),
+    ("advise", "Which mechanism updates a guest.", "imagetool advise --table"),
+    ("host", "Whether a host can be used.", "imagetool host check hv01"),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, text, example in _COMMANDS:
+        refuse(app, name, text, example)
+
+
+def refuse(group: typer.Typer, name: str, text: str, example: str) -> None:
+    """A command that takes anything and says that it comes later."""
+
+    def later(context: typer.Context) -> None:
+        raise Unsupported(
+            f"`{context.command_path}` comes later",
+            hint="`imagetool --help` lists the commands; those that come later say so.",
+        )
+
+    group.command(
+        name,
+        help=f"{text} Comes later.",
+        epilog=f"Example: {example}",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(later)

@@ -1,0 +1,122 @@
+"""package show, list, extract and check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imagetool.cli.options import Format, FormatOption, here
+from imagetool.errors import CannotWrite, NotRecognised, Unsupported
+
+PackageArgument = Annotated[
+    str,
+    typer.Argument(metavar="PACKAGE", help="A vmguest.iso, a CAB, or a folder with update.mum."),
+]
+_MAX_SIZE = 1 << 30
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("show", epilog="Example: imagetool package show vmguest.iso")(show)
+    group.command("list", epilog="Example: imagetool package list vmguest.iso")(list_members)
+    group.command("extract", epilog="Example: imagetool package extract Windows6.2.cab folder")(
+        extract
+    )
+    group.command("check", epilog="Example: imagetool package check vmguest.iso")(check)
+    app.add_typer(group, name="package", help="Look into what is to be injected.")
+
+
+def show(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:
+    """What a package is, for which systems, and what it brings."""
+    from imagetool.package import open_package
+    from imagetool.report.data import document
+    from imagetool.report.packages import media_text, package_data
+
+    with open_package(here(package)) as media:
+        if output_format is Format.JSON:
+            listed = [package_data(item) for item in media.packages]
+            content: dict[str, object] = {"package": media.name, "kind": media.kind}
+            typer.echo(document("package-show", content | {"packages": listed}), nl=False)
+        else:
+            typer.echo(media_text(media), nl=False)
+
+
+def list_members(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:
+    """List the files of a disc, cabinet or folder."""
+    from imagetool.package import open_media
+    from imagetool.report.data import document
+    from imagetool.report.text import table
+
+    with open_media(here(package)) as media:
+        if media.disc is not None:
+            rows = [(file.size, file.path) for file in media.disc.files]
+        elif media.cabinet is not None:
+            rows = [(member.size, member.name) for member in media.cabinet.members]
+        else:
+            rows = [(member.size, member.name) for member in media.packages[0].members()]
+        if output_format is Format.JSON:
+            listed = [{"name": name, "size": size} for size, name in rows]
+            typer.echo(document("package-list", {"package": media.name, "files": listed}), nl=False)
+        else:
+            typer.echo(table((f"{size:>12}", name) for size, name in rows), nl=False)
+
+
+def extract(
+    package: PackageArgument,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory, new or empty.")],
+    max_size: Annotated[
+        int, typer.Option("--max-size", metavar="BYTES", help="Refuse more than this in all.")
+    ] = _MAX_SIZE,
+) -> None:
+    """Write all files of a cabinet or disc into a directory."""
+    from functools import partial
+
+    from imagetool.cli.files import write_new
+    from imagetool.package import open_media
+    from imagetool.package.names import safe_path
+
+    with open_media(here(package)) as media:
+        items: list[tuple[str, int, Callable[[], bytes]]] = []
+        if media.disc is not None:
+            disc = media.disc
+            for file in disc.files:
+                whole = partial(disc.open(file).read_at, 0, file.size)
+                items.append((file.path, file.size, whole))
+        elif media.cabinet is not None:
+            cabinet = media.cabinet
+            for member in cabinet.members:
+                items.append((member.name, member.size, partial(cabinet.read, member)))
+        else:
+            raise NotRecognised(
+                f"{package}: a folder is extracted already", hint="Name a CAB or an ISO."
+            )
+        total = sum(size for _, size, _ in items)
+        if total > max_size:
+            raise CannotWrite(
+                f"{package}: {total} bytes are more than --max-size {max_size} allows",
+                hint="Raise --max-size if you trust the package.",
+            )
+        # All names are judged before the first byte is written.
+        places = [safe_path(target, name) for name, _, _ in items]
+        for (_, _, read), place in zip(items, places, strict=True):
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotWrite(f"{place.parent}: {error.strerror}") from None
+            write_new(place, iter([read()]))
+    typer.echo(f"{target}: {len(items)} files, {total} bytes", err=True)
+
+
+def check(package: PackageArgument) -> None:
+    """Whether a package is genuine: signature, catalog, digests."""
+    from imagetool.package import open_package
+
+    open_package(here(package)).close()
+    raise Unsupported(
+        f"{package}: signatures are not checked yet",
+        hint="Until then check the CAB on Windows with Get-AuthenticodeSignature.",
+    )

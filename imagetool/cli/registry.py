@@ -1,0 +1,102 @@
+"""registry get and list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagetool.cli.options import Format, FormatOption, ImageArgument, VolumeOption, here
+
+if TYPE_CHECKING:
+    from imagetool.registry import Key
+
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="HKLM\\SOFTWARE\\…; in a hive file from its root.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command(
+        "get",
+        epilog="Example: imagetool registry get t.vhdx "
+        "'HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto' IntegrationServicesVersion",
+    )(get)
+    group.command("list", epilog="Example: imagetool registry list t.vhdx 'HKLM\\SYSTEM\\Select'")(
+        list_key
+    )
+    app.add_typer(group, name="registry", help="Read the registry of an image or a hive file.")
+
+
+@contextmanager
+def _key(image: str, key: str, volume: int | None) -> Iterator[Key]:
+    from imagetool.guest.image import open_image
+    from imagetool.guest.keys import find_key, find_key_in_file, is_hive
+
+    path = here(image)
+    if is_hive(path):
+        source, found = find_key_in_file(path, key)
+        with source:
+            yield found
+    else:
+        with open_image(path) as opened:
+            yield find_key(opened, key, volume)
+
+
+def get(
+    image: ImageArgument,
+    key: KeyArgument,
+    value: Annotated[
+        str, typer.Argument(metavar="[VALUE]", help="Its name; without one the default value.")
+    ] = "",
+    output_format: FormatOption = Format.TEXT,
+    volume: VolumeOption = None,
+) -> None:
+    """Print a value: text as it is, lists one a line, bytes in hexadecimal, numbers in decimal."""
+    from imagetool.guest.keys import value_of
+    from imagetool.report.data import document
+    from imagetool.report.text import safe
+
+    with _key(image, key, volume) as found:
+        item = value_of(found, key, value)
+        if output_format is Format.JSON:
+            content = {"key": key, "name": item.name, "type": item.type_name, "data": item.data}
+            text = document("registry-get", content | {"last_written": found.last_written})
+            typer.echo(text, nl=False)
+        else:
+            typer.echo(safe(item.text(), lines=True))
+
+
+def list_key(
+    image: ImageArgument,
+    key: KeyArgument,
+    output_format: FormatOption = Format.TEXT,
+    volume: VolumeOption = None,
+) -> None:
+    """List the subkeys and values of a key."""
+    from imagetool.report.data import document
+    from imagetool.report.text import moment, safe, table
+
+    with _key(image, key, volume) as found:
+        subkeys, values = list(found.subkeys()), found.values()
+        if output_format is Format.JSON:
+            content: dict[str, object] = {
+                "key": key,
+                "last_written": found.last_written,
+                "subkeys": [
+                    {"name": item.name, "last_written": item.last_written} for item in subkeys
+                ],
+                "values": [
+                    {"name": item.name, "type": item.type_name, "data": item.data}
+                    for item in values
+                ],
+            }
+            typer.echo(document("registry-list", content), nl=False)
+            return
+        rows = [(f"{item.name}\\", "", moment(item.last_written)) for item in subkeys]
+        rows += [(item.name or "(default)", item.type_name, safe(item.text())) for item in values]
+        typer.echo(table(rows), nl=False)

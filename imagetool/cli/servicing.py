@@ -1,0 +1,117 @@
+"""inject, and what will stand beside it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagetool.cli.options import VolumeOption, here
+from imagetool.errors import Unsupported
+
+if TYPE_CHECKING:
+    from imagetool.host.session import Event
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="Example: imagetool inject template.vhdx --package vmguest.iso --host local "
+        "--output serviced.vhdx",
+    )(inject)
+
+
+def inject(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image; it stays as it is.")],
+    package: Annotated[
+        list[str], typer.Option("--package", metavar="PACKAGE", help="An ISO or a CAB.")
+    ],
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="local, or lab for a rehearsal.")
+    ] = "local",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="NEW", help="The serviced copy, a new file.")
+    ] = None,
+    driver: Annotated[
+        list[str] | None, typer.Option("--driver", metavar="DIR", help="Comes later.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", metavar="NAME", help="Comes later.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Comes later.")
+    ] = None,
+    volume: VolumeOption = None,
+) -> None:
+    """Put integration services into a copy of an image, and prove it."""
+    from imagetool.cli.hosts import session_opener
+    from imagetool.report.text import safe
+    from imagetool.servicing.inject import inject as service
+
+    for name, given in (("--driver", driver), ("--strategy", strategy), ("--plan", plan)):
+        if given:
+            raise Unsupported(f"{name} comes later", hint="Leave it out.")
+    if len(package) > 1:
+        raise Unsupported("several packages at once come later", hint="Name one --package.")
+    if output is None:
+        raise Unsupported(
+            "servicing an image in place comes later", hint="Name the serviced copy with --output."
+        )
+    opener = session_opener(host)
+    steps = _Steps()
+    result = service(
+        here(image),
+        here(package[0]),
+        opener,
+        output,
+        volume=volume,
+        on_step=steps.begin,
+        on_event=steps.event,
+    )
+    steps.end()
+    if result.proof is None:
+        typer.echo(f"{safe(image)}: nothing to do ({safe(result.plan.reason)})")
+        return
+    typer.echo(
+        f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "
+        f"verdict {result.proof.verdict.name.value}\n"
+        f"serviced by {safe(result.host)} on {safe(host)}; {safe(image)} is as it was"
+    )
+
+
+class _Steps:
+    """Steps on standard error as they begin, with the time since the start."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._clock: Callable[[], float] = time.monotonic
+
+    def begin(self, step: str) -> None:
+        """Say a step."""
+        from imagetool.report.text import safe
+
+        self._clear()
+        typer.echo(f"{self._clock() - self._begun:6.1f} s  {safe(step)}", err=True)
+
+    def event(self, event: Event) -> None:
+        """Say a warning; show progress on a terminal."""
+        from imagetool.report.text import safe
+
+        if event.kind == "warning":
+            self._clear()
+            typer.echo(f"warning from the host: {safe(event.text)}", err=True)
+        elif self._terminal and event.percent is not None:
+            typer.echo(f"\r          {event.percent:3} %", nl=False, err=True)
+
+    def _clear(self) -> None:
+        if self._terminal:
+            typer.echo("\r\x1b[K", nl=False, err=True)
+
+    def end(self) -> None:
+        """Leave the terminal tidy."""
+        self._clear()

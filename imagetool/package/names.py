@@ -1,0 +1,44 @@
+"""Names that come from an image or a package, on their way into a directory here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from imagetool.errors import CannotWrite
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.I)
+_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\/]')
+_LONGEST = 240
+
+
+def safe_name(name: str) -> str:
+    """One part of a path, if it is harmless on every system. Raises CannotWrite."""
+    if (
+        not name
+        or name.strip(". ") != name.rstrip(". ").strip()
+        or name != name.rstrip(". ")
+        or name in (".", "..")
+        or _FORBIDDEN.search(name)
+        or _RESERVED.fullmatch(name)
+        or len(name.encode("utf-8", "replace")) > _LONGEST
+    ):
+        raise CannotWrite(
+            f"{name!r} is no name that can be written safely on every system",
+            hint="Read it with `file read`, or leave it out.",
+        )
+    return name
+
+
+def safe_path(folder: Path, name: str) -> Path:
+    """Where a member called `name`, with / or \\, goes below `folder`. Raises CannotWrite.
+
+    Never outside of `folder`, never through a link.
+    """
+    path = folder
+    parts = name.replace("\\", "/").split("/")
+    for part in parts[:-1]:
+        path = path / safe_name(part)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise CannotWrite(f"{path}: in the way of {name!r}", hint="Use an empty directory.")
+    return path / safe_name(parts[-1])

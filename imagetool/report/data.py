@@ -1,0 +1,29 @@
+"""JSON: stable names, versions as strings, sizes in bytes, times in RFC 3339 UTC."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from imagetool.package import Identity, Version
+
+
+def plain(value: object) -> object:
+    """A value as JSON can hold it."""
+    if isinstance(value, Version | Identity):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, Version):
+        return [plain(item) for item in value]
+    return value
+
+
+def document(command: str, content: dict[str, object]) -> str:
+    """A JSON document with its schema; text beyond ASCII is escaped, lone surrogates too."""
+    schema: dict[str, object] = {"schema": f"imagetool/{command}/1"}
+    return json.dumps(plain(schema | content), indent=2) + "\n"

@@ -1,0 +1,203 @@
+"""What `inspect` and `verify` found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagetool.errors import ImagetoolError
+from imagetool.guest.components import Components, ServicedPackage
+from imagetool.guest.image import Image
+from imagetool.guest.windows import WindowsFacts
+from imagetool.report.text import moment, safe, size, table
+from imagetool.servicing.verify import Verification
+
+_STARTS = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
+
+
+def disk_data(image: Image) -> dict[str, object]:
+    """The disk, for JSON."""
+    return {
+        "format": image.disk.format,
+        "kind": image.disk.kind,
+        "size": image.disk.size,
+        "file_size": image.file_size,
+        "sector_size": image.disk.sector_size,
+        "identifiers": image.disk.identifiers,
+        "partition_table": image.table.scheme,
+        "disk_identifier": image.table.identifier,
+        "volumes": [
+            {
+                "number": place.number,
+                "offset": place.partition.offset if place.partition else 0,
+                "size": place.source.size,
+                "type": place.partition.type if place.partition else "",
+                "type_name": place.partition.type_name if place.partition else "",
+                "label": place.partition.label if place.partition else "",
+                "identifier": place.partition.identifier if place.partition else "",
+                "file_system": place.file_system,
+            }
+            for place in image.places
+        ],
+    }
+
+
+def disk_text(image: Image) -> str:
+    """The disk, for people."""
+    disk = image.disk
+    rows: list[Sequence[object]] = [
+        (
+            "disk",
+            f"{disk.format}, {disk.kind}, {size(disk.size)} in a file of {size(image.file_size)}",
+        ),
+        ("partitions", f"{image.table.scheme.upper()} {image.table.identifier}".strip()),
+    ]
+    volumes = [
+        (
+            f"  {place.number}",
+            f"{place.file_system or '-':<9}",
+            f"{size(place.source.size):>10}",
+            place.partition.type_name if place.partition else "the whole disk",
+            place.partition.label if place.partition else "",
+        )
+        for place in image.places
+    ]
+    return table(rows) + table(volumes)
+
+
+def facts_data(facts: WindowsFacts) -> dict[str, object]:
+    """The facts, for JSON."""
+    hosted = facts.hosted_on
+    return {
+        "product": facts.product,
+        "edition": facts.edition,
+        "version": facts.version,
+        "build": facts.version.build,
+        "ubr": facts.version.revision,
+        "architecture": facts.architecture,
+        "computer_name": facts.computer_name,
+        "image_state": facts.image_state,
+        "generalised": facts.generalised,
+        "last_host": None
+        if hosted is None
+        else {"host": hosted.host, "virtual_machine": hosted.virtual_machine, "at": hosted.told},
+        "emulated": dict(facts.marks),
+    }
+
+
+def facts_rows(facts: WindowsFacts) -> list[Sequence[object]]:
+    """The facts, for people."""
+    rows: list[Sequence[object]] = [
+        ("system", f"{facts.product}, {facts.version}, {facts.architecture or 'unknown'}"),
+        ("edition", facts.edition),
+        ("computer", facts.computer_name),
+        ("state", f"{facts.image_state}{' (generalised)' if facts.generalised else ''}"),
+    ]
+    if facts.hosted_on is not None:
+        host = facts.hosted_on
+        rows.append(("last host", f"{host.host}, as {host.virtual_machine}, {moment(host.told)}"))
+    rows += [("emulated", f"{name} {text}") for name, text in facts.marks]
+    return rows
+
+
+def components_data(components: Components) -> dict[str, object]:
+    """The evidence, for JSON."""
+    return {
+        "recorded": components.recorded,
+        "recorded_at": components.recorded_at,
+        "active_driver": components.active_driver,
+        "active_driver_package": components.active_driver_package,
+        "bound_driver": components.bound,
+        "packages": [_package_data(package) for package in components.packages],
+        "data_exchange_start": components.data_exchange_start,
+        "vmbus_sys": components.vmbus_sys,
+        "icsvc_dll": components.icsvc_dll,
+    }
+
+
+def _package_data(package: ServicedPackage) -> dict[str, object]:
+    payload = package.payload
+    return {
+        "identity": package.identity,
+        "state": package.state,
+        "state_name": package.state_name,
+        "installed_at": package.installed,
+        "manifest": payload.manifest if payload is not None else None,
+        "catalog": payload.catalog if payload is not None else None,
+        "missing": payload.missing if payload is not None else None,
+    }
+
+
+def components_rows(components: Components) -> list[Sequence[object]]:
+    """The evidence, for people."""
+    start = components.data_exchange_start
+    recorded = "nothing"
+    if components.recorded is not None:
+        recorded = f"{components.recorded}, key written {moment(components.recorded_at)}"
+    rows: list[Sequence[object]] = [
+        ("recorded", recorded),
+        (
+            "active driver",
+            f"{components.active_driver or 'none'}  {components.active_driver_package}",
+        ),
+        ("bound driver", components.bound or "none"),
+        ("vmbus.sys", components.vmbus_sys or "none"),
+        ("icsvc.dll", components.icsvc_dll or "none"),
+        ("Data Exchange", "no such service" if start is None else _STARTS.get(start, start)),
+    ]
+    for package in components.packages:
+        when = f", {moment(package.installed)}" if package.installed else ""
+        rows.append(("package", f"{package.identity} {package.state_name}{when}"))
+        if package.payload is not None:
+            there = "complete" if package.payload.complete else "incomplete"
+            rows.append(("", f"manifest, catalog and payload {there}"))
+    return rows
+
+
+def verification_data(result: Verification) -> dict[str, object]:
+    """A verdict with its evidence, for JSON."""
+    verdict = result.verdict
+    return {
+        "image": result.image,
+        "verdict": verdict.name.value,
+        "holds": verdict.holds,
+        "required": verdict.required,
+        "required_because": verdict.required_because,
+        "installed": verdict.installed,
+        "confirmed": verdict.confirmed,
+        "reasons": verdict.reasons,
+        "present": verdict.present,
+        "bound": verdict.bound,
+        "recorded": verdict.recorded,
+        "wanted": verdict.wanted,
+        "package": result.package,
+        "guest": facts_data(result.facts),
+        "evidence": components_data(result.components),
+    }
+
+
+def failure_data(image: str, error: ImagetoolError) -> dict[str, object]:
+    """An image without a verdict, for JSON."""
+    return {
+        "image": image,
+        "verdict": "unknown",
+        "holds": False,
+        "error": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def verification_text(result: Verification) -> str:
+    """A verdict in one line, with the reasons and versions below it."""
+    verdict = result.verdict
+    said = "holds" if verdict.holds else "fails"
+    lines = [f"{safe(result.image)}: {verdict.name.value} ({verdict.required} {said})\n"]
+    lines += [f"  {safe(reason)}\n" for reason in verdict.reasons]
+    rows: list[Sequence[object]] = [
+        ("present", verdict.present or "none"),
+        ("bound", verdict.bound or "none"),
+        ("recorded", verdict.recorded or "none"),
+        ("wanted", f"{verdict.wanted or 'none'}{f'  {result.package}' if result.package else ''}"),
+        ("required", f"{verdict.required}: {verdict.required_because}"),
+    ]
+    return "".join(lines) + table(rows, indent="  ")

@@ -1,0 +1,70 @@
+"""Text for a terminal: hostile characters escaped, tables that align."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+_KEPT = "\n"
+_HOSTILE = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
+
+
+def safe(value: object, *, lines: bool = False) -> str:
+    """A text that cannot move the cursor, change direction or pretend to be something else.
+
+    Control characters, bidirectional marks and the like come as \\u escapes, lone surrogates as
+    U+FFFD. Line feeds are kept with `lines`.
+    """
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_safe_character(char, lines) for char in text)
+
+
+def _safe_character(char: str, lines: bool) -> str:
+    if lines and char in _KEPT:
+        return char
+    category = unicodedata.category(char)
+    if category == "Cs":
+        return "\ufffd"
+    if category in _HOSTILE:
+        code = ord(char)
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return char
+
+
+def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
+    """Rows whose columns align; the last column takes what it needs."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    if not cells:
+        return ""
+    columns = max(map(len, cells))
+    widths = [
+        max((len(row[column]) for row in cells if len(row) > column + 1), default=0)
+        for column in range(columns)
+    ]
+    return "".join(
+        indent
+        + "  ".join(
+            cell.ljust(widths[place]) if place + 1 < len(row) else cell
+            for place, cell in enumerate(row)
+        ).rstrip()
+        + "\n"
+        for row in cells
+    )
+
+
+def moment(value: datetime | None) -> str:
+    """A time for people, in UTC."""
+    return "" if value is None else value.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def size(value: int) -> str:
+    """A size for people: 68.0 MiB."""
+    number = float(value)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{value} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    raise AssertionError
