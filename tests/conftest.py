@@ -53,3 +53,55 @@ def real_packages() -> Path:
 def oracle() -> Callable[[str], str]:
     """A function that gives the path of an independent program."""
     return tool
+
+
+@pytest.fixture(scope="session")
+def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's template.vhdx and vmguest.iso, which no test may change."""
+    from fixtures.unpack import unpack
+
+    folder = tmp_path_factory.mktemp("demo-files")
+    unpack(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(demo_files: Path) -> Path:
+    """The phony guest: Windows Server 2012 R2, booted once on Hyper-V, not generalised."""
+    return demo_files / "template.vhdx"
+
+
+@pytest.fixture(scope="session")
+def disc(demo_files: Path) -> Path:
+    """The look-alike of vmguest.iso with the four packages."""
+    return demo_files / "vmguest.iso"
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The real PowerShell engine: in PATH, or beside the project."""
+    beside = ROOT.parent / "shared" / "pwsh" / "pwsh"
+    found = shutil.which("powershell.exe") or shutil.which("pwsh")
+    if found is None and not beside.is_file():
+        missing("a PowerShell engine (pwsh)")
+    return found or str(beside)
+
+
+@pytest.fixture(params=["powershell", "python"])
+def lab_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two ways in which the emulated host is asked."""
+    if request.param == "powershell":
+        path = request.getfixturevalue("engine")
+        monkeypatch.setenv("PATH", f"{Path(path).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def writers() -> None:
+    """The libraries with which the emulated host writes images."""
+    import ctypes.util
+
+    for name in ("ntfs-3g", "hivex"):
+        if ctypes.util.find_library(name) is None:
+            missing(f"the library lib{name} (make demo installs it)")
