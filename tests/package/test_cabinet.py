@@ -1,0 +1,200 @@
+"""Cabinets against cabextract, 7-Zip and bsdtar, and against damage."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixtures.cabinets import MSZIP, STORED, write_cabinet
+from imagetool.disk import FileSource, Memory
+from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised, Unsupported
+from imagetool.package.cab import Cabinet
+
+Oracle = Callable[[str], str]
+
+
+def opened(path: Path) -> Cabinet:
+    return Cabinet(FileSource(path))
+
+
+def extracted(oracle: Oracle, program: str, cabinet: Path, target: Path) -> dict[str, bytes]:
+    """The files of a cabinet as another program extracts them."""
+    target.mkdir()
+    command = {
+        "cabextract": ["cabextract", "-q", "-d", target, cabinet],
+        "7z": ["7z", "x", "-y", f"-o{target}", cabinet],
+        "bsdtar": ["bsdtar", "-xf", cabinet, "-C", target],
+    }[program]
+    subprocess.run([oracle(program), *command[1:]], check=True, capture_output=True)
+    return {
+        file.relative_to(target).as_posix(): file.read_bytes()
+        for file in target.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["normal_2files_2folders", "reserve_H-D"])
+def test_foreign_cabinets_of_every_method_read_as_cabextract_reads_them(
+    testdata: Path, oracle: Oracle, tmp_path: Path, name: str
+) -> None:
+    path = testdata / f"cab/libmspack/{name}.cab"
+    cabinet = opened(path)
+    ours = {member.name: cabinet.read(member) for member in cabinet.members}
+    assert ours == extracted(oracle, "cabextract", path, tmp_path / "out")
+
+
+def test_quantum_is_refused_by_name_and_the_others_come_out(testdata: Path) -> None:
+    cabinet = opened(testdata / "cab/libmspack/mszip_lzx_qtm.cab")
+    digest = hashlib.sha256(cabinet.read("lzx.txt")).hexdigest()
+    assert digest == "e978598104671296857e0543f4280f4d4e0506dd3cad5162e9f2a4f604fafc78"
+    assert cabinet.read("mszip.txt")
+    with pytest.raises(Unsupported, match="Quantum"):
+        cabinet.read("qtm.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("multi_basic_pt1", Unsupported, "another cabinet of its set"),
+        ("multi_basic_pt5", Unsupported, "another cabinet of its set"),
+        ("partial_str_nofname", Corrupt, "134"),
+        ("bad_signature", NotRecognised, "no cabinet"),
+        ("cve-2010-2800-mszip-infinite-loop", Corrupt, "instead of 16"),
+        ("cve-2014-9732-folders-segfault", Corrupt, "at most 0 bytes"),
+    ],
+)
+def test_broken_cabinets_end_in_a_sentence(
+    testdata: Path, name: str, error: type[ImagetoolError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        cabinet = opened(testdata / f"cab/libmspack/{name}.cab")
+        for member in cabinet.members:
+            cabinet.read(member)
+    assert caught.value.exit_code == 3
+
+
+def test_names_in_utf_8_are_kept(testdata: Path) -> None:
+    names = [m.name for m in opened(testdata / "cab/libmspack/utf8-stresstest.cab").members]
+    assert len(names) == 79
+    assert any(not name.isascii() for name in names)
+
+
+@pytest.mark.parametrize("label", ["6.2-x64", "6.2-x86", "6.x-x64", "6.x-x86"])
+def test_every_member_of_the_real_packages(real_packages: Path, testdata: Path, label: str) -> None:
+    family, architecture = label.split("-")
+    name = f"windows{family}-hypervintegrationservices-{architecture}.cab"
+    lines = (testdata / f"truth/cab/{name}.sha256").read_text("utf-8").splitlines()
+    truth = {line[66:].strip().removeprefix("./"): line[:64] for line in lines}
+    cabinet = opened(real_packages / name)
+    cabinet.read("update.mum")
+    assert cabinet.decompressed() <= 131072  # identifying it takes no more
+    ours = {m.name: hashlib.sha256(cabinet.read(m)).hexdigest() for m in cabinet.members}
+    assert ours == truth
+    assert cabinet.signature == (FileSource(real_packages / name).size - 15576, 15576)
+
+
+@pytest.mark.parametrize("method", [STORED, MSZIP])
+@pytest.mark.parametrize("program", ["cabextract", "7z", "bsdtar"])
+def test_our_cabinets_come_out_of_foreign_programs_and_of_ours_alike(
+    oracle: Oracle, tmp_path: Path, method: int, program: str
+) -> None:
+    noise = random.Random(9)
+    files = {"a/b.bin": noise.randbytes(70_000), "text.txt": b"abc" * 30_000, "empty": b""}
+    path = tmp_path / "made.cab"
+    path.write_bytes(write_cabinet(files, method, signature=b"signature"))
+    cabinet = opened(path)
+    assert {member.name: cabinet.read(member) for member in cabinet.members} == files
+    assert extracted(oracle, program, path, tmp_path / "out") == files
+    assert cabinet.signature == (path.stat().st_size - 9, 9)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    st.dictionaries(
+        st.text("abcdefgh/", min_size=1, max_size=12), st.binary(max_size=3000), max_size=8
+    ),
+    st.sampled_from([STORED, MSZIP]),
+    st.integers(1, 40),
+)
+def test_any_files_come_back(files: dict[str, bytes], method: int, times: int) -> None:
+    files = {name: data * times for name, data in files.items()}
+    cabinet = Cabinet(Memory(write_cabinet(files, method)))
+    assert {member.name: cabinet.read(member) for member in cabinet.members} == files
+
+
+def test_a_changed_byte_is_found_by_the_checksum() -> None:
+    data = bytearray(write_cabinet({"a": b"x" * 1000}, STORED))
+    data[-5] ^= 1
+    with pytest.raises(Corrupt, match="wrong checksum"):
+        Cabinet(Memory(bytes(data))).read("a")
+
+
+def test_a_member_that_is_not_there_is_named() -> None:
+    with pytest.raises(NotFound, match="no file none"):
+        Cabinet(Memory(write_cabinet({"a": b"x"}))).read("none")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data())
+def test_damage_ends_in_our_errors_only(testdata: Path, data: st.DataObject) -> None:
+    names = ["normal_2files_2folders", "mszip_lzx_qtm", "reserve_H-D", "multi_basic_pt2"]
+    path = testdata / f"cab/libmspack/{data.draw(st.sampled_from(names))}.cab"
+    cabinet = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(cabinet) - 1))
+        cabinet[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+    # Checksums of zero are not checked: the decoders have to see the damage.
+    if data.draw(st.booleans()):
+        cabinet = bytearray(bytes(cabinet).replace(b"[\x80", b"\0\0"))
+    cut = data.draw(st.sampled_from([len(cabinet), len(cabinet) // 2]))
+    try:
+        found = Cabinet(Memory(bytes(cabinet[:cut]), "damaged"))
+        for member in found.members:
+            try:
+                found.read(member)
+            except ImagetoolError as error:
+                assert error.exit_code in (1, 3)
+    except ImagetoolError as error:
+        assert "damaged" in str(error)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.binary(max_size=400), st.integers(15, 21), st.integers(1, 32768))
+def test_lzx_of_any_bytes_ends_in_our_errors_only(data: bytes, window: int, size: int) -> None:
+    from imagetool.package.cab.lzx import LzxDecoder
+
+    try:
+        assert len(LzxDecoder(window, "noise").decode(data, size)) == size
+    except Corrupt as error:
+        assert "noise" in str(error)
+
+
+def test_lzx_blocks_that_are_not_compressed_have_odd_lengths_too() -> None:
+    """By hand from [MS-PATCH]: no translation, block type 3, 5 bytes, a byte behind it, 4 bytes."""
+    from imagetool.package.cab.lzx import LzxDecoder
+
+    def header(size: int, first: bool) -> bytes:
+        bits = ("0" if first else "") + f"{3:03b}{size:024b}"
+        bits += "0" * (-len(bits) % 16)
+        words = [int(bits[place : place + 16], 2) for place in range(0, len(bits), 16)]
+        return b"".join(word.to_bytes(2, "little") for word in words)
+
+    recent = (1).to_bytes(4, "little") * 3
+    data = header(5, True) + recent + b"abcde" + b"\0" + header(4, False) + recent + b"1234"
+    assert LzxDecoder(15, "made").decode(data, 9) == b"abcde1234"
+    split = LzxDecoder(15, "made")
+    first = header(5, True) + recent + b"abcde" + b"\0"
+    assert split.decode(first, 5) == b"abcde"
+    assert split.decode(header(4, False) + recent + b"1234", 4) == b"1234"
