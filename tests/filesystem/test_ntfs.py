@@ -225,65 +225,30 @@ def test_clusters_and_sectors_of_any_size(
         assert data.read_at(0, data.size) == source_file.read_bytes()
 
 
-def test_a_file_in_many_pieces_needs_its_attribute_list(oracle: Oracle, tmp_path: Path) -> None:
-    """Small files fill the volume, half of them go, and a large one fills the gaps."""
-    import pyfsntfs
-
-    volume, tree = tmp_path / "volume", tmp_path / "tree"
-    tree.mkdir()
-    noise = random.Random(2)
-    for number in range(2600):
-        (tree / f"{number:04}").write_bytes(noise.randbytes(5000))
+def test_a_file_with_forty_streams_needs_its_attribute_list(oracle: Oracle, tmp_path: Path) -> None:
+    volume, data = tmp_path / "volume", tmp_path / "data"
     with volume.open("wb") as file:
-        file.truncate(26 << 20)
-    archive, data = tmp_path / "tree.wim", tmp_path / "data"
-    for command in (
-        [oracle("mkntfs"), "-qq", "-Q", "-F", volume],
-        [oracle("wimlib-imagex"), "capture", tree, archive, "--compress=none"],
-        [oracle("wimlib-imagex"), "apply", archive, "1", volume],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
-    data.write_bytes(random.Random(1).randbytes(9_000_000))
-    _delete_half(volume)
-    subprocess.run(
-        [oracle("ntfscp"), "-f", volume, data, "pieces"], check=True, capture_output=True
-    )
-    foreign = pyfsntfs.volume()
-    with volume.open("rb") as file:
-        foreign.open_file_object(file)
-        entry = foreign.get_file_entry_by_path("\\pieces")
-        assert entry.read_buffer_at_offset(9_000_000, 0) == data.read_bytes()
+        file.truncate(16 << 20)
+    subprocess.run([oracle("mkntfs"), "-qq", "-Q", "-F", volume], check=True, capture_output=True)
+    noise = random.Random(5)
+    content = {f"stream {n:02}": noise.randbytes(noise.choice((40, 9000))) for n in range(40)}
+    content[""] = noise.randbytes(123_456)
+    for name, raw in content.items():
+        data.write_bytes(raw)
+        stream = ["-N", name] if name else []
+        subprocess.run(
+            [oracle("ntfscp"), "-f", *stream, volume, data, "many"], check=True, capture_output=True
+        )
     shown = subprocess.run(
-        [oracle("ntfsinfo"), "-F", "pieces", volume], check=True, capture_output=True, text=True
+        [oracle("ntfsinfo"), "-F", "many", volume], check=True, capture_output=True, text=True
     )
     assert "$ATTRIBUTE_LIST" in shown.stdout
     with FileSource(volume) as source:
-        ours = Ntfs(source).lookup("pieces").open()
-        assert ours.read_at(0, ours.size) == data.read_bytes()
-
-
-def _delete_half(volume: Path) -> None:
-    """By libntfs-3g itself, through a tiny program of its own process."""
-    program = """
-import ctypes as c, random, sys
-l = c.CDLL("libntfs-3g.so.89")
-V = c.c_void_p
-for n, r, a in (("ntfs_mount", V, [c.c_char_p, c.c_ulong]), ("ntfs_umount", c.c_int, [V, c.c_int]),
-                ("ntfs_pathname_to_inode", V, [V, V, c.c_char_p]),
-                ("ntfs_delete", c.c_int, [V, c.c_char_p, V, V, c.c_char_p, c.c_uint8])):
-    f = getattr(l, n); f.restype, f.argtypes = r, a
-v = l.ntfs_mount(sys.argv[1].encode(), 0)
-for number in random.Random(3).sample(range(2600), 1300):
-    name = f"{number:04}"
-    root = l.ntfs_pathname_to_inode(v, None, b"/")
-    node = l.ntfs_pathname_to_inode(v, None, f"/{name}".encode())
-    raw = name.encode("utf-16-le")
-    assert l.ntfs_delete(v, None, node, root, c.create_string_buffer(raw, len(raw)), 4) == 0
-assert l.ntfs_umount(v, 0) == 0
-"""
-    import sys
-
-    subprocess.run([sys.executable, "-c", program, volume], check=True, capture_output=True)
+        node = Ntfs(source).lookup("many")
+        assert set(node.streams()) == content.keys() - {""}
+        for name, raw in content.items():
+            stream_data = node.open(name)
+            assert stream_data.read_at(0, stream_data.size) == raw
 
 
 def test_what_is_not_read_is_refused_by_name(foreign: Callable[[str], Source]) -> None:
