@@ -28,9 +28,10 @@ class CmdletFailed(HostFailed):
         code = f" (0x{hresult:08X})" if hresult else ""
         # A message of several lines repeats itself in its later ones.
         first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-        super().__init__(
-            f"{cmdlet} failed on the host: {first}{code}", hint=_HINTS.get(hresult, "")
-        )
+        hint = _HINTS.get(hresult, "")
+        if error_id.startswith("CommandNotFound"):
+            hint = f"The host lacks the module of {cmdlet}: is it a Hyper-V host?"
+        super().__init__(f"{cmdlet} failed on the host: {first}{code}", hint=hint)
         self.cmdlet = cmdlet
         self.host_message = message
         self.hresult = hresult

@@ -23,7 +23,7 @@ def bind(facts: CmdletFacts, given: dict[str, object]) -> dict[str, object]:
         if accepted and str(value).lower() not in accepted:
             raise _refused(
                 facts,
-                "ParameterArgumentValidationError",
+                "ValidateSetFailure",
                 f"Cannot validate argument on parameter '{parameter.name}'.",
             )
         if parameter.type == "SwitchParameter" and not value:

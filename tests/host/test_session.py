@@ -1,0 +1,284 @@
+"""The real script under the real PowerShell engine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagetool.errors import HostFailed
+from imagetool.host.clixml import EnumText, dumps, loads
+from imagetool.host.frames import Answer, Request, decode
+from imagetool.host.local import LocalProcess, open_local
+from imagetool.host.session import CmdletFailed, Event, Session
+
+ROOT = Path(__file__).resolve().parents[2]
+Start = Callable[..., Session]
+
+HOSTILE = [
+    "plain",
+    "'single' \"double\" `backtick` ‘curly’ “quotes” „low“",
+    "$(Get-Date) $env:PATH ${x} @{a=1} ; | & > <",
+    "line\nfeed\r\ncarriage\ttab",
+    "nul\0inside",
+    "_x0041_ _x005F_ _X0041_ __x0041_",
+    "é 日本語 \U0001f600 \u202e rtl",
+    "\ud800 alone \udfff",
+    "x" * 10_000,
+    "",
+    " ",
+    "</S><Obj>&amp;<![CDATA[",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_comes_back_unchanged(session: Session, text: str) -> None:
+    results = session.invoke("Get-VHD", Path=text, properties=("Value", "Type"))
+    assert results == [{"Value": text, "Type": "System.String"}]
+
+
+@pytest.mark.parametrize("page", ["850", "932", "437"])
+def test_code_pages_do_not_matter(start: Start, page: str) -> None:
+    with start(PWSH_CODEPAGE=page) as session:
+        for text in HOSTILE:
+            assert session.invoke("Get-VHD", Path=text, properties=("Value",)) == [{"Value": text}]
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(1 << 63), (1 << 63) - 1)
+        | st.text()
+        | st.binary(max_size=50),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text("abc_xX0041", min_size=1), inner, max_size=4)
+        ),
+        max_leaves=6,
+    )
+)
+def test_values_survive_powershells_own_serializer(session: Session, value: object) -> None:
+    assert loads(dumps(value)) == value
+    results = session.invoke("Get-VHD", Path={"value": value}, properties=("Value",))
+    assert results == [{"Value": {"value": value}}]
+
+
+def test_the_types_of_results_are_kept(session: Session) -> None:
+    names = ("Style", "List", "One", "When", "Id", "Version", "Big", "Nothing", "Nested", "Missing")
+    (found,) = session.invoke("Get-Disk", properties=names)
+    assert found["Style"] == "ReadOnly"
+    assert isinstance(found["Style"], EnumText)
+    assert found["Style"].number == 1
+    assert (found["List"], found["One"]) == (["a", "b"], ["a"])
+    assert found["When"] == datetime(2024, 3, 5, 9, 30, tzinfo=UTC)
+    assert found["Id"] == UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff")
+    assert found["Version"] == "6.3.9600.16384"
+    assert found["Big"] == 18446744073709551615
+    assert (found["Nothing"], found["Nested"], found["Missing"]) == (None, {"a": 1}, None)
+
+
+def test_progress_and_warnings_come_while_the_cmdlet_runs(session: Session) -> None:
+    events: list[tuple[Event, float]] = []
+    session.invoke("Test-VHD", on_event=lambda event: events.append((event, time.monotonic())))
+    done = time.monotonic()
+    assert {event.kind for event, _ in events} == {"warning", "progress"}
+    assert any(event == Event("progress", "half way", 50) for event, _ in events)
+    assert all(done - moment > 0.15 for _, moment in events)
+
+
+def test_a_failure_carries_the_innermost_hresult(session: Session) -> None:
+    with pytest.raises(CmdletFailed, match="not applicable") as caught:
+        session.invoke("Add-WindowsPackage", Path="x")
+    assert caught.value.hresult == 0x800F081E
+    assert caught.value.category.startswith("InvalidData")
+    assert "does not apply" in caught.value.hint
+    with pytest.raises(CmdletFailed, match="thrown"):
+        session.invoke("Get-WindowsPackage")
+
+
+def test_only_listed_cmdlets_are_run(session: Session) -> None:
+    for name in ("Get-Item", "Invoke-Expression", "Get-VHD; Get-Item", "& { 1 }", ""):
+        with pytest.raises(CmdletFailed, match="not on the list"):
+            session.invoke(name)
+
+
+def test_a_cmdlet_that_the_host_lacks_is_named(session: Session) -> None:
+    with pytest.raises(CmdletFailed, match="not recognized") as caught:
+        session.invoke("Get-Partition")
+    assert "module" in caught.value.hint, (caught.value.error_id, caught.value.category)
+
+
+def test_a_request_that_was_seen_is_not_run_again(start: Start, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    with start() as session:
+        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)}, ("Length",))
+        for _ in range(2):
+            session._transport.send_line(request.encode())
+            kinds = []
+            while "end" not in kinds:
+                line = session._transport.receive_line(10)
+                assert line is not None
+                kinds.append(Answer.decode(line).kind)
+            assert kinds == ["result", "end"]
+    assert counter.read_text() == "x"
+
+
+def test_a_deadline_cancels_the_cmdlet_and_the_session_goes_on(start: Start) -> None:
+    with start() as session:
+        before = time.monotonic()
+        with pytest.raises(HostFailed, match="did not answer in time"):
+            session.invoke("Get-Volume", deadline=0.5)
+        assert session.invoke("Get-VHD", Path="next", properties=("Value",)) == [{"Value": "next"}]
+        assert time.monotonic() - before < 30
+
+
+@pytest.mark.parametrize("how", ["end of input", "lease"])
+def test_what_was_mounted_is_dismounted_when_the_client_is_gone(
+    engine: str, modules: Path, tmp_path: Path, how: str
+) -> None:
+    script = (ROOT / "imagetool/host/session.ps1").read_text("utf-8")
+    if how == "lease":
+        script = script.replace("$LeaseSeconds = 180", "$LeaseSeconds = 1")
+    bootstrap = (
+        "$r = [IO.StreamReader]::new([Console]::OpenStandardInput()); & ([scriptblock]::Create("
+        "[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($r.ReadLine())))) $r"
+    )
+    encoded = base64.b64encode(bootstrap.encode("utf-16-le")).decode()
+    process = subprocess.Popen(
+        [engine, "-NoProfile", "-EncodedCommand", encoded],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PSModulePath": str(modules)},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(base64.b64encode(script.encode()) + b"\n")
+    path = tmp_path / "disk.vhdx"
+    process.stdin.write(Request(1, "invoke", "Mount-VHD", {"Path": str(path)}).encode())
+    process.stdin.flush()
+    while decode(process.stdout.readline()).get("kind") != "end":
+        pass
+    if how == "end of input":
+        process.stdin.close()
+    process.wait(timeout=20)
+    assert (tmp_path / "disk.vhdx.dismounted").exists()
+    process.stdout.close()
+    if how == "lease":
+        process.stdin.close()
+
+
+def test_an_interrupted_cmdlet_is_finished_before_the_next_one(start: Start) -> None:
+    with start() as session:
+        signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
+        with pytest.raises(KeyboardInterrupt):
+            session.invoke("Get-Volume")
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        assert session.invoke("Get-VHD", Path="on", properties=("Value",)) == [{"Value": "on"}]
+
+
+def test_file_operations_never_overwrite(session: Session, tmp_path: Path) -> None:
+    files = session.files
+    folder = tmp_path / "private 'dir' $(x) é"
+    files.make_private_directory(str(folder))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    data = os.urandom(200_000)
+    target = folder / "file"
+    files.upload(data, str(target))
+    assert target.read_bytes() == data
+    assert files.sha256(str(target)) == hashlib.sha256(data).hexdigest()
+    found = files.stat(str(target))
+    assert (found.exists, found.is_directory, found.size) == (True, False, 200_000)
+    files.copy(str(target), str(folder / "copy"))
+    for action in (
+        lambda: files.upload(b"other", str(target)),
+        lambda: files.copy(str(target), str(folder / "copy")),
+        lambda: files.rename(str(target), str(folder / "copy")),
+        lambda: files.make_directory(str(folder)),
+        lambda: files.make_private_directory(str(folder)),
+        lambda: files.remove_directory(str(folder)),
+    ):
+        with pytest.raises(CmdletFailed):
+            action()
+    assert sorted(item.name for item in folder.iterdir()) == ["copy", "file"]
+    assert target.read_bytes() == data
+    for name in ("copy", "file", "none"):
+        files.delete(str(folder / name))
+    files.remove_directory(str(folder))
+    files.remove_directory(str(folder))
+    assert not folder.exists()
+
+
+def test_an_upload_that_arrives_changed_leaves_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session.files, "sha256", lambda path: "0" * 64)
+    with pytest.raises(HostFailed, match="arrived changed"):
+        session.files.upload(b"data", str(tmp_path / "file"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_behind_a_link_is_not_removed(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(CmdletFailed, match="mount point or link"):
+        session.files.remove_directory(str(tmp_path / "link"))
+    assert (tmp_path / "real").is_dir()
+
+
+def test_the_password_is_not_in_the_childs_environment(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", "a-secret-to-look-for")
+    process = LocalProcess(engine, {})
+    environment = Path(f"/proc/{process._process.pid}/environ").read_bytes()
+    process.close()
+    assert b"a-secret-to-look-for" not in environment
+
+
+def test_a_program_that_is_no_powershell_is_said_to_be_none(tmp_path: Path) -> None:
+    fake = tmp_path / "pwsh"
+    fake.write_text("#!/bin/sh\necho banner\nread line\n", encoding="ascii")
+    fake.chmod(0o755)
+    with pytest.raises(HostFailed, match="first word was 'banner'"):
+        open_local(str(fake))
+    fake.write_text("#!/bin/sh\necho no licence >&2\nexit 3\n", encoding="ascii")
+    with pytest.raises(HostFailed, match="no licence"):
+        open_local(str(fake))
+    with pytest.raises(HostFailed, match="cannot be started"):
+        open_local(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"no base64!", b"aGVsbG8=", base64.b64encode(b"<Objs><I32>x</I32></Objs>")]
+)
+def test_lines_that_are_no_frames_are_refused(line: bytes) -> None:
+    with pytest.raises(HostFailed):
+        Answer.decode(line)
+
+
+def test_windows_powershell_5_1_would_take_every_script(engine: str) -> None:
+    scripts = [str(path) for path in (ROOT / "imagetool").rglob("*.ps1")]
+    assert len(scripts) == 2
+    done = subprocess.run(
+        [engine, "-Check51", *scripts], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")

@@ -1,0 +1,150 @@
+"""The emulated cmdlets, asked through the real PowerShell and through Python: the same answers."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagetool.errors import HostFailed, WrongUsage
+from imagetool.host.frames import encode
+from imagetool.host.session import CmdletFailed
+from imagetool.lab import LabSession, open_lab
+from imagetool.lab.server import Door
+from imagetool.lab.session import faults_of
+from imagetool.lab.table import cmdlets
+from imagetool.lab.world import World
+
+
+@pytest.fixture
+def image(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(template, tmp_path / "image.vhdx"))
+
+
+@pytest.fixture
+def lab(lab_engine: str) -> Iterator[LabSession]:
+    with open_lab() as session:
+        assert session.description.startswith(
+            "PowerShell 7" if lab_engine == "powershell" else "Python in place of PowerShell"
+        )
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("cmdlet", "parameters", "error_id"),
+    [
+        (
+            "Set-Disk",
+            {"Number": 1, "IsOffline": False, "IsReadOnly": False},
+            "AmbiguousParameterSet",
+        ),
+        ("Add-WindowsPackage", {"Path": "x", "Online": True, "PackagePath": "y"}, "AmbiguousParam"),
+        ("Mount-VHD", {"Pth": "x"}, "NamedParameterNotFound"),
+        ("Add-WindowsPackage", {"Path": "x"}, "MissingMandatoryParameter"),
+        ("Add-WindowsPackage", {"Path": "x", "PackagePath": "y", "LogLevel": "Odd"}, "Validate"),
+        ("Get-Disk", {"Number": 77}, "CmdletizationQuery_NotFound_Number,Get-Disk"),
+        ("Get-VHD", {"Path": "/none.vhdx"}, "ObjectNotFound"),
+    ],
+)
+def test_what_windows_would_refuse_is_refused(
+    lab: LabSession, cmdlet: str, parameters: dict[str, object], error_id: str
+) -> None:
+    with pytest.raises(CmdletFailed) as caught:
+        lab.invoke(cmdlet, **parameters)
+    assert caught.value.error_id.startswith(error_id)
+
+
+def test_a_disk_comes_up_offline_and_read_only(lab: LabSession, image: Path) -> None:
+    path = str(image)
+    (mounted,) = lab.invoke(
+        "Mount-VHD",
+        Path=path,
+        NoDriveLetter=True,
+        Passthru=True,
+        properties=("DiskNumber", "Attached", "VhdType", "VhdFormat"),
+    )
+    assert mounted == {
+        "DiskNumber": 1,
+        "Attached": True,
+        "VhdType": "Dynamic",
+        "VhdFormat": "VHDX",
+    }
+    names = ("IsOffline", "IsReadOnly", "OfflineReason", "PartitionStyle")
+    assert lab.invoke("Get-Disk", Number=1, properties=names) == [
+        {"IsOffline": True, "IsReadOnly": True, "OfflineReason": "Policy", "PartitionStyle": "GPT"}
+    ]
+    with pytest.raises(CmdletFailed) as caught:
+        lab.invoke("Mount-VHD", Path=path)
+    assert caught.value.hresult == 0x80070020
+    partitions = lab.invoke(
+        "Get-Partition", DiskNumber=1, properties=("PartitionNumber", "GptType")
+    )
+    assert [p["PartitionNumber"] for p in partitions] == [1, 2, 3, 4]
+    assert partitions[3]["GptType"] == "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"
+    lab.invoke("Dismount-VHD", Path=path)
+    assert lab.invoke("Get-VHD", Path=path, properties=("Attached",)) == [{"Attached": False}]
+    with pytest.raises(CmdletFailed):
+        lab.invoke("Dismount-VHD", Path=path)
+
+
+def test_an_access_path_needs_an_online_disk_and_an_empty_directory(
+    lab: LabSession, image: Path, tmp_path: Path
+) -> None:
+    lab.invoke("Mount-VHD", Path=str(image))
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    asked = {"DiskNumber": 1, "PartitionNumber": 4, "AccessPath": str(folder)}
+    with pytest.raises(CmdletFailed, match="Invalid Parameter"):
+        lab.invoke("Add-PartitionAccessPath", **asked)
+    lab.invoke("Set-Disk", Number=1, IsOffline=False)
+    (folder / "file").touch()
+    with pytest.raises(CmdletFailed, match="Invalid Parameter"):
+        lab.invoke("Add-PartitionAccessPath", **asked)
+    (folder / "file").unlink()
+    lab.invoke("Add-PartitionAccessPath", **asked)
+    with pytest.raises(CmdletFailed) as caught:
+        lab.invoke("Add-WindowsPackage", Path=str(folder), PackagePath="x.cab")
+    assert caught.value.hresult == 0xC1510111  # still read-only
+    lab.invoke("Remove-PartitionAccessPath", **asked)
+    with pytest.raises(CmdletFailed, match="no Windows installation"):
+        lab.invoke("Get-WindowsPackage", Path=str(folder))
+
+
+def test_the_table_knows_where_it_comes_from() -> None:
+    assert {facts.module for facts in cmdlets().values()} == {"Hyper-V", "Storage", "DISM"}
+    assert len(cmdlets()) == 11
+
+
+def test_the_door_answers_only_who_knows_the_secret() -> None:
+    door = Door(World())
+    try:
+        for secret in ("", "wrong", door.secret):
+            with socket.create_connection(("127.0.0.1", door.port), timeout=10) as client:
+                frame = {"secret": secret, "cmdlet": "Get-Disk", "parameters": {"Number": 9}}
+                client.sendall(encode(frame))
+                answer = client.makefile("rb").read()
+            assert bool(answer) == (secret == door.secret)
+    finally:
+        door.close()
+
+
+def test_the_key_to_the_door_is_private(tmp_path: Path) -> None:
+    door = Door(World())
+    door.write_key(tmp_path / "door")
+    door.close()
+    assert (tmp_path / "door").stat().st_mode & 0o777 == 0o600
+
+
+def test_wrong_words_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongUsage, match="NAME=0xHRESULT"):
+        faults_of("Mount-VHD=soon")
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "perl")
+    with pytest.raises(WrongUsage, match="perl"):
+        open_lab()
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "powershell")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(HostFailed, match="none in PATH"):
+        open_lab()
