@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import Annotated, Never
 
@@ -82,6 +83,7 @@ def run() -> Never:
             code = int(getattr(error, "exit_code", 2))
         else:
             code = _fault(error)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is going
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,6 +10,7 @@ a cmdlet that fails, Ctrl-C) leaves no mount and no file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -19,7 +20,7 @@ from imagetool.host.session import CmdletFailed, Event, Session
 from imagetool.servicing.mount import Mounted, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
 from imagetool.servicing.proof import prove
-from imagetool.servicing.undo import Undo
+from imagetool.servicing.undo import Undo, without_interruption
 from imagetool.servicing.verify import Verification
 
 _STATES = ("Installed", "InstallPending")
@@ -66,11 +67,19 @@ def inject(
     plan = make_plan(source, Path(package), volume)
     if plan.nothing_to_do:
         return Injection(plan, "", "", "", None)
-    with open_session() as session:
+    with ExitStack() as until_the_end, open_session() as session:
         on_step(f"talk to the host: {session.description}")
         with Undo() as undo:
             state, proof = _transaction(
-                session, plan, source, Path(package), target, undo, on_step, on_event
+                session,
+                plan,
+                source,
+                Path(package),
+                target,
+                undo,
+                until_the_end,
+                on_step,
+                on_event,
             )
         return Injection(plan, str(target), session.description, state, proof)
 
@@ -93,6 +102,7 @@ def _transaction(
     package: Path,
     target: Path,
     undo: Undo,
+    until_the_end: ExitStack,
     on_step: Callable[[str], None],
     on_event: Callable[[Event], None] | None,
 ) -> tuple[str, Verification]:
@@ -126,6 +136,8 @@ def _transaction(
         on_step("prove the copy with our own readers")
         proof = prove(copy, plan, package)
         on_step("give the result its name")
+        # From here on the result is there: an interruption comes too late to take it back.
+        until_the_end.enter_context(without_interruption())
         session.files.rename(str(copy), str(target))
         undo.forget(keep_no_copy)
     except CmdletFailed as error:

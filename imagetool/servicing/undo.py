@@ -55,7 +55,7 @@ class Undo:
         traceback: TracebackType | None,
     ) -> None:
         left: list[str] = []
-        with _without_interruption():
+        with without_interruption():
             while self._stack:
                 undoing = self._stack.pop()
                 try:
@@ -71,7 +71,8 @@ class Undo:
 
 
 @contextmanager
-def _without_interruption() -> Iterator[None]:
+def without_interruption() -> Iterator[None]:
+    """Hold Ctrl-C off: what runs inside is short, and half of it would be worse than none."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,0 +1,341 @@
+"""inject: what comes out of it, and that nothing else is left, whatever ends it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagetool.errors import CannotWrite, DoesNotApply, HostFailed, LeftBehind, ServicingFailed
+from imagetool.guest.image import open_image
+from imagetool.lab import LabSession, boot, open_lab
+from imagetool.lab.session import faults_of
+from imagetool.lab.world import World
+from imagetool.package import open_package
+from imagetool.servicing.inject import inject
+from imagetool.servicing.verdict import Name
+from imagetool.servicing.verify import verify
+
+pytestmark = pytest.mark.usefixtures("writers")
+IDENTITY = "Microsoft-Hyper-V-Integration-Services-Package-2~31bf3856ad364e35~amd64~~6.3.9600.19456"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def template_stays_as_it_is(template: Path) -> object:
+    before = sha256(template)
+    yield
+    assert sha256(template) == before
+
+
+def test_a_template_goes_in_and_a_proved_image_comes_out(
+    lab_engine: str, template: Path, disc: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "serviced 'é' $(x).vhdx"
+    steps: list[str] = []
+    done = inject(template, disc, open_lab, target, on_step=steps.append)
+    assert done.package_state == "InstallPending"
+    assert done.proof is not None
+    assert done.proof.verdict.name is Name.UNCONFIRMED
+    assert done.host.startswith("PowerShell" if lab_engine == "powershell" else "Python")
+    assert [item.name for item in tmp_path.iterdir()] == [target.name]
+    assert len(steps) >= 9
+    with open_image(target) as image, open_package(disc) as media:
+        result = verify(image, package=media)
+        assert result.verdict.present == media.packages[0].version
+        assert not result.verdict.holds
+        assert verify(image, package=media, require="installed").verdict.holds
+    boot(target)
+    with open_image(target) as image, open_package(disc) as media:
+        assert verify(image, package=media).verdict.name is Name.CURRENT
+
+
+def test_foreign_readers_find_every_file_of_the_package(
+    oracle: Callable[[str], str], template: Path, disc: Path, tmp_path: Path
+) -> None:
+    import pyfsntfs
+    import pyvhdi
+
+    target = tmp_path / "serviced.vhdx"
+    inject(template, disc, open_lab, target)
+    disk = pyvhdi.file()
+    disk.open(str(target))
+    with open_image(target) as image:
+        offset = image.table.partitions[3].offset
+        size = image.table.partitions[3].size
+
+    class Volume:
+        place = 0
+
+        def read(self, count: int) -> bytes:
+            data = disk.read_buffer_at_offset(min(count, size - self.place), offset + self.place)
+            self.place += len(data)
+            return bytes(data)
+
+        def seek(self, place: int, whence: int = 0) -> None:
+            self.place = place + (0, self.place, size)[whence]
+
+        def tell(self) -> int:
+            return self.place
+
+        def get_size(self) -> int:
+            return size
+
+    volume = pyfsntfs.volume()
+    volume.open_file_object(Volume())
+    with open_package(disc) as media:
+        package = media.packages[0]
+        for member in package.members():
+            if member.name.startswith("update."):
+                path = f"\\Windows\\servicing\\Packages\\{IDENTITY}{member.name[-4:]}"
+            else:
+                folder = "\\Windows\\WinSxS" + ("" if "/" in member.name else "\\Manifests")
+                path = f"{folder}\\" + member.name.replace("/", "\\")
+            entry = volume.get_file_entry_by_path(path)
+            assert entry is not None, path
+            assert entry.read_buffer_at_offset(entry.size, 0) == package.read(member.name)
+
+
+def test_the_real_package_goes_in_byte_for_byte(
+    real_packages: Path, testdata: Path, template: Path, tmp_path: Path
+) -> None:
+    name = "windows6.2-hypervintegrationservices-x64.cab"
+    target = tmp_path / "serviced.vhdx"
+    done = inject(template, real_packages / name, open_lab, target)
+    assert str(done.plan.identity).endswith("~6.3.9600.18692")
+    lines = (testdata / f"truth/cab/{name}.sha256").read_text("utf-8").splitlines()
+    truth = {line[66:].strip().removeprefix("./"): line[:64] for line in lines}
+    assert len(truth) == 73
+    with open_image(target) as image:
+        volume = image.windows().volume
+        for member, digest in truth.items():
+            if member.startswith("update."):
+                path = f"Windows/servicing/Packages/{done.plan.identity}{member[-4:]}"
+            else:
+                folder = "Windows/WinSxS" + ("" if "/" in member else "/Manifests")
+                path = f"{folder}/{member}"
+            source = volume.lookup(path).open()
+            assert hashlib.sha256(source.read_at(0, source.size)).hexdigest() == digest
+
+
+CMDLETS = [
+    "Mount-VHD",
+    "Get-Disk",
+    "Set-Disk",
+    "Get-Partition",
+    "Add-PartitionAccessPath",
+    "Add-WindowsPackage",
+    "Get-WindowsPackage",
+]
+
+
+@pytest.mark.parametrize("cmdlet", CMDLETS)
+def test_a_cmdlet_that_fails_leaves_nothing(
+    lab_engine: str, template: Path, disc: Path, tmp_path: Path, cmdlet: str
+) -> None:
+    worlds: list[World] = []
+
+    def open_session() -> LabSession:
+        worlds.append(World(faults_of(f"{cmdlet}=0x800F0922")))
+        return open_lab(worlds[0])
+
+    with pytest.raises(ServicingFailed, match=f"{cmdlet} failed.*as it was") as caught:
+        inject(template, disc, open_session, tmp_path / "serviced.vhdx")
+    assert caught.value.exit_code == 5
+    assert list(tmp_path.iterdir()) == []
+    assert worlds[0].disks == {}
+
+
+@pytest.mark.parametrize("cmdlet", ["Dismount-VHD", "Remove-PartitionAccessPath"])
+def test_what_cannot_be_taken_back_is_named(
+    template: Path, disc: Path, tmp_path: Path, cmdlet: str
+) -> None:
+    with pytest.raises(LeftBehind, match="left behind") as caught:
+        inject(
+            template,
+            disc,
+            lambda: open_lab(World(faults_of(f"{cmdlet}=0x80070020"))),
+            tmp_path / "serviced.vhdx",
+        )
+    assert caught.value.exit_code == 6
+    assert not (tmp_path / "serviced.vhdx").exists()
+
+
+class Lying(World):
+    """A host that says yes and does nothing, or does something else."""
+
+    def __init__(self, lie: str) -> None:
+        super().__init__()
+        self.lie = lie
+
+    def call(self, cmdlet: str, parameters: dict[str, object], report: object) -> list:  # type: ignore[type-arg,override]
+        if cmdlet == "Add-WindowsPackage" and self.lie == "nothing":
+            return []
+        records = super().call(cmdlet, parameters, report)  # type: ignore[arg-type]
+        if cmdlet == "Dismount-VHD" and self.lie == "changed":
+            from imagetool.lab.workers import FileChange, write_files
+
+            path = Path(str(parameters["Path"]))
+            with open_image(path) as image:
+                partition = image.table.partitions[3]
+                store = image.windows().volume.lookup("Windows/WinSxS")
+                folder = next(e.name for e in store.entries("amd64_wvmbus.inf"))
+            change = FileChange(f"Windows\\WinSxS\\{folder}\\vmbus.sys", b"other bytes")
+            write_files(path, partition.offset, partition.size, [change])
+        return records
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [("nothing", "does not list it"), ("changed", "vmbus.sys has other bytes than the package")],
+)
+def test_success_is_what_is_read_back_not_what_was_said(
+    template: Path, disc: Path, tmp_path: Path, lie: str, words: str
+) -> None:
+    with pytest.raises(ServicingFailed, match=words):
+        inject(template, disc, lambda: open_lab(Lying(lie)), tmp_path / "serviced.vhdx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_for_another_system_never_reaches_the_host(
+    template: Path, disc: Path, tmp_path: Path
+) -> None:
+    def never() -> LabSession:
+        raise AssertionError
+
+    other = tmp_path / "other.cab"
+    with open_package(disc) as media:
+        other.write_bytes(media.packages[1].data())
+    with pytest.raises(DoesNotApply, match="none of its parents"):
+        inject(template, other, never, tmp_path / "serviced.vhdx")
+    existing = tmp_path / "existing.vhdx"
+    existing.write_bytes(b"mine")
+    with pytest.raises(CannotWrite, match="already"):
+        inject(template, disc, never, existing)
+    with pytest.raises(CannotWrite, match="no such directory"):
+        inject(template, disc, never, tmp_path / "none/serviced.vhdx")
+    assert existing.read_bytes() == b"mine"
+
+
+def test_servicing_twice_is_nothing_to_do(template: Path, disc: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first.vhdx"
+    inject(template, disc, open_lab, first)
+    again = inject(first, disc, open_lab, tmp_path / "second.vhdx")
+    assert again.proof is None
+    assert again.plan.nothing_to_do
+    assert not (tmp_path / "second.vhdx").exists()
+
+
+@pytest.mark.parametrize(
+    "step", ["copy the image", "mount the copy", "add Micro", "dismount", "prove"]
+)
+def test_ctrl_c_leaves_nothing(
+    lab_engine: str, template: Path, disc: Path, tmp_path: Path, step: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imagetool", "inject", template, "--package", disc]
+        + ["--host", "lab", "--output", tmp_path / "serviced.vhdx"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if step in line:
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            break
+    seen += process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert "Traceback" not in seen
+    if process.returncode == 0:  # too late: the result had its name already
+        assert "give the result its name" in seen
+        assert [item.name for item in tmp_path.iterdir()] == ["serviced.vhdx"]
+        return
+    assert process.returncode == 130, seen
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_is_killed_leaves_the_template_and_says_so(
+    engine: str, template: Path, disc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(engine).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "powershell")
+    sessions: list[LabSession] = []
+
+    def open_session() -> LabSession:
+        sessions.append(open_lab())
+        return sessions[0]
+
+    def kill(step: str) -> None:
+        if step.startswith("add "):
+            sessions[0]._transport._process.kill()  # type: ignore[attr-defined]
+
+    with pytest.raises((HostFailed, LeftBehind)) as caught:
+        inject(template, disc, open_session, tmp_path / "serviced.vhdx", on_step=kill)
+    assert caught.value.exit_code in (4, 6)
+    assert "PowerShell ended" in str(caught.value)
+    assert not (tmp_path / "serviced.vhdx").exists()
+
+
+def test_the_demo_runs_to_its_end(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PATH", f"{Path(engine).parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run(
+        [sys.executable, "-m", "fixtures.demo", "--folder", tmp_path / "demo"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert "serviced by PowerShell 7" in done.stdout
+    assert "outdated, injected, unconfirmed, booted, current" in done.stdout
+    folder = tmp_path / "demo"
+    assert sorted(item.name for item in folder.iterdir()) == [
+        "serviced.vhdx",
+        "template.vhdx",
+        "vmguest.iso",
+    ]
+    shown = subprocess.run(
+        [sys.executable, "-m", "imagetool", "verify", "serviced.vhdx", "--format", "json"],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout)["images"][0]["verdict"] == "current"
+
+
+def test_the_demo_takes_a_real_cabinet(
+    real_packages: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PATH", f"{Path(engine).parent}{os.pathsep}{os.environ['PATH']}")
+    package = real_packages / "windows6.2-hypervintegrationservices-x64.cab"
+    done = subprocess.run(
+        [sys.executable, "-m", "fixtures.demo", "--package", package]
+        + ["--folder", tmp_path / "demo"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert "\n6.3.9600.18692\n" in done.stdout
