@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imagetool.disk import FileSource
 from imagetool.errors import NotFound, WrongUsage
-from imagetool.guest.image import Image, Installation
+from imagetool.guest.image import Image
 from imagetool.registry import Hive, Key, Value
 
 _ROOTS = ("HKLM", "HKEY_LOCAL_MACHINE")
@@ -24,14 +24,10 @@ def find_key(image: Image, path: str, volume: int | None = None) -> Key:
     if len(parts) < 2:
         raise WrongUsage(f"{path!r} names no hive", hint=f"HKLM has {', '.join(_HIVES[:4])}.")
     windows = image.windows(volume)
-    hive = windows.hive(parts[1])
-    return _below(windows, hive, parts[2:])
-
-
-def _below(windows: Installation, hive: Hive, parts: list[str]) -> Key:
-    if parts and hive is windows.system and parts[0].upper() == "CURRENTCONTROLSET":
-        parts = [windows.control_set, *parts[1:]]
-    return hive.key("\\".join(parts))
+    rest = parts[2:]
+    if [part.upper() for part in parts[1:3]] == ["SYSTEM", "CURRENTCONTROLSET"]:
+        rest[0] = windows.control_set
+    return windows.hive(parts[1]).key("\\".join(rest))
 
 
 def find_key_in_file(path: Path, key: str) -> tuple[FileSource, Key]:

@@ -1,0 +1,175 @@
+"""`python -m benchmarks.run`: a table of ratios, and benchmarks/latest.json.
+
+Absolute times differ from machine to machine and from minute to minute, so every limit is on a
+ratio, or on a count, and everything that is compared is measured in one run. Exits 1 where a limit
+is missed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks import floor
+from benchmarks.guest import VERSION, cached
+from imagetool import read_registry_value
+from imagetool.disk import file as disk_file
+
+KEY = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
+NAME = "IntegrationServicesVersion"
+OPENS = 100
+FEW = 5  # fresh opens of the slow peers: they take seconds
+
+
+@dataclass
+class Row:
+    """A measurement and its limit."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float
+    better: str
+    peers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is kept."""
+        return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
+
+
+def ours(path: Path) -> str:
+    """The value by imagetool, from the file to the text, every checksum verified."""
+    return str(read_registry_value(path, KEY, NAME))
+
+
+def by_libyal(path: Path) -> str:
+    """The value by libvhdi, libfsntfs and libregf stacked on each other."""
+    import pyfsntfs
+    import pyregf
+    import pyvhdi
+
+    disk = pyvhdi.file()
+    disk.open(str(path))
+    start = 1 << 20
+    size = disk.get_media_size() - 2 * start
+
+    class Volume(io.RawIOBase):
+        place = 0
+
+        def read(self, count: int = -1) -> bytes:
+            data = disk.read_buffer_at_offset(min(count, size - self.place), start + self.place)
+            self.place += len(data)
+            return bytes(data)
+
+        def seek(self, place: int, whence: int = 0) -> int:
+            self.place = place + (0, self.place, size)[whence]
+            return self.place
+
+        def tell(self) -> int:
+            return self.place
+
+        def get_size(self) -> int:
+            return int(size)
+
+    volume = pyfsntfs.volume()
+    volume.open_file_object(Volume())
+    entry = volume.get_file_entry_by_path("\\Windows\\System32\\config\\SOFTWARE")
+    hive = pyregf.file()
+    hive.open_file_object(entry)
+    key = hive.get_key_by_path("\\Microsoft\\Virtual Machine\\Auto")
+    return str(key.get_value_by_name(NAME).get_data_as_string())
+
+
+def by_dissect(path: Path) -> str:
+    """The value by dissect's layers as libraries, without its search for a target."""
+    from dissect.hypervisor.disk.vhdx import VHDX
+    from dissect.ntfs import NTFS
+    from dissect.regf import RegistryHive
+    from dissect.volume.disk import Disk
+
+    with path.open("rb") as file:
+        disk = Disk(VHDX(file))
+        volume = NTFS(disk.partitions[0].open())
+        hive = RegistryHive(volume.mft.get("Windows/System32/config/SOFTWARE").open())
+        return str(hive.open("Microsoft\\Virtual Machine\\Auto").value(NAME).value)
+
+
+def median(question: Callable[[Path], str], path: Path, times: int) -> float:
+    """The median time of fresh opens, in milliseconds; the answer is checked each time."""
+    found = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        answer = question(path)
+        found.append((time.perf_counter() - begun) * 1000)
+        assert answer == VERSION, answer
+    return statistics.median(found)
+
+
+def counted(path: Path) -> tuple[int, int]:
+    """How many reads of the file, and how many bytes, one question takes."""
+    reads: list[int] = []
+    original = disk_file.FileSource.read_at
+
+    def read_at(self: disk_file.FileSource, offset: int, length: int) -> bytes:
+        data = original(self, offset, length)
+        reads.append(len(data))
+        return data
+
+    disk_file.FileSource.read_at = read_at  # type: ignore[method-assign]
+    try:
+        ours(path)
+    finally:
+        disk_file.FileSource.read_at = original  # type: ignore[method-assign]
+    return len(reads), sum(reads)
+
+
+def registry_value() -> list[Row]:
+    """The registry value from the disk of 20 GiB, against the floor and the peers."""
+    path = cached()
+    ours(path)
+    floor.value(path)
+    lowest, own = median(floor.value, path, OPENS), median(ours, path, OPENS)
+    peers = {"libyal": median(by_libyal, path, FEW), "dissect": median(by_dissect, path, FEW)}
+    reads, size = counted(path)
+    times = {"floor ms": lowest, "imagetool ms": own} | {f"{k} ms": v for k, v in peers.items()}
+    rounded = {name: round(value, 3) for name, value in times.items()}
+    return [
+        Row("registry value, time to the floor's", own / lowest, "x", 3, "lower", rounded),
+        Row("registry value, reads", reads, "reads", 40, "lower"),
+        Row("registry value, bytes read", size, "bytes", 200_000, "lower"),
+        Row("registry value, libyal's time to ours", peers["libyal"] / own, "x", 50, "higher"),
+        Row("registry value, dissect's time to ours", peers["dissect"] / own, "x", 10, "higher"),
+    ]
+
+
+def show(rows: Sequence[Row]) -> None:
+    """The table."""
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        sign = "<=" if row.better == "lower" else ">="
+        verdict = "" if row.holds else "   MISSED"
+        number = f"{row.value:.2f}" if row.unit == "x" else f"{row.value:.0f}"
+        print(f"{row.name:<{width}}  {number:>10} {row.unit:<6} {sign} {row.limit:g}{verdict}")
+        if row.peers:
+            peers = ", ".join(f"{name} {value}" for name, value in row.peers.items())
+            print(f"{'':<{width}}  {peers}")
+
+
+def main() -> None:
+    """Measure, show, write."""
+    rows = registry_value()
+    show(rows)
+    target = Path(__file__).with_name("latest.json")
+    target.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if all(row.holds for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
