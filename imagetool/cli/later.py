@@ -36,7 +36,7 @@ def refuse(group: typer.Typer, name: str, text: str, example: str) -> None:
 
     group.command(
         name,
-        help=f"{text} Comes later.",
+        help=f"Later: {text}",
         epilog=f"Example: {example}",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(later)
