@@ -1,0 +1,236 @@
+"""Facts and evidence of phony guests, against libregf and pefile; verdicts of what fleets hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures import guests
+from fixtures.guests import GuestSpec, build_guest
+from imagetool.disk import Memory
+from imagetool.errors import (
+    ImagetoolError,
+    NoOperatingSystem,
+    NotFound,
+    Unsupported,
+    WrongUsage,
+)
+from imagetool.guest.components import read_components
+from imagetool.guest.image import open_image
+from imagetool.guest.keys import find_value
+from imagetool.guest.version_resource import read_version
+from imagetool.guest.windows import read_facts
+from imagetool.package import Version, open_package
+from imagetool.servicing.verdict import Name
+from imagetool.servicing.verify import verify
+
+Build = Callable[[GuestSpec], Path]
+IN_BOX = Version(6, 3, 9600, 16384)
+
+
+@pytest.fixture(scope="session")
+def build(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Build:
+    folder = tmp_path_factory.mktemp("guests")
+    made: dict[GuestSpec, Path] = {}
+    for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "sfdisk", "qemu-img", "mkfs.fat"):
+        oracle(name)
+    oracle("llvm-rc")
+    oracle("lld-link")
+
+    def guest(spec: GuestSpec) -> Path:
+        if spec not in made:
+            path = folder / f"{len(made)}.vhdx"
+            build_guest(spec, path)
+            made[spec] = path
+        return made[spec]
+
+    return guest
+
+
+def test_the_facts_of_the_template(template: Path) -> None:
+    with open_image(template) as image:
+        facts = read_facts(image.windows())
+    assert facts.product == "Windows Server 2012 R2 Standard"
+    assert (facts.version, facts.architecture) == (Version(6, 3, 9600), "amd64")
+    assert facts.computer_name == "WIN-TEMPLATE"
+    assert not facts.generalised
+    assert facts.hosted_on is not None
+    assert facts.hosted_on.host == "hv01.example.org"
+    assert facts.hosted_on.told == guests.BOOTED
+    assert facts.marks == ()
+
+
+def test_the_evidence_of_the_template(template: Path) -> None:
+    with open_image(template) as image:
+        found = read_components(image.windows())
+    assert found.recorded == "6.3.9600.16384"
+    assert found.recorded_at == guests.BOOTED
+    versions = (found.active_driver, found.bound, found.vmbus_sys, found.icsvc_dll)
+    assert versions == (IN_BOX,) * 4
+    assert found.data_exchange_start == 3
+    assert found.packages == ()
+
+
+def test_versions_of_programs_equal_what_pefile_reads(template: Path) -> None:
+    import pefile
+
+    with open_image(template) as image:
+        volume = image.windows().volume
+        for path in ("System32/ntoskrnl.exe", "System32/drivers/storvsc.sys", "System32/icsvc.dll"):
+            source = volume.lookup(f"Windows/{path}").open()
+            info = pefile.PE(data=source.read_at(0, source.size)).VS_FIXEDFILEINFO[0]
+            theirs = Version.from_number(info.FileVersionMS << 32 | info.FileVersionLS)
+            assert read_version(source) == theirs == IN_BOX
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_damaged_program_has_no_version_and_does_no_harm(
+    template: Path, data: st.DataObject
+) -> None:
+    with open_image(template) as image:
+        source = image.windows().volume.lookup("Windows/System32/icsvc.dll").open()
+        program = bytearray(source.read_at(0, source.size))
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, len(program) - 1))
+        program[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF]))
+    read_version(Memory(bytes(program[: data.draw(st.integers(0, len(program)))])))
+
+
+@pytest.mark.parametrize(
+    ("spec", "verdict", "required", "holds", "words"),
+    [
+        (guests.SERVER_2012_R2, Name.OUTDATED, "confirmed", False, "older than wanted"),
+        (guests.NEVER_BOOTED, Name.OUTDATED, "confirmed", False, "older than wanted"),
+        (guests.GENERALISED, Name.OUTDATED, "installed", False, "older than wanted"),
+        (guests.CONTRADICTORY, Name.CONTRADICTORY, "confirmed", False, "is newer than both"),
+        (guests.WINDOWS_10, Name.IN_BOX, "installed", True, "part of this Windows"),
+        (
+            replace(guests.WINDOWS_10, recorded="6.3.9600.18692"),
+            Name.IN_BOX,
+            "installed",
+            True,
+            "stale",
+        ),
+        (
+            replace(guests.NEVER_BOOTED, driver="6.3.9600.19456"),
+            Name.UNCONFIRMED,
+            "confirmed",
+            False,
+            "no sign of a boot on Hyper-V",
+        ),
+    ],
+)
+def test_what_fleets_hold_against_a_disc(
+    build: Build, disc: Path, spec: GuestSpec, verdict: Name, required: str, holds: bool, words: str
+) -> None:
+    with open_image(build(spec)) as image, open_package(disc) as media:
+        found = verify(image, package=media).verdict
+    assert (found.name, found.required, found.holds) == (verdict, required, holds)
+    assert words in " ".join(found.reasons)
+
+
+def test_without_a_wanted_version_the_guests_own_counts(build: Build) -> None:
+    for spec, name in (
+        (guests.SERVER_2012_R2, Name.CURRENT),
+        (guests.NEVER_BOOTED, Name.UNCONFIRMED),
+        (guests.DATA_EXCHANGE_DISABLED, Name.CURRENT),
+    ):
+        with open_image(build(spec)) as image:
+            assert verify(image).verdict.name is name
+
+
+def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build) -> None:
+    from imagetool.guest.components import effective_start
+
+    with open_image(build(replace(guests.SERVER_2012_R2, boot_override=3))) as image:
+        windows = image.windows()
+        assert effective_start(windows, "storvsc") == 3
+        assert effective_start(windows, "netvsc") == 3
+        assert effective_start(windows, "none") is None
+
+
+def test_an_older_windows_is_not_judged_yet(build: Build) -> None:
+    old = replace(
+        guests.NEVER_BOOTED, product="Windows Server 2008 R2", minor=1, build=7601, revision=17514
+    )
+    with open_image(build(old)) as image:
+        assert read_facts(image.windows()).version == Version(6, 1, 7601)
+        with pytest.raises(Unsupported, match="not judged yet"):
+            verify(image)
+
+
+def test_keys_are_found_as_people_write_them(template: Path) -> None:
+    auto = "SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
+    with open_image(template) as image:
+        for root in ("HKLM", "hklm", "HKEY_LOCAL_MACHINE"):
+            value = find_value(image, f"{root}\\{auto}", "integrationservicesVERSION")
+            assert value.data == "6.3.9600.16384"
+        start = find_value(image, "HKLM\\SYSTEM\\CurrentControlSet\\Services\\vmbus", "Start")
+        assert start.data == 0
+        for path, error in (
+            ("HKCU\\Software", WrongUsage),
+            ("HKLM", WrongUsage),
+            ("", WrongUsage),
+            ("HKLM\\NONE\\x", NotFound),
+            (f"HKLM\\{auto}\\x", NotFound),
+        ):
+            with pytest.raises(error):
+                find_value(image, path, "x")
+        with pytest.raises(NotFound, match="no value none"):
+            find_value(image, f"HKLM\\{auto}", "none")
+
+
+def test_a_verdict_touches_little_of_a_large_disk(template: Path) -> None:
+    from imagetool.disk import FileSource
+
+    sizes: list[int] = []
+    original = FileSource.read_at
+
+    def counted(self: FileSource, offset: int, length: int) -> bytes:
+        data = original(self, offset, length)
+        sizes.append(len(data))
+        return data
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(FileSource, "read_at", counted)
+    with open_image(template) as image:
+        verify(image)
+    patch.undo()
+    assert len(sizes) < 150
+    assert sum(sizes) < 700_000
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 1 << 32))
+def test_a_damaged_guest_ends_in_our_errors_only(
+    template: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    noise = random.Random(seed)
+    image = bytearray(template.read_bytes())
+    for _ in range(40):
+        place = noise.randrange(len(image))
+        near = image.find(noise.choice([b"FILE0", b"INDX", b"nk", b"vk", b"lh", b"hbin"]), place)
+        place = (near if near >= 0 else place) + noise.randrange(100)
+        if place < len(image):
+            image[place] = noise.randrange(256)
+    path = tmp_path_factory.getbasetemp() / "damaged.vhdx"
+    path.write_bytes(image)
+    try:
+        with open_image(path) as opened:
+            verify(opened)
+    except ImagetoolError as error:
+        assert error.exit_code in (1, 3)
+
+
+def test_a_disk_without_windows_is_said_to_hold_none(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.img"
+    path.write_bytes(bytes(1 << 20))
+    with open_image(path) as image, pytest.raises(NoOperatingSystem, match="no Windows was found"):
+        image.windows()
