@@ -147,6 +147,7 @@ def extract(
     ] = _MAX_SIZE,
 ) -> None:
     """Write a file of an image to a new file here."""
+    from imagetool.disk.target import new_file
     from imagetool.package.names import safe_name
 
     with _node(image, path, volume) as node:
@@ -162,30 +163,6 @@ def extract(
             )
         if target.is_dir():
             target = target / safe_name(node.path.rpartition("\\")[2])
-        write_new(
-            target, (source.read_at(offset, _CHUNK) for offset in range(0, source.size, _CHUNK))
-        )
-
-
-def write_new(target: Path, chunks: Iterator[bytes]) -> None:
-    """Write a new file, never over another; what was begun is removed when it fails."""
-    try:
-        file = target.open("xb")
-    except FileExistsError:
-        raise CannotWrite(
-            f"{target}: there is a file of that name already", hint="Name another, or remove it."
-        ) from None
-    except OSError as error:
-        raise CannotWrite(f"{target}: cannot be written: {error.strerror}") from None
-    try:
-        with file:
-            for chunk in chunks:
-                file.write(chunk)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise CannotWrite(
-            f"{target}: writing failed: {error.strerror}", hint="Is the disk full?"
-        ) from None
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+        with new_file(target) as file:
+            for offset in range(0, source.size, _CHUNK):
+                file.write(source.read_at(offset, _CHUNK))

@@ -75,7 +75,7 @@ def extract(
     """Write all files of a cabinet or disc into a directory."""
     from functools import partial
 
-    from imagetool.cli.files import write_new
+    from imagetool.disk.target import new_file
     from imagetool.package import open_media
     from imagetool.package.names import safe_path
 
@@ -107,7 +107,8 @@ def extract(
                 place.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise CannotWrite(f"{place.parent}: {error.strerror}") from None
-            write_new(place, iter([read()]))
+            with new_file(place) as target_file:
+                target_file.write(read())
     typer.echo(f"{target}: {len(items)} files, {total} bytes", err=True)
 
 

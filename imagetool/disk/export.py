@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagetool.disk.container import Disk
-from imagetool.errors import CannotWrite
+from imagetool.disk.target import new_file
 
 _CHUNK = 1 << 20
 
@@ -17,33 +17,16 @@ def export(disk: Disk, target: Path, progress: Callable[[int, int], None] | None
     `progress` is told how many bytes are done, of how many. Raises CannotWrite where the target
     exists or cannot be written; a file that was begun is removed.
     """
-    try:
-        file = target.open("xb")
-    except FileExistsError:
-        raise CannotWrite(
-            f"{target}: there is a file of that name already", hint="Name another, or remove it."
-        ) from None
-    except OSError as error:
-        raise CannotWrite(f"{target}: cannot be written: {error.strerror}") from None
     written = 0
-    try:
-        with file:
-            file.truncate(disk.size)
-            for start, length in disk.allocated():
-                for offset in range(start, start + length, _CHUNK):
-                    data = disk.read_at(offset, min(_CHUNK, start + length - offset))
-                    if data.count(0) != len(data):
-                        file.seek(offset)
-                        file.write(data)
-                        written += len(data)
-                    if progress is not None:
-                        progress(offset + len(data), disk.size)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise CannotWrite(
-            f"{target}: writing failed: {error.strerror}", hint="Is the disk full?"
-        ) from None
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+    with new_file(target) as file:
+        file.truncate(disk.size)
+        for start, length in disk.allocated():
+            for offset in range(start, start + length, _CHUNK):
+                data = disk.read_at(offset, min(_CHUNK, start + length - offset))
+                if data.count(0) != len(data):
+                    file.seek(offset)
+                    file.write(data)
+                    written += len(data)
+                if progress is not None:
+                    progress(offset + len(data), disk.size)
     return written

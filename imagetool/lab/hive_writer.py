@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import base64
 import ctypes as c
-import ctypes.util
 import json
 import os
 import struct
 import sys
 from pathlib import Path
+
+from imagetool.lab.foreign import Function, load
 
 _WRITE = 4
 
@@ -31,7 +32,7 @@ class _SetValue(c.Structure):
     )
 
 
-_FUNCTIONS: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+_FUNCTIONS: tuple[Function, ...] = (
     ("hivex_open", c.c_void_p, (c.c_char_p, c.c_int)),
     ("hivex_root", c.c_size_t, (c.c_void_p,)),
     ("hivex_node_get_child", c.c_size_t, (c.c_void_p, c.c_size_t, c.c_char_p)),
@@ -42,22 +43,6 @@ _FUNCTIONS: tuple[tuple[str, object, tuple[object, ...]], ...] = (
 )
 
 
-def _library() -> c.CDLL:
-    for name in (ctypes.util.find_library("hivex"), "libhivex.so.0"):
-        try:
-            if name:
-                library = c.CDLL(name, use_errno=True)
-                break
-        except OSError:
-            continue
-    else:
-        raise SystemExit("libhivex is not installed (Debian: libhivex-bin)")
-    for name, result, arguments in _FUNCTIONS:
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
 def _fail(what: str) -> None:
     raise SystemExit(f"{what} failed: {os.strerror(c.get_errno())}")
 
@@ -65,7 +50,7 @@ def _fail(what: str) -> None:
 def main() -> None:
     """Do the job on standard input."""
     job = json.load(sys.stdin)
-    library = _library()
+    library = load("hivex", "libhivex.so.0", "libhivex-bin", _FUNCTIONS)
     path = os.fsencode(job["hive"])
     hive = library.hivex_open(path, _WRITE)
     if not hive:

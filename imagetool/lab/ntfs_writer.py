@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import ctypes as c
-import ctypes.util
 import errno
 import json
 import os
@@ -19,6 +18,7 @@ import sys
 from pathlib import Path
 
 from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.foreign import Function, load
 
 _V, _I64 = c.c_void_p, c.c_int64
 _OPEN = c.CFUNCTYPE(c.c_int, _V, c.c_int)
@@ -55,7 +55,7 @@ class _Operations(c.Structure):
     )
 
 
-_FUNCTIONS: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+_FUNCTIONS: tuple[Function, ...] = (
     ("ntfs_device_alloc", _V, (c.c_char_p, c.c_long, _V, _V)),
     ("ntfs_device_mount", _V, (_V, c.c_ulong)),
     ("ntfs_umount", c.c_int, (_V, c.c_int)),
@@ -70,28 +70,12 @@ _FUNCTIONS: tuple[tuple[str, object, tuple[object, ...]], ...] = (
 )
 
 
-def _library() -> c.CDLL:
-    for name in (ctypes.util.find_library("ntfs-3g"), "libntfs-3g.so.89"):
-        try:
-            if name:
-                library = c.CDLL(name, use_errno=True)
-                break
-        except OSError:
-            continue
-    else:
-        raise SystemExit("libntfs-3g is not installed (Debian: ntfs-3g)")
-    for name, result, arguments in _FUNCTIONS:
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
 class Volume:
     """A mounted volume."""
 
     def __init__(self, disk: WritableDisk, offset: int, size: int) -> None:
         self._disk, self._offset, self._size = disk, offset, size
-        self._library = _library()
+        self._library = load("ntfs-3g", "libntfs-3g.so.89", "ntfs-3g", _FUNCTIONS)
         self._place = 0
         # Kept here, for the library calls them as long as the volume is mounted.
         self._operations = _Operations(

@@ -1,5 +1,6 @@
 """NTFS, read by its index trees."""
 
-from imagetool.filesystem.ntfs.volume import Ntfs, NtfsNode
+from imagetool.filesystem.ntfs.node import NtfsNode
+from imagetool.filesystem.ntfs.volume import Ntfs
 
 __all__ = ["Ntfs", "NtfsNode"]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Iterator, Sequence
-from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from imagetool.disk.source import Memory, Source
-from imagetool.errors import Corrupt, NotFound, Unsupported
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import CompressedData, Data, open_data, read_pieces
+from imagetool.filesystem.ntfs.data import Data, read_pieces
+from imagetool.filesystem.ntfs.node import NtfsNode
 from imagetool.filesystem.ntfs.record import Attribute, Record, fixed_up
-from imagetool.filesystem.volume import filetime
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _BLOCKS_KEPT = 2048
@@ -46,7 +45,7 @@ class _Listing(NamedTuple):
     seen: set[int]
 
 
-Walk = Generator[Want, bytes, "NtfsNode | None"]
+Walk = Generator[Want, bytes, NtfsNode | None]
 
 
 class Ntfs:
@@ -97,7 +96,7 @@ class Ntfs:
             data[0].initialised, (data[0].last_cluster + 1) * self.cluster_size
         )
         self._mft = Data(self.source, self.cluster_size, data, f"{self.name}: $MFT")
-        extents = self._extents(record, s.DATA, "")
+        extents = self.extents(record, s.DATA, "")
         extents[0].initialised = extents[0].size
         return Data(self.source, self.cluster_size, extents, f"{self.name}: $MFT")
 
@@ -136,7 +135,7 @@ class Ntfs:
         blocks = self._fetch([self._want_record(number) for number in numbers])
         return [self._record(*item) for item in zip(numbers, blocks, strict=True)]
 
-    def _extents(self, record: Record, kind: int, name: str) -> list[Attribute]:
+    def extents(self, record: Record, kind: int, name: str) -> list[Attribute]:
         """The attribute of that type and name, in as many extents as it has, in their order."""
         own = [item for item in record.attributes() if item.type == s.ATTRIBUTE_LIST]
         if not own:
@@ -255,7 +254,7 @@ class Ntfs:
             self._check_index(node, cluster, where)
 
     def _index_root(self, directory: Record) -> bytes:
-        roots = self._extents(directory, s.INDEX_ROOT, "$I30")
+        roots = self.extents(directory, s.INDEX_ROOT, "$I30")
         if not roots or not roots[0].resident or roots[0].size < 32:
             raise Corrupt(
                 f"{self.name}: record {directory.number} is a directory without an index",
@@ -264,7 +263,7 @@ class Ntfs:
         return roots[0].value
 
     def _allocation(self, directory: Record) -> Data:
-        extents = self._extents(directory, s.INDEX_ALLOCATION, "$I30")
+        extents = self.extents(directory, s.INDEX_ALLOCATION, "$I30")
         name = f"{self.name}: index of record {directory.number}"
         if not extents or extents[0].resident:
             raise Corrupt(f"{name}: it has no blocks", hint=_DAMAGED)
@@ -299,7 +298,7 @@ class Ntfs:
         """
         where = f"{self.name}: record {directory.number}"
         root = self._index_root(directory)
-        large = any(i.type == s.INDEX_ALLOCATION for i in self._all_attributes(directory))
+        large = any(i.type == s.INDEX_ALLOCATION for i in self.all_attributes(directory))
         allocation = self._allocation(directory) if large else None
         listing = _Listing(directory.number, allocation, prefix, where, set())
         for entry in self._list_node(root, 16, listing):
@@ -341,7 +340,8 @@ class Ntfs:
             if not order and not flags & s.IS_LAST and not index.is_dos_name(node, offset):
                 yield index.read_entry(node, offset)
 
-    def _all_attributes(self, record: Record) -> list[Attribute]:
+    def all_attributes(self, record: Record) -> list[Attribute]:
+        """The attributes of a file, wherever they lie."""
         own = record.attributes()
         listing = next((item for item in own if item.type == s.ATTRIBUTE_LIST), None)
         return own if listing is None else self._listed(record, listing)
@@ -373,92 +373,6 @@ class Ntfs:
         if hibernation is not None and hibernation.open().read_at(0, 4).lower() == b"hibr":
             found.append("the volume is hibernated: its files are not in their last state")
         return tuple(found)
-
-
-class NtfsNode:
-    """A file or directory."""
-
-    __slots__ = ("_record", "_volume", "path")
-
-    def __init__(self, volume: Ntfs, record: Record, path: str) -> None:
-        self._volume = volume
-        self._record = record
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"NtfsNode({self.path!r})"
-
-    @property
-    def record_number(self) -> int:
-        """The number of its record in the master file table."""
-        return self._record.number
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it is a directory."""
-        return self._record.is_directory
-
-    @property
-    def size(self) -> int:
-        """The size of the data in bytes; 0 for a directory."""
-        extents = self._volume._extents(self._record, s.DATA, "")
-        return extents[0].size if extents else 0
-
-    def _information(self) -> bytes:
-        found = [i.value for i in self._record.attributes() if i.type == s.STANDARD_INFORMATION]
-        return found[0] if found else bytes(48)
-
-    @property
-    def modified(self) -> datetime:
-        """When the content changed, in UTC."""
-        return filetime(int.from_bytes(self._information()[8:16], "little"))
-
-    @property
-    def attributes(self) -> int:
-        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
-        return int.from_bytes(self._information()[32:36], "little")
-
-    def streams(self) -> tuple[str, ...]:
-        """The names of the alternate streams."""
-        attributes = self._volume._all_attributes(self._record)
-        return tuple(dict.fromkeys(i.name for i in attributes if i.type == s.DATA and i.name))
-
-    def open(self, stream: str = "") -> Memory | Data | CompressedData:
-        """The data, or that of an alternate stream.
-
-        Raises NotFound where there is none, Unsupported for a file that the Windows overlay
-        filter compressed, Encrypted for one that EFS encrypted.
-        """
-        volume = self._volume
-        name = f"{volume.name}: {self.path}" + (f":{stream}" if stream else "")
-        extents = volume._extents(self._record, s.DATA, stream)
-        if not extents:
-            what = "is a directory" if self.is_directory and not stream else "has no such data"
-            raise NotFound(f"{name} {what}", hint="`imagetool file list` shows what is there.")
-        if not stream and self._is_overlay():
-            raise Unsupported(
-                f"{name}: the file is compressed by the Windows overlay filter (CompactOS)",
-                hint="Reading such files comes later; `compact /u` in the guest expands it.",
-            )
-        if extents[0].resident:
-            return Memory(extents[0].value, name)
-        return open_data(volume.source, volume.cluster_size, extents, name)
-
-    def _is_overlay(self) -> bool:
-        points = [i for i in self._record.attributes() if i.type == s.REPARSE_POINT and i.resident]
-        tag = s.WOF_REPARSE_TAG.to_bytes(4, "little")
-        return bool(points) and points[0].value[:4] == tag
-
-    def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
-        """What a directory holds, in the order of its index. Raises NotFound for a file.
-
-        With a prefix only the names that begin with it, in any case.
-        """
-        if not self.is_directory:
-            raise NotFound(
-                f"{self._volume.name}: {self.path} is no directory", hint="`file read` reads it."
-            )
-        return self._volume.list_directory(self._record, prefix)
 
 
 def _clean(path: str) -> str:
