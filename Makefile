@@ -39,11 +39,11 @@ $(VENV)/bin/python:
 		sh fixtures/install-debian-packages.sh "venv:$(notdir $(PYTHON))" && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt
-	@$(BIN)/pip install --quiet --editable .
+	@$(BIN)/pip install -qq --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@$(BIN)/pip install -qq --requirement requirements-dev.txt
 	@touch $@
 
 clean:

@@ -7,37 +7,42 @@ from uuid import UUID
 
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
+from imagetool.disk.layout import Layout
 from imagetool.disk.partitions import Partition, PartitionTable
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 
 # Table 5-5, GPT Header
-Header = Struct(
-    "signature" / Const(b"EFI PART"),
-    "revision" / Int32ul,
-    "header_size" / Int32ul,
-    "header_crc32" / Int32ul,
-    Padding(4),
-    "my_lba" / Int64ul,
-    "alternate_lba" / Int64ul,
-    "first_usable_lba" / Int64ul,
-    "last_usable_lba" / Int64ul,
-    "disk_guid" / Bytes(16),
-    "partition_entry_lba" / Int64ul,
-    "number_of_partition_entries" / Int32ul,
-    "size_of_partition_entry" / Int32ul,
-    "partition_entry_array_crc32" / Int32ul,
+Header = Layout(
+    Struct(
+        "signature" / Const(b"EFI PART"),
+        "revision" / Int32ul,
+        "header_size" / Int32ul,
+        "header_crc32" / Int32ul,
+        Padding(4),
+        "my_lba" / Int64ul,
+        "alternate_lba" / Int64ul,
+        "first_usable_lba" / Int64ul,
+        "last_usable_lba" / Int64ul,
+        "disk_guid" / Bytes(16),
+        "partition_entry_lba" / Int64ul,
+        "number_of_partition_entries" / Int32ul,
+        "size_of_partition_entry" / Int32ul,
+        "partition_entry_array_crc32" / Int32ul,
+    )
 )
 HEADER_SIZE = 92
 
 # Table 5-6, GPT Partition Entry
-Entry = Struct(
-    "type" / Bytes(16),
-    "identifier" / Bytes(16),
-    "first" / Int64ul,
-    "last" / Int64ul,
-    "attributes" / Int64ul,
-    "label" / Bytes(72),
+Entry = Layout(
+    Struct(
+        "type" / Bytes(16),
+        "identifier" / Bytes(16),
+        "first" / Int64ul,
+        "last" / Int64ul,
+        "attributes" / Int64ul,
+        "label" / Bytes(72),
+    )
 )
 
 _USUAL = 128 * 128  # bytes of entries; the least that the specification reserves
@@ -114,7 +119,9 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
     if len(entries) < length or zlib.crc32(entries) != header.partition_entry_array_crc32:
         return None
     partitions: list[Partition] = []
-    for index in range(count):
+    # Tables have room for 128 partitions: what is zero up to the end is not looked at.
+    used = -(-len(entries.rstrip(b"\0")) // size)
+    for index in range(used):
         raw = entries[index * size : index * size + 128]
         if raw[:16] == _NO_TYPE:
             continue

@@ -11,23 +11,27 @@ import struct
 
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
+from imagetool.disk.layout import Layout
+
 BASE_BLOCK_SIZE = 4096
 
-BaseBlock = Struct(
-    "signature" / Const(b"regf"),
-    "primary_sequence" / Int32ul,
-    "secondary_sequence" / Int32ul,
-    "last_written" / Int64ul,
-    "major" / Int32ul,
-    "minor" / Int32ul,
-    "file_type" / Int32ul,
-    "file_format" / Int32ul,
-    "root_cell" / Int32ul,
-    "bins_size" / Int32ul,
-    "clustering_factor" / Int32ul,
-    "file_name" / Bytes(64),
-    Padding(396),
-    "checksum" / Int32ul,
+BaseBlock = Layout(
+    Struct(
+        "signature" / Const(b"regf"),
+        "primary_sequence" / Int32ul,
+        "secondary_sequence" / Int32ul,
+        "last_written" / Int64ul,
+        "major" / Int32ul,
+        "minor" / Int32ul,
+        "file_type" / Int32ul,
+        "file_format" / Int32ul,
+        "root_cell" / Int32ul,
+        "bins_size" / Int32ul,
+        "clustering_factor" / Int32ul,
+        "file_name" / Bytes(64),
+        Padding(396),
+        "checksum" / Int32ul,
+    )
 )
 """The first 512 bytes; the rest of the page is reserved."""
 

@@ -189,7 +189,11 @@ def _metadata(source: Source, region: int, region_length: int) -> dict[UUID, int
             raise Corrupt(f"{source.name}: a metadata table of {count} entries", hint=_DAMAGED)
         if (count + 1) * s.METADATA_ENTRY_SIZE > len(block):
             block = read_exactly(source, region, s.METADATA_TABLE_SIZE, "the metadata table")
-        entries = s.MetadataEntry[count].parse(block[s.METADATA_ENTRY_SIZE :])
+        size = s.METADATA_ENTRY_SIZE
+        entries = [
+            s.MetadataEntry.parse(block[place : place + size])
+            for place in range(size, size * (count + 1), size)
+        ]
     except ConstructError:
         raise Corrupt(
             f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED

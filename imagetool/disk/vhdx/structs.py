@@ -17,6 +17,8 @@ from construct import (
     this,
 )
 
+from imagetool.disk.layout import Layout
+
 KIB = 1 << 10
 MIB = 1 << 20
 
@@ -34,33 +36,37 @@ Guid = _Guid(Bytes(16))
 # 2.2.2 Headers: two, at 64 KiB and 128 KiB, 4 KiB each
 HEADER_OFFSETS = (64 * KIB, 128 * KIB)
 HEADER_SIZE = 4 * KIB
-Header = Struct(
-    "signature" / Const(b"head"),
-    "checksum" / Int32ul,
-    "sequence_number" / Int64ul,
-    "file_write_guid" / Guid,
-    "data_write_guid" / Guid,
-    "log_guid" / Guid,
-    "log_version" / Int16ul,
-    "version" / Int16ul,
-    "log_length" / Int32ul,
-    "log_offset" / Int64ul,
+Header = Layout(
+    Struct(
+        "signature" / Const(b"head"),
+        "checksum" / Int32ul,
+        "sequence_number" / Int64ul,
+        "file_write_guid" / Guid,
+        "data_write_guid" / Guid,
+        "log_guid" / Guid,
+        "log_version" / Int16ul,
+        "version" / Int16ul,
+        "log_length" / Int32ul,
+        "log_offset" / Int64ul,
+    )
 )
 
 # 2.2.3 Region Table: two copies, at 192 KiB and 256 KiB, 64 KiB each
 REGION_TABLE_OFFSETS = (192 * KIB, 256 * KIB)
 REGION_TABLE_SIZE = 64 * KIB
 MAX_ENTRIES = 2047
-RegionTable = Struct(
-    "signature" / Const(b"regi"),
-    "checksum" / Int32ul,
-    "entry_count" / Int32ul,
-    Padding(4),
-    "entries"
-    / Array(
-        this.entry_count,
-        Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul),
-    ),
+RegionTable = Layout(
+    Struct(
+        "signature" / Const(b"regi"),
+        "checksum" / Int32ul,
+        "entry_count" / Int32ul,
+        Padding(4),
+        "entries"
+        / Array(
+            this.entry_count,
+            Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul),
+        ),
+    )
 )
 BAT_REGION = UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
 METADATA_REGION = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
@@ -68,9 +74,9 @@ METADATA_REGION = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
 # 2.6.1 Metadata Table: the first 64 KiB of the metadata region
 METADATA_TABLE_SIZE = 64 * KIB
 METADATA_ENTRY_SIZE = 32
-MetadataHead = Struct("signature" / Const(b"metadata"), Padding(2), "entry_count" / Int16ul)
-MetadataEntry = Struct(
-    "item" / Guid, "offset" / Int32ul, "length" / Int32ul, "flags" / Int32ul, Padding(4)
+MetadataHead = Layout(Struct("signature" / Const(b"metadata"), Padding(2), "entry_count" / Int16ul))
+MetadataEntry = Layout(
+    Struct("item" / Guid, "offset" / Int32ul, "length" / Int32ul, "flags" / Int32ul, Padding(4))
 )
 IS_REQUIRED = 4
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int64ul, Padding, Struct
 
-BootSector = Struct(
-    Padding(3),
-    "signature" / Const(b"NTFS    "),
-    "bytes_per_sector" / Int16ul,
-    "sectors_per_cluster" / Int8ul,
-    Padding(26),
-    "total_sectors" / Int64ul,
-    "mft_cluster" / Int64ul,
-    "mft_mirror_cluster" / Int64ul,
-    "record_size" / Int8sl,
-    Padding(3),
-    "index_block_size" / Int8sl,
-    Padding(3),
-    "serial_number" / Bytes(8),
+from imagetool.disk.layout import Layout
+
+BootSector = Layout(
+    Struct(
+        Padding(3),
+        "signature" / Const(b"NTFS    "),
+        "bytes_per_sector" / Int16ul,
+        "sectors_per_cluster" / Int8ul,
+        Padding(26),
+        "total_sectors" / Int64ul,
+        "mft_cluster" / Int64ul,
+        "mft_mirror_cluster" / Int64ul,
+        "record_size" / Int8sl,
+        Padding(3),
+        "index_block_size" / Int8sl,
+        Padding(3),
+        "serial_number" / Bytes(8),
+    )
 )
 
 # Attribute types

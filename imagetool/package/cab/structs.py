@@ -6,33 +6,37 @@ import struct
 
 from construct import Bytes, Const, Int8ul, Int16ul, Int32ul, Padding, Struct
 
+from imagetool.disk.layout import Layout
+
 # 2.1 CFHEADER
-Header = Struct(
-    "signature" / Const(b"MSCF"),
-    Padding(4),
-    "cabinet_size" / Int32ul,
-    Padding(4),
-    "files_offset" / Int32ul,
-    Padding(4),
-    "version_minor" / Int8ul,
-    "version_major" / Int8ul,
-    "folder_count" / Int16ul,
-    "file_count" / Int16ul,
-    "flags" / Int16ul,
-    "set_id" / Int16ul,
-    "number_in_set" / Int16ul,
+Header = Layout(
+    Struct(
+        "signature" / Const(b"MSCF"),
+        Padding(4),
+        "cabinet_size" / Int32ul,
+        Padding(4),
+        "files_offset" / Int32ul,
+        Padding(4),
+        "version_minor" / Int8ul,
+        "version_major" / Int8ul,
+        "folder_count" / Int16ul,
+        "file_count" / Int16ul,
+        "flags" / Int16ul,
+        "set_id" / Int16ul,
+        "number_in_set" / Int16ul,
+    )
 )
 HEADER_SIZE = 36
 PREVIOUS_CABINET, NEXT_CABINET, RESERVE_PRESENT = 1, 2, 4
 
-Reserves = Struct("header" / Int16ul, "folder" / Int8ul, "data" / Int8ul)
-SignatureReserve = Struct(
-    "unknown" / Bytes(4), "offset" / Int32ul, "size" / Int32ul, "unused" / Bytes(8)
+Reserves = Layout(Struct("header" / Int16ul, "folder" / Int8ul, "data" / Int8ul))
+SignatureReserve = Layout(
+    Struct("unknown" / Bytes(4), "offset" / Int32ul, "size" / Int32ul, "unused" / Bytes(8))
 )
 """What signing writes into a reserve of 20 bytes; read in Microsoft's own packages."""
 
 # 2.2 CFFOLDER
-Folder = Struct("data_offset" / Int32ul, "block_count" / Int16ul, "compression" / Int16ul)
+Folder = Layout(Struct("data_offset" / Int32ul, "block_count" / Int16ul, "compression" / Int16ul))
 FOLDER_SIZE = 8
 STORED, MSZIP, QUANTUM, LZX = 0, 1, 2, 3
 
