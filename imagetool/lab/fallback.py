@@ -93,7 +93,7 @@ class PythonHost:
             except CmdletFailure as failure:
                 self._fail(request, failure)
             except OSError as error:
-                message = f"{error.strerror}: '{error.filename}'"
+                message = f"{error.strerror}: '{error.filename}'" if error.filename else str(error)
                 code = 0x80070000 | ((error.errno or 0) & 0xFFFF)
                 self._fail(request, CmdletFailure(message, hresult=code, category="WriteError"))
             self._say(Answer(request.number, "end"))

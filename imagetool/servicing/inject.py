@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from imagetool.errors import CannotWrite, ServicingFailed
+from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.session import CmdletFailed, Event, Session
 from imagetool.servicing.mount import Mounted, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
@@ -24,6 +24,7 @@ from imagetool.servicing.undo import Undo, without_interruption
 from imagetool.servicing.verify import Verification
 
 _STATES = ("Installed", "InstallPending")
+_DISK_FULL = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
 
 
 def _silent(step: str) -> None:
@@ -69,6 +70,7 @@ def inject(
         return Injection(plan, "", "", "", None)
     with ExitStack() as until_the_end, open_session() as session:
         on_step(f"talk to the host: {session.description}")
+        _check_host(session, source)
         with Undo() as undo:
             state, proof = _transaction(
                 session,
@@ -82,6 +84,16 @@ def inject(
                 on_event,
             )
         return Injection(plan, str(target), session.description, state, proof)
+
+
+def _check_host(session: Session, image: Path) -> None:
+    """That the host has Hyper-V's cmdlets, sees the image, and has it mounted nowhere."""
+    for record in session.invoke("Get-VHD", Path=str(image), properties=("Attached",)):
+        if record.get("Attached"):
+            raise HostFailed(
+                f"{image}: the host has this image mounted",
+                hint="Dismount it there (Dismount-VHD), then try again.",
+            )
 
 
 def _check_target(target: Path) -> None:
@@ -141,6 +153,11 @@ def _transaction(
         session.files.rename(str(copy), str(target))
         undo.forget(keep_no_copy)
     except CmdletFailed as error:
+        if error.hresult in _DISK_FULL:
+            raise CannotWrite(
+                f"the disk that {target.parent} lies on is full; {image} is as it was",
+                hint="A serviced copy needs the size of the image, and some for the package.",
+            ) from error
         raise ServicingFailed(f"{error.message}; {image} is as it was", hint=error.hint) from error
     return state, proof
 

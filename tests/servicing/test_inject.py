@@ -228,6 +228,45 @@ def test_a_package_for_another_system_never_reaches_the_host(
     assert existing.read_bytes() == b"mine"
 
 
+def test_a_host_without_hyper_v_is_said_to_be_none(
+    engine: str, template: Path, disc: Path, tmp_path: Path
+) -> None:
+    from imagetool.host.local import open_local
+
+    with pytest.raises(HostFailed, match="not recognized") as caught:
+        inject(template, disc, lambda: open_local(engine), tmp_path / "serviced.vhdx")
+    assert caught.value.exit_code == 4
+    assert "module of Get-VHD" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_the_host_has_mounted_is_left_alone(
+    template: Path, disc: Path, tmp_path: Path
+) -> None:
+    world = World()
+    world.call("Mount-VHD", {"Path": str(template)}, lambda said: None)
+    with pytest.raises(HostFailed, match="has this image mounted"):
+        inject(template, disc, lambda: open_lab(world), tmp_path / "serviced.vhdx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0x80070070, 0x1C])
+def test_a_full_disk_is_said_to_be_full(
+    template: Path, disc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    from imagetool.host.files import FileOperations
+    from imagetool.host.session import CmdletFailed
+
+    def full(self: FileOperations, source: str, target: str) -> None:
+        Path(target).write_bytes(b"begun")
+        raise CmdletFailed("copy", "no space", code, "", "")
+
+    monkeypatch.setattr(FileOperations, "copy", full)
+    with pytest.raises(CannotWrite, match="is full"):
+        inject(template, disc, open_lab, tmp_path / "serviced.vhdx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_servicing_twice_is_nothing_to_do(template: Path, disc: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.vhdx"
     inject(template, disc, open_lab, first)
