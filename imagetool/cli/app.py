@@ -12,6 +12,7 @@ import typer
 
 from imagetool import __version__
 from imagetool.cli import disks, files, images, later, packages, registry, rehearsal, servicing
+from imagetool.cli.failure import fail, show_traceback, tracebacks
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 
@@ -32,7 +33,6 @@ for group in (images, registry, files, disks, packages, servicing, rehearsal, la
     group.add_to(app)
 
 _FAULT, _INTERRUPTED = 70, 130
-_debug = False
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,8 +51,7 @@ def _program(
     ] = False,
 ) -> None:
     """Read, verify and update the Hyper-V integration services of guest images, unmounted."""
-    global _debug
-    _debug = debug
+    show_traceback(debug)
 
 
 def run() -> Never:
@@ -90,24 +89,10 @@ def run() -> Never:
 def _unwritten(error: OSError) -> ImagetoolError:
     from imagetool.errors import CannotWrite
 
-    if _debug:
-        raise error
     name = f"{error.filename}: " if error.filename else ""
     return CannotWrite(
         f"{name}the system refuses: {error.strerror}", hint="Is the disk full, or read-only?"
     )
-
-
-def fail(error: ImagetoolError) -> int:
-    """Say a failure on standard error; its exit code."""
-    typer.echo(f"imagetool: {safe(error.message)}", err=True)
-    if error.hint:
-        typer.echo(f"hint: {safe(error.hint)}", err=True)
-    if _debug:
-        import traceback
-
-        traceback.print_exception(error)
-    return error.exit_code
 
 
 def _fault(error: Exception) -> int:
@@ -115,8 +100,5 @@ def _fault(error: Exception) -> int:
         f"imagetool: a fault in imagetool itself: {type(error).__name__}: {safe(error)}", err=True
     )
     typer.echo("hint: please report it, with the output of the same command and --debug", err=True)
-    if _debug:
-        import traceback
-
-        traceback.print_exception(error)
+    tracebacks(error)
     return _FAULT

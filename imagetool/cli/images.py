@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.failure import fail
 from imagetool.cli.options import Format, FormatOption, VolumeOption, here, worst
 from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, NoOperatingSystem, WrongUsage
 from imagetool.errors import Unsupported as NotYet
@@ -69,7 +70,6 @@ def inspect(
     volume: VolumeOption = None,
 ) -> None:
     """What an image holds: disk, volumes, Windows, integration components."""
-    from imagetool.cli.app import fail
     from imagetool.guest.image import open_image
     from imagetool.report.data import document
 
@@ -181,7 +181,6 @@ def _verified(
     volume: int | None,
     output_format: VerifyFormat,
 ) -> tuple[str, list[int]]:
-    from imagetool.cli.app import fail
     from imagetool.guest.image import open_image
     from imagetool.report import guests
     from imagetool.report.data import document

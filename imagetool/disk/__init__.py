@@ -2,8 +2,9 @@
 
 from imagetool.disk.container import Disk, open_disk
 from imagetool.disk.file import FileSource
-from imagetool.disk.partitions import Partition, PartitionTable, read_partitions
+from imagetool.disk.partitions import Partition, PartitionTable
 from imagetool.disk.source import Memory, Part, Range, Source
+from imagetool.disk.tables import read_partitions
 
 __all__ = [
     "Disk",

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from imagetool.disk.source import Source
-
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-_LAST_FILETIME = 2650467743999999999  # the end of the year 9999
-
-
-def filetime(value: int) -> datetime:
-    """The time that a FILETIME (100 ns since 1601, UTC) stands for; beyond the calendar, 1601."""
-    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST_FILETIME else 0)
 
 
 class Entry(Protocol):

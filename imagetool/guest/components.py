@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from imagetool.disk.filetime import from_filetime
 from imagetool.errors import ImagetoolError
 from imagetool.guest.image import Installation
 from imagetool.guest.payload import Payload, read_driver_version, read_payload
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
-from imagetool.registry.keys import filetime
 
 PACKAGE_NAMES = (
     "Microsoft-Hyper-V-Integration-Services-Package",
@@ -132,7 +132,7 @@ def read_packages(
 
 def _install_time(key: Key) -> datetime | None:
     high, low = key.number("InstallTimeHigh"), key.number("InstallTimeLow")
-    return None if high is None or low is None else filetime(high << 32 | low)
+    return None if high is None or low is None else from_filetime(high << 32 | low)
 
 
 def _active_driver(windows: Installation) -> tuple[Version | None, str]:

@@ -53,6 +53,14 @@ def _parse(node: Node) -> PackageManifest:
     return parse_package_manifest(source.read_at(0, source.size), source.name)
 
 
+def place_of(member: str, identity: Identity) -> str:
+    """Where a file of the package `identity` belongs in an image, by its name in the package."""
+    if member.lower() in ("update.mum", "update.cat"):
+        return f"{_SERVICING}\\{identity}{member[-4:].lower()}"
+    folder = _STORE if "/" in member else f"{_STORE}\\Manifests"
+    return f"{folder}\\{member.replace('/', chr(92))}"
+
+
 def store_name(identity: Identity) -> str:
     """How the directory of a component in the component store begins; a hash follows.
 

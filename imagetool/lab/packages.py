@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ImagetoolError
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
 from imagetool.guest.image import CONFIG, Installation, open_image
+from imagetool.guest.payload import place_of
 from imagetool.lab.cmdlet import CmdletFailure, Report, Said
-from imagetool.lab.workers import FileChange, KeyChange, change_hive, ticks, write_files
+from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package
 from imagetool.registry import Hive
 
@@ -113,7 +115,7 @@ def _changes(
     for number, member in enumerate(members):
         if number % 16 == 0:
             report(Said("progress", "Adding the package", 90 * number // len(members)))
-        files.append(FileChange(_place(member.name, identity), package.read(member.name)))
+        files.append(FileChange(place_of(member.name, identity), package.read(member.name)))
     for component in package.components():
         payload = {
             member.name.rpartition("/")[2]: package.read(member.name)
@@ -130,16 +132,8 @@ def _changes(
     return files, software, system
 
 
-def _place(name: str, identity: Identity) -> str:
-    """Where a file of the package belongs."""
-    if name.lower() in ("update.mum", "update.cat"):
-        return f"Windows\\servicing\\Packages\\{identity}{name[-4:].lower()}"
-    folder = "Windows\\WinSxS" if "/" in name else "Windows\\WinSxS\\Manifests"
-    return f"{folder}\\{name.replace('/', chr(92))}"
-
-
 def _package_key(identity: Identity, name: str, moment: datetime) -> KeyChange:
-    stamp = ticks(moment)
+    stamp = to_filetime(moment)
     key = KeyChange(f"{PACKAGES}\\{identity}")
     key.number("CurrentState", INSTALL_PENDING)
     key.text("InstallClient", "DISM Package Manager Provider").text("InstallName", "update.mum")
@@ -162,7 +156,7 @@ def _driver(
     for part in identity.version:
         number = number << 16 | part
     version = struct.pack("<IHH", 0x0009FFFF, 0, 0) + _SYSTEM_CLASS.bytes_le
-    version += struct.pack("<QQQ", ticks(_DRIVER_DATE), number, 0)
+    version += struct.pack("<QQQ", to_filetime(_DRIVER_DATE), number, 0)
     key = KeyChange(f"{DRIVERS}\\{name}").text("", inf).binary("Version", version)
     system.append(key.text("Provider", "Microsoft"))
     known = windows.system.find(f"{INFS}\\{inf}")

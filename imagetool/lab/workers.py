@@ -9,14 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ServicingFailed
 from imagetool.registry import ValueType
 
 _PATIENCE = 600
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,11 @@ def change_hive(data: bytes, changes: Sequence[KeyChange], moment: datetime) -> 
             }
             for change in changes
         ]
-        _run("imagetool.lab.hive_writer", {"hive": str(path), "keys": keys, "time": ticks(moment)})
+        _run(
+            "imagetool.lab.hive_writer",
+            {"hive": str(path), "keys": keys, "time": to_filetime(moment)},
+        )
         return path.read_bytes()
-
-
-def ticks(moment: datetime) -> int:
-    """A time as a FILETIME."""
-    return int((moment - _EPOCH).total_seconds() * 1_000_000) * 10
 
 
 def _run(module: str, job: object) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from imagetool.disk.filetime import from_filetime
 from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, NotRecognised, Unsupported
 from imagetool.registry.cells import Cells
-from imagetool.registry.keys import Key, filetime
+from imagetool.registry.keys import Key
 from imagetool.registry.logs import is_sound, recover
 from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum
 
@@ -72,7 +73,7 @@ class Hive:
             )
         self.version: tuple[int, int] = (base.major, base.minor)
         self.sequence: int = base.secondary_sequence
-        self.last_written: datetime = filetime(base.last_written)
+        self.last_written: datetime = from_filetime(base.last_written)
         # A hive may be longer than its bins, never shorter: cells beyond the end are refused.
         self._cells = Cells(source, min(base.bins_size, max(0, source.size - BASE_BLOCK_SIZE)))
         self._root_cell: int = base.root_cell

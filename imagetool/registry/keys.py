@@ -11,9 +11,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain
 
+from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
 from imagetool.registry.values import Data, Value
@@ -24,14 +25,6 @@ _NAME_LENGTH = struct.Struct("<H")
 _NAME = 76
 _NAME_IS_LATIN1 = 0x20
 _BATCH = 512
-
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-_LAST_FILETIME = 2650467743999999999  # the end of the year 9999
-
-
-def filetime(value: int) -> datetime:
-    """The time that a FILETIME (100 ns since 1601, UTC) stands for; beyond the calendar, 1601."""
-    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST_FILETIME else 0)
 
 
 def _upper(name: str) -> str:
@@ -70,7 +63,7 @@ class Key:
     @property
     def last_written(self) -> datetime:
         """When the key or one of its values was changed last, in UTC."""
-        return filetime(_KEY.unpack_from(self._cell)[2])
+        return from_filetime(_KEY.unpack_from(self._cell)[2])
 
     @property
     def subkey_count(self) -> int:

@@ -8,12 +8,10 @@ from pathlib import Path
 from imagetool.errors import ImagetoolError, ServicingFailed
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT
 from imagetool.guest.image import Installation, open_image
+from imagetool.guest.payload import place_of
 from imagetool.package import Package, open_package
 from imagetool.servicing.plan import Plan, read_identity
 from imagetool.servicing.verify import Verification, verify
-
-_STORE = "Windows\\WinSxS"
-_SERVICING = "Windows\\servicing\\Packages"
 
 
 def prove(image: Path, plan: Plan, package: Path) -> Verification:
@@ -60,7 +58,7 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
 def _prove_files(windows: Installation, package: Package) -> None:
     """Every file of the package lies in the image with the bytes that it has in the package."""
     members = package.members()
-    paths = [_place(member.name, package) for member in members]
+    paths = [place_of(member.name, package.identity) for member in members]
     for member, path, node in zip(members, paths, windows.volume.find_many(paths), strict=True):
         if node is None:
             raise _unproved(f"{path} is missing")
@@ -68,13 +66,6 @@ def _prove_files(windows: Installation, package: Package) -> None:
         digest = hashlib.sha256(source.read_at(0, source.size)).digest()
         if digest != hashlib.sha256(package.read(member.name)).digest():
             raise _unproved(f"{path} has other bytes than the package")
-
-
-def _place(name: str, package: Package) -> str:
-    if name.lower() in ("update.mum", "update.cat"):
-        return f"{_SERVICING}\\{package.identity}{name[-4:].lower()}"
-    folder = _STORE if "/" in name else f"{_STORE}\\Manifests"
-    return f"{folder}\\{name.replace('/', chr(92))}"
 
 
 def _unproved(what: str) -> ServicingFailed:

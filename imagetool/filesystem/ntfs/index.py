@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from imagetool.disk.filetime import from_filetime
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.volume import filetime
 
 _HEADER = struct.Struct("<IIIB")
 _ENTRY = struct.Struct("<QHHI")
@@ -92,7 +92,7 @@ def read_entry(node: bytes, offset: int) -> IndexEntry:
         sequence=sequence,
         is_directory=bool(attributes & s.IS_DIRECTORY),
         size=size,
-        modified=filetime(modified),
+        modified=from_filetime(modified),
         attributes=attributes & 0xFFFFFF,
     )
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from imagetool.disk.filetime import from_filetime
 from imagetool.disk.source import Memory
 from imagetool.errors import NotFound, Unsupported
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.data import CompressedData, Data, open_data
 from imagetool.filesystem.ntfs.record import Record
-from imagetool.filesystem.volume import filetime
 
 if TYPE_CHECKING:
     from imagetool.filesystem.ntfs.volume import Ntfs
@@ -54,7 +54,7 @@ class NtfsNode:
     @property
     def modified(self) -> datetime:
         """When the content changed, in UTC."""
-        return filetime(int.from_bytes(self._information()[8:16], "little"))
+        return from_filetime(int.from_bytes(self._information()[8:16], "little"))
 
     @property
     def attributes(self) -> int:

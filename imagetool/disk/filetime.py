@@ -1,0 +1,18 @@
+"""FILETIME: 100 nanoseconds since 1601 in UTC ([MS-DTYP] 2.3.3), in volumes and hives alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+_LAST = 2650467743999999999  # the end of the year 9999
+
+
+def from_filetime(value: int) -> datetime:
+    """The time that a FILETIME stands for; what is beyond the calendar is 1601."""
+    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST else 0)
+
+
+def to_filetime(moment: datetime) -> int:
+    """A time as a FILETIME, to the microsecond."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
