@@ -128,6 +128,7 @@ class LocalProcess:
     def _ended(self) -> HostFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
+            self._threads[1].join(timeout=2)  # until its last words have been read
         said = b"".join(self._complaints).decode("utf-8", "replace").strip()
         last = said.splitlines()[-1][:300] if said else "it said nothing"
         return HostFailed(

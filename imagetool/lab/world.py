@@ -109,7 +109,7 @@ class World:
                 "PhysicalSectorSize": vhdx.layout.physical_sector_size,
                 "BlockSize": vhdx.layout.block_size,
                 "ParentPath": "",
-                "DiskIdentifier": str(vhdx.layout.disk_id).upper(),
+                "DiskIdentifier": vhdx.identifiers["VirtualDiskId"].upper(),
                 "Alignment": 1,
                 "Attached": disk is not None,
                 "DiskNumber": None if disk is None else disk.number,

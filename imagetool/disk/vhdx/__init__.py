@@ -8,6 +8,7 @@ name, for now: a log that must be replayed, and differencing disks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from uuid import UUID
 
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx.layout import Layout, read_layout
@@ -26,7 +27,7 @@ class Vhdx:
         self.name = source.name
         self._source = source
         layout = self.layout = read_layout(source)
-        if layout.log_guid.int:
+        if any(layout.log_guid):
             raise Unsupported(
                 f"{source.name}: the log is not empty: it holds writes that are not in their place "
                 "yet",
@@ -50,9 +51,9 @@ class Vhdx:
         """FileWriteGuid, DataWriteGuid and VirtualDiskId."""
         layout: Layout = self.layout
         return {
-            "FileWriteGuid": str(layout.file_write_guid),
-            "DataWriteGuid": str(layout.data_write_guid),
-            "VirtualDiskId": str(layout.disk_id),
+            "FileWriteGuid": str(UUID(bytes_le=layout.file_write_guid)),
+            "DataWriteGuid": str(UUID(bytes_le=layout.data_write_guid)),
+            "VirtualDiskId": str(UUID(bytes_le=layout.disk_id)),
         }
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -24,11 +24,14 @@ _LARGEST_DISK = 64 << 40
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes."""
+    """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes.
 
-    file_write_guid: UUID
-    data_write_guid: UUID
-    log_guid: UUID
+    GUIDs are as they are stored, little-endian.
+    """
+
+    file_write_guid: bytes
+    data_write_guid: bytes
+    log_guid: bytes
     log_offset: int
     log_length: int
     bat_offset: int
@@ -37,7 +40,7 @@ class Layout:
     leave_blocks_allocated: bool
     has_parent: bool
     disk_size: int
-    disk_id: UUID
+    disk_id: bytes
     logical_sector_size: int
     physical_sector_size: int
 
@@ -74,20 +77,10 @@ def read_layout(source: Source) -> Layout:
         leave_blocks_allocated=bool(flags & s.LEAVE_BLOCKS_ALLOCATED),
         has_parent=bool(flags & s.HAS_PARENT),
         disk_size=disk_size,
-        disk_id=UUID(int=items[s.VIRTUAL_DISK_ID]),
+        disk_id=items[s.VIRTUAL_DISK_ID].to_bytes(16, "little"),
         logical_sector_size=sector,
         physical_sector_size=physical,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    sequence_number: int
-    file_write_guid: UUID
-    data_write_guid: UUID
-    log_guid: UUID
-    log_offset: int
-    log_length: int
 
 
 def checksum_fits(block: bytes) -> bool:
@@ -96,36 +89,28 @@ def checksum_fits(block: bytes) -> bool:
     return int(crc32c(block[:4] + bytes(4) + block[8:])) == stored
 
 
-def _header(source: Source, blocks: list[bytes]) -> _Header:
-    found: list[_Header] = []
-    for block in blocks:
-        if len(block) != s.HEADER_SIZE or block[:4] != b"head" or not checksum_fits(block):
-            continue
-        header = s.Header.parse(block)
-        if header.version != 1:
-            raise Unsupported(
-                f"{source.name}: VHDX version {header.version} is not read, only version 1",
-                hint="Convert it on its host: Convert-VHD writes version 1.",
-            )
-        found.append(
-            _Header(
-                header.sequence_number,
-                header.file_write_guid,
-                header.data_write_guid,
-                header.log_guid,
-                header.log_offset,
-                header.log_length,
-            )
-        )
-    if not found:
+def _header(source: Source, blocks: list[bytes]) -> Any:
+    """The header with the highest sequence number of those whose checksum is right."""
+    sound = [
+        block
+        for block in blocks
+        if len(block) == s.HEADER_SIZE and block[:4] == b"head" and checksum_fits(block)
+    ]
+    if not sound:
         raise Corrupt(
             f"{source.name}: neither header (offsets 65536 and 131072) has a right checksum",
             hint=_DAMAGED,
         )
-    return max(found, key=lambda header: header.sequence_number)
+    header = s.Header.parse(max(sound, key=lambda block: int.from_bytes(block[8:16], "little")))
+    if header.version != 1:
+        raise Unsupported(
+            f"{source.name}: VHDX version {header.version} is not read, only version 1",
+            hint="Convert it on its host: Convert-VHD writes version 1.",
+        )
+    return header
 
 
-def _regions(source: Source) -> dict[UUID, tuple[int, int]]:
+def _regions(source: Source) -> dict[bytes, tuple[int, int]]:
     for offset in s.REGION_TABLE_OFFSETS:
         block = source.read_at(offset, s.REGION_TABLE_SIZE)
         if len(block) != s.REGION_TABLE_SIZE or block[:4] != b"regi" or not checksum_fits(block):
@@ -137,22 +122,22 @@ def _regions(source: Source) -> dict[UUID, tuple[int, int]]:
     )
 
 
-def _checked_regions(source: Source, entries: list[Any]) -> dict[UUID, tuple[int, int]]:
-    regions: dict[UUID, tuple[int, int]] = {}
+def _checked_regions(source: Source, entries: list[Any]) -> dict[bytes, tuple[int, int]]:
+    regions: dict[bytes, tuple[int, int]] = {}
     for entry in entries:
-        guid: UUID = entry.guid
+        guid: bytes = entry.guid
         place = (int(entry.offset), int(entry.length))
         if guid not in (s.BAT_REGION, s.METADATA_REGION):
             if entry.required & 1:
                 raise Unsupported(
-                    f"{source.name}: the region {guid} is required and unknown",
+                    f"{source.name}: the region {UUID(bytes_le=guid)} is required and unknown",
                     hint="A newer Windows wrote this disk: Convert-VHD there may help.",
                 )
             continue
         if guid in regions or place[0] % s.MIB or place[1] % s.MIB or place[0] < s.MIB:
             raise Corrupt(
-                f"{source.name}: the region {guid} appears twice or is not aligned (offset "
-                f"{place[0]}, length {place[1]})",
+                f"{source.name}: the region {UUID(bytes_le=guid)} appears twice or is not "
+                f"aligned (offset {place[0]}, length {place[1]})",
                 hint=_DAMAGED,
             )
         regions[guid] = place
@@ -179,8 +164,8 @@ _KNOWN = {
 }
 
 
-def _metadata(source: Source, region: int, region_length: int) -> dict[UUID, int]:
-    """The known items as little-endian numbers (the disk's identifier as a UUID's number)."""
+def _metadata(source: Source, region: int, region_length: int) -> dict[bytes, int]:
+    """The known items as little-endian numbers."""
     # Nearly every table has six entries or fewer: the rest of its 64 KiB is read only if needed.
     block = read_exactly(source, region, 4096, "the metadata table")
     try:
@@ -198,30 +183,29 @@ def _metadata(source: Source, region: int, region_length: int) -> dict[UUID, int
         raise Corrupt(
             f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED
         ) from None
-    places: dict[UUID, tuple[int, int]] = {}
+    places: dict[bytes, tuple[int, int]] = {}
     for entry in entries:
         known = _KNOWN.get(entry.item)
         if known is None:
             if entry.flags & s.IS_REQUIRED and entry.item != s.PARENT_LOCATOR:
+                item = UUID(bytes_le=entry.item)
                 raise Unsupported(
-                    f"{source.name}: the metadata item {entry.item} is required and unknown",
+                    f"{source.name}: the metadata item {item} is required and unknown",
                     hint="A newer Windows wrote this disk: Convert-VHD there may help.",
                 )
             continue
         outside = entry.offset < s.METADATA_TABLE_SIZE or entry.offset + known > region_length
         if entry.item in places or entry.length != known or outside:
             raise Corrupt(
-                f"{source.name}: metadata item {entry.item} appears twice or cannot lie at offset "
-                f"{region + entry.offset} with {entry.length} bytes",
+                f"{source.name}: metadata item {UUID(bytes_le=entry.item)} appears twice, or "
+                f"cannot lie at offset {region + entry.offset} with {entry.length} bytes",
                 hint=_DAMAGED,
             )
         places[entry.item] = (region + entry.offset, known)
-    missing = [str(guid) for guid in _KNOWN if guid not in places]
+    missing = [UUID(bytes_le=guid) for guid in _KNOWN if guid not in places]
     if missing:
         raise Corrupt(f"{source.name}: metadata item {missing[0]} is missing", hint=_DAMAGED)
     values = source.read_many(list(places.values()))
-    items = {
+    return {
         guid: int.from_bytes(value, "little") for guid, value in zip(places, values, strict=True)
     }
-    raw_id = items[s.VIRTUAL_DISK_ID].to_bytes(16, "little")
-    return items | {s.VIRTUAL_DISK_ID: UUID(bytes_le=raw_id).int}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from uuid import UUID
 
 from construct import (
-    Adapter,
     Array,
     Bytes,
     Const,
@@ -23,15 +22,13 @@ KIB = 1 << 10
 MIB = 1 << 20
 
 
-class _Guid(Adapter):  # type: ignore[misc]  # construct has no types
-    def _decode(self, value: bytes, context: object, path: object) -> UUID:
-        return UUID(bytes_le=value)
-
-    def _encode(self, value: UUID, context: object, path: object) -> bytes:
-        return value.bytes_le
+Guid = Bytes(16)
+"""As it is stored; compared as bytes, for a disk has dozens and only three are shown."""
 
 
-Guid = _Guid(Bytes(16))
+def _guid(text: str) -> bytes:
+    return UUID(text).bytes_le
+
 
 # 2.2.2 Headers: two, at 64 KiB and 128 KiB, 4 KiB each
 HEADER_OFFSETS = (64 * KIB, 128 * KIB)
@@ -68,8 +65,8 @@ RegionTable = Layout(
         ),
     )
 )
-BAT_REGION = UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
-METADATA_REGION = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
+BAT_REGION = _guid("2dc27766-f623-4200-9d64-115e9bfd4a08")
+METADATA_REGION = _guid("8b7ca206-4790-4b9a-b8fe-575f050f886e")
 
 # 2.6.1 Metadata Table: the first 64 KiB of the metadata region
 METADATA_TABLE_SIZE = 64 * KIB
@@ -81,12 +78,12 @@ MetadataEntry = Layout(
 IS_REQUIRED = 4
 
 # 2.6.2 Known Metadata Items
-FILE_PARAMETERS = UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
-VIRTUAL_DISK_SIZE = UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
-VIRTUAL_DISK_ID = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
-LOGICAL_SECTOR_SIZE = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
-PHYSICAL_SECTOR_SIZE = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
-PARENT_LOCATOR = UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
+FILE_PARAMETERS = _guid("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
+VIRTUAL_DISK_SIZE = _guid("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
+VIRTUAL_DISK_ID = _guid("beca12ab-b2e6-4523-93ef-c309e000c746")
+LOGICAL_SECTOR_SIZE = _guid("8141bf1d-a96f-4709-ba47-f233a8faab5f")
+PHYSICAL_SECTOR_SIZE = _guid("cda348c7-445d-4471-9cc9-e9885251c556")
+PARENT_LOCATOR = _guid("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
 LEAVE_BLOCKS_ALLOCATED = 1
 HAS_PARENT = 2
 

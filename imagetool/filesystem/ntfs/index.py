@@ -108,7 +108,7 @@ def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> t
     (1, offset, length): below this entry; (2, 0, 0): the name is not there.
     """
     if name.isascii():
-        found = _search_ascii(node, header, name.upper())
+        found = _search_ascii(node, header, name.upper().encode())
         if found is not None:
             return found
     for offset, length, flags in entries_of(node, header, where):
@@ -122,7 +122,7 @@ def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> t
     return 2, 0, 0
 
 
-def _search_ascii(node: bytes, header: int, upper: str) -> tuple[int, int, int] | None:
+def _search_ascii(node: bytes, header: int, upper: bytes) -> tuple[int, int, int] | None:
     """As `search`, as long as all names are ASCII and the node is sound: else None.
 
     Nearly every look-up ends here, and this is where its time goes.
@@ -138,10 +138,10 @@ def _search_ascii(node: bytes, header: int, upper: str) -> tuple[int, int, int] 
             stop = start + 2 * node[offset + 80] if length > _NAME else end + 1
             if stop > offset + length:
                 return None
-            other = node[start:stop].decode("utf-16-le", "replace")
-            if not other.isascii():
+            low = node[start:stop:2]
+            if not low.isascii() or any(node[start + 1 : stop : 2]):
                 return None
-            other = other.upper()
+            other = low.upper()
             if upper > other:
                 offset += length
                 continue

@@ -15,6 +15,7 @@ STRIDE = 512
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _HEAD = struct.Struct("<4sHH8xHHHHII")  # signature, fix-ups, sequence, links, attributes, flags, …
+_TYPE_AND_LENGTH = struct.Struct("<II")
 _ATTRIBUTE = struct.Struct("<IIBBHHH")
 _RESIDENT = struct.Struct("<IH")
 _NON_RESIDENT = struct.Struct("<QQHHIQQQ")
@@ -88,13 +89,14 @@ class Attribute:
 class Record:
     """A record of the master file table, its fix-ups applied."""
 
-    __slots__ = ("_attributes", "_data", "_where", "base", "flags", "number", "sequence")
+    __slots__ = ("_attributes", "_data", "_places", "_where", "base", "flags", "number", "sequence")
 
     def __init__(self, number: int, data: bytes, where: str) -> None:
         self.number = number
         self._data = data
         self._where = where
         self._attributes: list[Attribute] | None = None
+        self._places: list[tuple[int, int, int]] | None = None
         _, _, _, self.sequence, _, _, self.flags, used, _ = _HEAD.unpack_from(data)
         if used > len(data):
             raise Corrupt(f"{where}: {used} bytes in use of {len(data)}", hint=_DAMAGED)
@@ -113,11 +115,24 @@ class Record:
     def attributes(self) -> list[Attribute]:
         """The attributes that lie in this record itself."""
         if self._attributes is None:
-            found: list[Attribute] = []
+            self._attributes = [self._attribute(*place[1:]) for place in self._listed()]
+        return self._attributes
+
+    def of_type(self, kind: int) -> list[Attribute]:
+        """Those of one type; the others are not looked into."""
+        return [self._attribute(*place[1:]) for place in self._listed() if place[0] == kind]
+
+    def _attribute(self, offset: int, length: int) -> Attribute:
+        return Attribute(self._data[offset : offset + length], self._where)
+
+    def _listed(self) -> list[tuple[int, int, int]]:
+        """Type, offset and length of each attribute. Raises Corrupt for one that does not fit."""
+        if self._places is None:
+            places: list[tuple[int, int, int]] = []
             data, offset = self._data, int.from_bytes(self._data[20:22], "little")
             # The shortest attribute takes 24 bytes, so a record ends this loop in any case.
             while offset + 8 <= len(data):
-                kind, length = struct.unpack_from("<II", data, offset)
+                kind, length = _TYPE_AND_LENGTH.unpack_from(data, offset)
                 if kind == s.END:
                     break
                 if length < 24 or length % 8 or offset + length > len(data):
@@ -125,7 +140,7 @@ class Record:
                         f"{self._where}: an attribute of {length} bytes at byte {offset}",
                         hint=_DAMAGED,
                     )
-                found.append(Attribute(data[offset : offset + length], self._where))
+                places.append((kind, offset, length))
                 offset += length
-            self._attributes = found
-        return self._attributes
+            self._places = places
+        return self._places

@@ -137,9 +137,9 @@ class Ntfs:
 
     def extents(self, record: Record, kind: int, name: str) -> list[Attribute]:
         """The attribute of that type and name, in as many extents as it has, in their order."""
-        own = [item for item in record.attributes() if item.type == s.ATTRIBUTE_LIST]
+        own = record.of_type(s.ATTRIBUTE_LIST)
         if not own:
-            return [i for i in record.attributes() if i.type == kind and i.name == name]
+            return [item for item in record.of_type(kind) if item.name == name]
         found = [
             item
             for item in self._listed(record, own[0])
