@@ -198,8 +198,14 @@ class Installation:
 
     @cached_property
     def system(self) -> Hive:
-        """The SYSTEM hive. Raises NotFound."""
-        return self._open("SYSTEM")
+        """The SYSTEM hive. Raises Corrupt where there is none: no Windows starts without it."""
+        try:
+            return self._open("SYSTEM")
+        except NotFound as error:
+            raise Corrupt(
+                f"{self.image.path}: this Windows has no SYSTEM hive ({CONFIG})",
+                hint="The installation is damaged or incomplete: restore the image.",
+            ) from error
 
     @cached_property
     def control_set(self) -> str:

@@ -51,13 +51,15 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
         windows = opened.windows(volume)
         facts, components = read_evidence(windows)
         choice = choose_package(windows, facts, components, media)
-        if choice.fit is None:
+        # A guest that carries its own components needs nothing, whatever the package is for.
+        own = [item for item in choice.fits if item.rule is Rule.CARRIES_ITS_OWN]
+        chosen = choice.fit or (own[0] if own else None)
+        if chosen is None:
             reasons = "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits)
             raise DoesNotApply(
                 f"{image}: no package of {package} is for this guest: {reasons}",
                 hint="`imagetool package show` says for which systems its packages are.",
             )
-        chosen = choice.fit
         if chosen.applies:
             _check_pending(
                 image, [p.identity for p in components.packages if p.state == INSTALL_PENDING]
@@ -76,7 +78,7 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             offset=partition.offset if partition is not None else 0,
             identifiers=read_identity(image),
             reason=f"{chosen.rule.value}: {chosen.read}",
-            nothing_to_do=chosen.rule in (Rule.ALREADY_INSTALLED, Rule.SUPERSEDED),
+            nothing_to_do=not chosen.applies,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,25 @@ def test_the_evidence_of_the_template(template: Path) -> None:
     assert versions == (IN_BOX,) * 4
     assert found.data_exchange_start == 3
     assert found.packages == ()
+
+
+def test_the_value_equals_what_hivex_reads(
+    template: Path, oracle: Callable[[str], str], tmp_path: Path
+) -> None:
+    with open_image(template) as image:
+        for name, key, value in (
+            ("SOFTWARE", "Microsoft\\Virtual Machine\\Auto", "IntegrationServicesVersion"),
+            ("SYSTEM", "DriverDatabase\\DriverInfFiles\\wvmbus.inf", "Active"),
+            ("SYSTEM", "ControlSet001\\Services\\vmickvpexchange", "Start"),
+        ):
+            source = image.windows().volume.lookup(f"Windows/System32/config/{name}").open()
+            hive = tmp_path / name
+            hive.write_bytes(source.read_at(0, source.size))
+            done = subprocess.run(
+                [oracle("hivexget"), hive, key, value], capture_output=True, text=True, check=True
+            )
+            ours = find_value(image, f"HKLM\\{name}\\{key}", value)
+            assert done.stdout.strip() in (ours.text(), f"dword:0000000{ours.text()}")
 
 
 def test_versions_of_programs_equal_what_pefile_reads(template: Path) -> None:
@@ -227,6 +247,32 @@ def test_a_damaged_guest_ends_in_our_errors_only(
             verify(opened)
     except ImagetoolError as error:
         assert error.exit_code in (1, 3)
+
+
+def test_a_guest_that_carries_its_own_needs_nothing(
+    build: Build, disc: Path, tmp_path: Path
+) -> None:
+    from imagetool.servicing.plan import make_plan
+
+    plan = make_plan(build(guests.WINDOWS_10), disc)
+    assert plan.nothing_to_do
+    assert "carries its own" in plan.reason
+
+
+@pytest.mark.usefixtures("writers")
+def test_a_windows_without_its_system_hive_is_damaged(template: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from imagetool.lab.workers import FileChange, write_files
+
+    path = Path(shutil.copyfile(template, tmp_path / "image.vhdx"))
+    with open_image(path) as image:
+        partition = image.table.partitions[3]
+    changes = [FileChange("Windows\\System32\\config\\SYSTEM", b"no hive at all")]
+    write_files(path, partition.offset, partition.size, changes)
+    with open_image(path) as image, pytest.raises(ImagetoolError) as caught:
+        verify(image)
+    assert caught.value.exit_code == 3
 
 
 def test_a_disk_without_windows_is_said_to_hold_none(tmp_path: Path) -> None:
