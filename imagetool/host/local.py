@@ -55,11 +55,13 @@ class LocalProcess:
     """A PowerShell process whose standard streams carry the frames (host/transport.py)."""
 
     def __init__(self, program: str, environment: Mapping[str, str]) -> None:
+        # Windows clients allow no scripts by default, not even those of signed modules.
+        options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
         encoded = base64.b64encode(_BOOTSTRAP.encode("utf-16-le")).decode("ascii")
         inherited = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
         try:
             self._process = subprocess.Popen(
-                [program, "-NoProfile", "-NonInteractive", "-EncodedCommand", encoded],
+                [program, *options, "-EncodedCommand", encoded],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
