@@ -56,6 +56,9 @@ class WritableDisk:
             os.close(self._file.descriptor)
             raise Unsupported(f"{path}: the emulated host mounts VHDX files only")
         self._disk = Vhdx(self._file)
+        if self._disk.warnings:
+            os.close(self._file.descriptor)
+            raise Unsupported(f"{path}: the emulated host does not write a disk with a full log")
         self.size = self._disk.size
         self._marked = False
 

@@ -98,6 +98,9 @@ class World:
             vhdx = open_disk(source)
             if not isinstance(vhdx, Vhdx):
                 raise CmdletFailure("The file is not a virtual hard disk.", hresult=0xC03A0015)
+            if vhdx.warnings:
+                # A real host replays the log when it mounts; the emulated one writes no log.
+                raise CmdletFailure(f"The log of '{path}' is not empty.", hresult=0xC03A0010)
             known: dict[str, object] = {
                 "ComputerName": "LAB",
                 "Path": str(path),

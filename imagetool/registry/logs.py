@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from imagetool.disk.source import Range, Source
+from imagetool.disk.overlay import Overlay
+from imagetool.disk.source import Source
 from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum
 
 SECTOR = 512
@@ -34,44 +35,6 @@ class Recovered:
     """The first 512 bytes, from the log where the hive's own are destroyed."""
     sequence: int
     """The sequence number of the last write that was replayed."""
-
-
-class Overlay:
-    """A source with some sectors replaced."""
-
-    __slots__ = ("_below", "_sectors", "name", "size")
-
-    def __init__(self, below: Source, size: int, sectors: dict[int, bytes]) -> None:
-        self._below = below
-        self._sectors = sectors
-        self.name = below.name
-        self.size = size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """As Source.read_at."""
-        return self.read_many([(offset, length)])[0]
-
-    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many: what the layer below holds, with the replaced sectors over it."""
-        bounded = [
-            (offset, max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
-            for offset, length in ranges
-        ]
-        return [
-            self._patch(start, length, data)
-            for (start, length), data in zip(bounded, self._below.read_many(bounded), strict=True)
-        ]
-
-    def _patch(self, start: int, length: int, below: bytes) -> bytes:
-        data = bytearray(below.ljust(length, b"\0"))
-        for sector in range(start // SECTOR, -(-(start + length) // SECTOR)):
-            new = self._sectors.get(sector)
-            if new is None:
-                continue
-            place = sector * SECTOR - start
-            first, last = max(0, -place), min(SECTOR, length - place)
-            data[place + first : place + last] = new[first:last]
-        return bytes(data)
 
 
 def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovered | None:
@@ -106,7 +69,7 @@ def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovere
     struct.pack_into("<I", head, 40, bins)
     struct.pack_into("<I", head, 508, checksum(head))
     size = max(hive.size, BASE_BLOCK_SIZE + bins)
-    return Recovered(Overlay(hive, size, sectors), bytes(head), after)
+    return Recovered(Overlay(hive, size, sectors, SECTOR), bytes(head), after)
 
 
 def is_sound(base_block: bytes) -> bool:

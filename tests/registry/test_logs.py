@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from imagetool.disk.source import Memory
 from imagetool.errors import ImagetoolError
 from imagetool.registry import Hive
-from imagetool.registry.logs import Overlay
 
 Load = Callable[[str], bytes]
 Dump = Callable[..., list[str]]
@@ -71,22 +70,6 @@ def test_logs_of_a_clean_hive_are_not_asked_for(load: Load) -> None:
         raise AssertionError
 
     assert not Hive(Memory(load("nt4-SOFTWARE")), never).dirty
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    st.binary(min_size=1, max_size=3000),
-    st.dictionaries(st.integers(0, 7), st.binary(min_size=512, max_size=512)),
-    st.lists(st.tuples(st.integers(0, 4200), st.integers(0, 4200)), max_size=5),
-)
-def test_an_overlay_reads_as_the_patched_bytes_do(
-    below: bytes, sectors: dict[int, bytes], ranges: list[tuple[int, int]]
-) -> None:
-    whole = bytearray(below.ljust(4096, b"\0"))
-    for sector, data in sectors.items():
-        whole[sector * 512 : sector * 512 + 512] = data
-    overlay = Overlay(Memory(below), 4096, sectors)
-    assert overlay.read_many(ranges) == [bytes(whole[o : o + n]) for o, n in ranges]
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

@@ -1,8 +1,8 @@
 """VHDX disks, dynamic and fixed ([MS-VHDX]).
 
 A read is mapped block by block: the next virtual block may lie anywhere in the file. Read are fully
-present blocks; blocks that are not present, zero, unmapped or undefined read as zeros. Refused by
-name, for now: a log that must be replayed, and differencing disks.
+present blocks; blocks that are not present, zero, unmapped or undefined read as zeros. A log that
+must be replayed is replayed in memory. Refused by name, for now: differencing disks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from imagetool.disk.source import Range, Source
-from imagetool.disk.vhdx.layout import Layout, read_layout
+from imagetool.disk.vhdx.layout import Layout, read_header, read_layout
+from imagetool.disk.vhdx.log import replay
 from imagetool.disk.vhdx.table import BlockAllocationTable
 from imagetool.errors import Corrupt, Unsupported
 
@@ -26,14 +27,16 @@ class Vhdx:
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
-        layout = self.layout = read_layout(source)
-        if any(layout.log_guid):
-            raise Unsupported(
-                f"{source.name}: the log is not empty: it holds writes that are not in their place "
-                "yet",
-                hint="Mount it once on a Hyper-V host (Mount-VHD, Dismount-VHD): that replays the "
-                "log. Replaying it in memory comes later.",
+        self.warnings: tuple[str, ...] = ()
+        header = read_header(source)
+        if any(header.log_guid):
+            source, sequence = replay(source, header.log_guid, header.log_offset, header.log_length)
+            self._source = source
+            self.warnings = (
+                "the disk was not closed cleanly; its log was replayed in memory, up to sequence "
+                f"number {sequence}",
             )
+        layout = self.layout = read_layout(source, header)
         if layout.has_parent:
             raise Unsupported(
                 f"{source.name}: this is a differencing disk, which needs its parent",
@@ -43,7 +46,6 @@ class Vhdx:
         self.size = layout.disk_size
         self.sector_size = layout.logical_sector_size
         self.kind = "fixed" if layout.leave_blocks_allocated else "dynamic"
-        self.warnings: tuple[str, ...] = ()
         self.table = BlockAllocationTable(source, layout)
 
     @property

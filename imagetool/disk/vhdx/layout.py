@@ -12,10 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from construct import ConstructError
-from google_crc32c import value as crc32c
 
 from imagetool.disk.source import Source, read_exactly
 from imagetool.disk.vhdx import structs as s
+from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported
 
 _DAMAGED = "The image is damaged: compare it with its origin, or restore a backup."
@@ -45,10 +45,18 @@ class Layout:
     physical_sector_size: int
 
 
-def read_layout(source: Source) -> Layout:
-    """The layout of the file. Raises Corrupt, or Unsupported for what is required and unknown."""
-    raw_headers = source.read_many([(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS])
-    header = _header(source, raw_headers)
+def read_header(source: Source) -> Any:
+    """The current header: that with the highest sequence number and a right checksum."""
+    return _header(
+        source, source.read_many([(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS])
+    )
+
+
+def read_layout(source: Source, header: Any) -> Layout:
+    """The layout of the file. Raises Corrupt, or Unsupported for what is required and unknown.
+
+    `source` is the file with its log replayed, where `header` says that it has one.
+    """
     regions = _regions(source)
     bat, metadata = regions[s.BAT_REGION], regions[s.METADATA_REGION]
     items = _metadata(source, *metadata)
@@ -81,12 +89,6 @@ def read_layout(source: Source) -> Layout:
         logical_sector_size=sector,
         physical_sector_size=physical,
     )
-
-
-def checksum_fits(block: bytes) -> bool:
-    """Whether the CRC-32C at byte 4 is that of the block with these four bytes zero."""
-    stored = int.from_bytes(block[4:8], "little")
-    return int(crc32c(block[:4] + bytes(4) + block[8:])) == stored
 
 
 def _header(source: Source, blocks: list[bytes]) -> Any:

@@ -1,0 +1,143 @@
+"""The log of a VHDX, replayed in memory ([MS-VHDX] 2.3).
+
+A disk that was not closed cleanly has writes to its metadata in the log only. The active sequence
+of log entries is found as the specification orders it, and laid over the file without writing to
+it; entries of another log, torn ones and those before the tail are stale and stay out.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from imagetool.disk.overlay import Overlay
+from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.vhdx.checksum import checksum_fits
+from imagetool.errors import Corrupt, Unsupported
+
+SECTOR = 4096
+_ENTRY = struct.Struct("<4sIIIQI4x16sQQ")
+_DESCRIPTOR = struct.Struct("<4s4sQQQ")
+_LARGEST_LOG = 64 << 20
+_DAMAGED = "Mount the disk once on a Hyper-V host, or restore it from a backup."
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A sound log entry: where it lies in the log, and what it writes."""
+
+    offset: int
+    length: int
+    tail: int
+    sequence: int
+    flushed: int
+    last: int
+    data: tuple[tuple[int, bytes], ...]
+    zeros: tuple[Range, ...]
+
+
+def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Source, int]:
+    """The file as its log leaves it, and the sequence number of the last entry.
+
+    `guid`, `offset` and `length` are those of the current header. Raises Corrupt where the log has
+    no active sequence or the file is shorter than the log knows it, Unsupported for a log above
+    64 MiB.
+    """
+    if length > _LARGEST_LOG:
+        raise Unsupported(f"{source.name}: a log of {length >> 20} MiB is not replayed")
+    if not length or offset % (1 << 20) or length % (1 << 20):
+        raise Corrupt(
+            f"{source.name}: the log at offset {offset} has {length} bytes", hint=_DAMAGED
+        )
+    log = read_exactly(source, offset, length, "the log")
+    active = _active_sequence(log, guid)
+    if not active:
+        raise Corrupt(
+            f"{source.name}: the header says that the log (offset {offset}) must be replayed, and "
+            "it holds no sound sequence of entries",
+            hint=_DAMAGED,
+        )
+    head = active[-1]
+    if head.flushed > source.size:
+        raise Corrupt(
+            f"{source.name}: the file has {source.size} bytes, and had {head.flushed} when the "
+            "log was written",
+            hint="The image is truncated: compare it with its origin.",
+        )
+    sectors: dict[int, bytes] = {}
+    zeros: list[Range] = []
+    for entry in active:
+        for start, count in entry.zeros:
+            zeros.append((start, count))
+            for sector in [s for s in sectors if start <= s * SECTOR < start + count]:
+                del sectors[sector]
+        sectors.update((place // SECTOR, data) for place, data in entry.data)
+    size = max(source.size, head.last)
+    return Overlay(source, size, sectors, SECTOR, zeros), head.sequence
+
+
+def _active_sequence(log: bytes, guid: bytes) -> list[_Entry]:
+    """The entries from the tail to the head of the newest sound sequence (2.3.3)."""
+    entries: dict[int, _Entry] = {}
+    # Entries do not overlap, so their checksums take one pass over the log; damage may take two.
+    left = 2 * len(log)
+    for place in range(0, len(log), SECTOR):
+        if log[place : place + 4] == b"loge":
+            left -= int.from_bytes(log[place + 8 : place + 12], "little")
+            entry = _entry(log, place, guid) if left >= 0 else None
+            if entry is not None:
+                entries[place] = entry
+    following = {
+        place: after
+        for place, entry in entries.items()
+        if (after := entries.get((place + entry.length) % len(log))) is not None
+        and after.sequence == entry.sequence + 1
+    }
+    best: list[_Entry] = []
+    continued = {entry.offset for entry in following.values()}
+    for start in entries.keys() - continued:
+        sequence = [entries[start]]
+        while sequence[-1].offset in following:
+            sequence.append(following[sequence[-1].offset])
+        tails = [i for i, entry in enumerate(sequence) if entry.offset == sequence[-1].tail]
+        if tails and (not best or sequence[-1].sequence > best[-1].sequence):
+            best = sequence[tails[0] :]
+    return best
+
+
+def _entry(log: bytes, place: int, guid: bytes) -> _Entry | None:
+    """The log entry at `place`, or None where it is not sound, or of another log."""
+    fields = _ENTRY.unpack_from(log, place)
+    _, _, length, tail, sequence, count, own, flushed, last = fields
+    if own != guid or not sequence or not 0 < length <= len(log) or length % SECTOR:
+        return None
+    entry = log[place : place + length]
+    entry += log[: length - len(entry)]  # it may wrap around the log's end
+    described = -(-(_ENTRY.size + count * _DESCRIPTOR.size) // SECTOR) * SECTOR
+    if described > length or not checksum_fits(entry):
+        return None
+    data: list[tuple[int, bytes]] = []
+    zeros: list[Range] = []
+    sector = described
+    for index in range(count):
+        kind, trailing, middle, offset, number = _DESCRIPTOR.unpack_from(
+            entry, _ENTRY.size + index * _DESCRIPTOR.size
+        )
+        if number != sequence or offset % SECTOR:
+            return None
+        if kind == b"zero":
+            if middle % SECTOR:
+                return None
+            zeros.append((offset, middle))
+        elif kind == b"desc":
+            block = entry[sector : sector + SECTOR]
+            high, low = block[4:8], block[4092:]
+            if len(block) < SECTOR or block[:4] != b"data":
+                return None
+            if int.from_bytes(low + high, "little") != sequence:
+                return None
+            data.append((offset, middle.to_bytes(8, "little") + block[8:4092] + trailing))
+            sector += SECTOR
+        else:
+            return None
+    return _Entry(place, length, tail, sequence, flushed, last, tuple(data), tuple(zeros))
