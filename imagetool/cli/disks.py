@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from imagetool.cli.options import Format, FormatOption, ImageArgument, here
+from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption, here
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,14 +22,18 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="disk", help="Look at the disk in an image, or export it.")
 
 
-def show_map(image: ImageArgument, output_format: FormatOption = Format.TEXT) -> None:
+def show_map(
+    image: ImageArgument,
+    output_format: FormatOption = Format.TEXT,
+    parents: ParentsOption = None,
+) -> None:
     """The container, its partitions and volumes, and what is allocated."""
     from imagetool.guest.image import open_image
     from imagetool.report.data import document
     from imagetool.report.guests import disk_data, disk_text
     from imagetool.report.text import safe, size, table
 
-    with open_image(here(image)) as opened:
+    with open_image(here(image), parents or ()) as opened:
         allocated = list(opened.disk.allocated())
         total = sum(length for _, length in allocated)
         if output_format is Format.JSON:
@@ -43,6 +47,7 @@ def show_map(image: ImageArgument, output_format: FormatOption = Format.TEXT) ->
             typer.echo(document("disk-map", content), nl=False)
             return
         rows = [(name, value) for name, value in opened.disk.identifiers.items()]
+        rows += [("parent", name) for name in opened.disk.chain]
         rows.append(("allocated", f"{size(total)} in {len(allocated)} stretches"))
         rows += [("warning", text) for text in (*opened.disk.warnings, *opened.table.warnings)]
         typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{table(rows)}", nl=False)
@@ -51,12 +56,13 @@ def show_map(image: ImageArgument, output_format: FormatOption = Format.TEXT) ->
 def export_raw(
     image: ImageArgument,
     raw: Annotated[Path, typer.Argument(metavar="RAW", help="The new raw file.")],
+    parents: ParentsOption = None,
 ) -> None:
     """Write the whole virtual disk to a new raw file; zeros take no room."""
     from imagetool.disk.export import export
     from imagetool.guest.image import open_image
 
-    with open_image(here(image)) as opened:
+    with open_image(here(image), parents or ()) as opened:
         written = export(opened.disk, raw, _progress() if sys.stderr.isatty() else None)
         typer.echo(f"{raw}: {opened.disk.size} bytes, {written} of them stored", err=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from imagetool.cli.options import (
     Format,
     FormatOption,
     ImageArgument,
+    ParentsOption,
     PathArgument,
     VolumeOption,
     here,
@@ -44,7 +45,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _node(image: str, path: str, volume: int | None) -> Iterator[Node]:
+def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) -> Iterator[Node]:
     """The node at `path`: on the volume of Windows, or the only one that can be read."""
     from imagetool.errors import NoOperatingSystem, SeveralInstallations, Unreadable
     from imagetool.guest.image import open_image
@@ -57,7 +58,7 @@ def _node(image: str, path: str, volume: int | None) -> Iterator[Node]:
                 hint="Choose another volume with --volume N, and leave the letter out.",
             )
         path = rest
-    with open_image(here(image)) as opened:
+    with open_image(here(image), parents) as opened:
         if volume is not None:
             found = opened.volume(opened.place(volume))
         elif len(opened.installations) == 1:
@@ -87,12 +88,13 @@ def list_files(
     path: PathArgument = "",
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
 ) -> None:
     """List a directory of an image."""
     from imagetool.report.data import document
     from imagetool.report.text import moment, table
 
-    with _node(image, path, volume) as node:
+    with _node(image, path, volume, parents or ()) as node:
         entries = list(node.entries())
         if output_format is Format.JSON:
             listed = [
@@ -124,11 +126,16 @@ def _split(path: str) -> tuple[str, str]:
     return (f"{head}\\{name}" if head else name), stream
 
 
-def read(image: ImageArgument, path: PathArgument, volume: VolumeOption = None) -> None:
+def read(
+    image: ImageArgument,
+    path: PathArgument,
+    volume: VolumeOption = None,
+    parents: ParentsOption = None,
+) -> None:
     """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
     drive = path[:2] if path[1:2] == ":" else ""
     name, stream = _split(path[len(drive) :])
-    with _node(image, drive + name, volume) as node:
+    with _node(image, drive + name, volume, parents or ()) as node:
         source = node.open(stream)
         for offset in range(0, source.size, _CHUNK):
             sys.stdout.buffer.write(source.read_at(offset, _CHUNK))
@@ -142,6 +149,7 @@ def extract(
         Path, typer.Argument(metavar="TARGET", help="A new file, or a directory to put it in.")
     ],
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
     max_size: Annotated[
         int, typer.Option("--max-size", metavar="BYTES", help="Refuse a larger file.")
     ] = _MAX_SIZE,
@@ -150,7 +158,7 @@ def extract(
     from imagetool.disk.target import new_file
     from imagetool.package.names import safe_name
 
-    with _node(image, path, volume) as node:
+    with _node(image, path, volume, parents or ()) as node:
         if node.is_directory:
             raise NotFound(
                 f"{path} is a directory", hint="Extract its files one by one; whole trees later."

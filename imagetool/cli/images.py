@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.failure import fail
-from imagetool.cli.options import Format, FormatOption, VolumeOption, here, worst
+from imagetool.cli.options import (
+    Format,
+    FormatOption,
+    ParentsOption,
+    VolumeOption,
+    here,
+    worst,
+)
 from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, NoOperatingSystem, WrongUsage
 from imagetool.errors import Unsupported as NotYet
 
@@ -68,6 +76,7 @@ def inspect(
     images: ImagesArgument,
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
 ) -> None:
     """What an image holds: disk, volumes, Windows, integration components."""
     from imagetool.guest.image import open_image
@@ -77,7 +86,7 @@ def inspect(
     documents: list[dict[str, object]] = []
     for path in expanded(images):
         try:
-            with open_image(path) as image:
+            with open_image(path, parents or ()) as image:
                 text, data = _inspected(image, volume)
         except ImagetoolError as error:
             codes.append(fail(error))
@@ -100,6 +109,8 @@ def _inspected(image: Image, volume: int | None) -> tuple[str, dict[str, object]
     text = f"{safe(image.path)}\n" + guests.disk_text(image)
     data: dict[str, object] = {"image": image.path, "disk": guests.disk_data(image)}
     warnings = [*image.disk.warnings, *image.table.warnings]
+    if image.disk.chain:
+        warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
     try:
         windows = image.windows(volume)
     except (NoOperatingSystem, NotYet) as error:
@@ -141,6 +152,7 @@ def verify(
         Path | None, typer.Option("--output", metavar="FILE", help="Where they are written to.")
     ] = None,
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
 ) -> None:
     """Whether the integration services of images are what they should be, and why."""
     from imagetool.package import Version, open_package
@@ -159,10 +171,12 @@ def verify(
         raise NotYet("several packages in one question come later", hint="Name one --package.")
     paths = expanded(images)
     if not package:
-        text, codes = _verified(paths, version, None, require, volume, output_format)
+        text, codes = _verified(paths, version, None, require, volume, parents or (), output_format)
     else:
         with open_package(here(package[0])) as media:
-            text, codes = _verified(paths, version, media, require, volume, output_format)
+            text, codes = _verified(
+                paths, version, media, require, volume, parents or (), output_format
+            )
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -179,6 +193,7 @@ def _verified(
     media: Media | None,
     require: Require | None,
     volume: int | None,
+    parents: Sequence[Path],
     output_format: VerifyFormat,
 ) -> tuple[str, list[int]]:
     from imagetool.guest.image import open_image
@@ -191,7 +206,7 @@ def _verified(
     codes: list[int] = []
     for path in paths:
         try:
-            with open_image(path) as image:
+            with open_image(path, parents) as image:
                 result = judge(
                     image,
                     at_least=version,

@@ -28,6 +28,10 @@ VolumeOption = Annotated[
     int | None,
     typer.Option("--volume", metavar="N", help="Which volume, as `disk map` numbers them."),
 ]
+ParentsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--parents", metavar="DIR", help="Where parents of differencing disks may lie."),
+]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk image.")]
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="A path in the image; C:\\ is the Windows volume.")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.cli.options import Format, FormatOption, ImageArgument, VolumeOption, here
+from imagetool.cli.options import (
+    Format,
+    FormatOption,
+    ImageArgument,
+    ParentsOption,
+    VolumeOption,
+    here,
+)
 
 if TYPE_CHECKING:
     from imagetool.registry import Key
@@ -33,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _key(image: str, key: str, volume: int | None) -> Iterator[Key]:
+def _key(image: str, key: str, volume: int | None, parents: Sequence[Path]) -> Iterator[Key]:
     from imagetool.guest.image import open_image
     from imagetool.guest.keys import find_key, find_key_in_file, is_hive
 
@@ -43,7 +51,7 @@ def _key(image: str, key: str, volume: int | None) -> Iterator[Key]:
         with source:
             yield found
     else:
-        with open_image(path) as opened:
+        with open_image(path, parents) as opened:
             yield find_key(opened, key, volume)
 
 
@@ -55,13 +63,14 @@ def get(
     ] = "",
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
 ) -> None:
     """Print a value: text as it is, lists one a line, bytes in hexadecimal, numbers in decimal."""
     from imagetool.guest.keys import value_of
     from imagetool.report.data import document
     from imagetool.report.text import safe
 
-    with _key(image, key, volume) as found:
+    with _key(image, key, volume, parents or ()) as found:
         item = value_of(found, key, value)
         if output_format is Format.JSON:
             content = {"key": key, "name": item.name, "type": item.type_name, "data": item.data}
@@ -76,12 +85,13 @@ def list_key(
     key: KeyArgument,
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
+    parents: ParentsOption = None,
 ) -> None:
     """List the subkeys and values of a key."""
     from imagetool.report.data import document
     from imagetool.report.text import moment, safe, table
 
-    with _key(image, key, volume) as found:
+    with _key(image, key, volume, parents or ()) as found:
         subkeys, values = list(found.subkeys()), found.values()
         if output_format is Format.JSON:
             content: dict[str, object] = {

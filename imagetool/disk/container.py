@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Protocol, runtime_checkable
 
+from imagetool.disk.file import FileSource
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx import SIGNATURE, Vhdx
-from imagetool.errors import NotRecognised, Unsupported
+from imagetool.disk.vhdx.parent import ParentLocator
+from imagetool.errors import CannotOpen, Corrupt, NotRecognised, Unsupported
+
+_LONGEST_CHAIN = 64
 
 
 @runtime_checkable
@@ -21,7 +25,7 @@ class Disk(Source, Protocol):
 
     @property
     def kind(self) -> str:
-        """dynamic, fixed or raw."""
+        """dynamic, fixed, differencing or raw."""
 
     @property
     def sector_size(self) -> int:
@@ -35,8 +39,55 @@ class Disk(Source, Protocol):
     def warnings(self) -> tuple[str, ...]:
         """What a reader should know of the container."""
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The names of a differencing disk's parents, the nearest first."""
+
     def allocated(self) -> Iterator[Range]:
         """The stretches of the disk that are stored, ascending and merged."""
+
+    def close(self) -> None:
+        """Close what opening the disk opened: the files of its parents."""
+
+
+class ParentFinder:
+    """Opens the parent of a differencing disk from the directories that are allowed."""
+
+    def __init__(
+        self, source: Source, parents: Sequence[Path], above: tuple[Path, ...] = ()
+    ) -> None:
+        self._source = source
+        self._parents = parents
+        own = (source.path.resolve(),) if isinstance(source, FileSource) else ()
+        self._chain = above + own
+
+    def __call__(self, locator: ParentLocator) -> Vhdx:
+        """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
+        folders = [self._chain[-1].parent] if self._chain else []
+        folders += [folder for folder in self._parents if folder not in folders]
+        tried = [folder / name for folder in folders for name in locator.names]
+        path = next((item for item in tried if item.is_file()), None)
+        if path is None:
+            looked = ", ".join(str(folder) for folder in folders) or "nowhere"
+            raise CannotOpen(
+                f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
+                f"{' or '.join(locator.names)} in {looked})",
+                hint="Put the parent beside it, or name its directory with --parents.",
+            )
+        if path.resolve() in self._chain or len(self._chain) >= _LONGEST_CHAIN:
+            raise Corrupt(
+                f"{self._source.name}: its chain of parents leads back to {path}, or is longer "
+                f"than {_LONGEST_CHAIN}",
+                hint="The images are damaged, or were renamed: compare them with their origin.",
+            )
+        file = FileSource(path)
+        try:
+            if file.read_at(0, 8) != SIGNATURE:
+                raise NotRecognised(f"{path}: this parent is no VHDX file")
+            return Vhdx(file, ParentFinder(file, self._parents, self._chain))
+        except BaseException:
+            file.close()
+            raise
 
 
 class RawDisk:
@@ -46,6 +97,7 @@ class RawDisk:
     kind = "raw"
     sector_size = 512
     warnings: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -69,6 +121,9 @@ class RawDisk:
         """The whole file."""
         yield 0, self.size
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
 
 _OTHERS = (
     (b"QFI\xfb", "a QCOW2 disk"),
@@ -85,15 +140,18 @@ _OTHERS = (
 )
 
 
-def open_disk(source: Source) -> Disk:
+def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
     """The virtual disk in `source`.
+
+    Parents of a differencing disk are looked for in its own directory and in `parents`, by their
+    names alone, whatever the child records.
 
     Raises NotRecognised where the bytes are of no disk, Unsupported where they are of a kind that
     is not read, Corrupt where they contradict themselves.
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
-        return Vhdx(source)
+        return Vhdx(source, ParentFinder(source, parents))
     suffix = PurePath(source.name).suffix.lower()
     if head.startswith(b"conectix") or (
         suffix != ".vhdx" and _footer(source).startswith(b"conectix")

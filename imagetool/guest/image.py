@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,11 +45,11 @@ class Image:
     Everything is read when it is asked for. `path` is how the caller named it.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, parents: Sequence[Path] = ()) -> None:
         self.path = str(path)
         self._file = FileSource(path)
         try:
-            self.disk: Disk = open_disk(self._file)
+            self.disk: Disk = open_disk(self._file, parents)
         except BaseException:
             self._file.close()
             raise
@@ -162,7 +163,8 @@ class Image:
         )
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and those of its parents."""
+        self.disk.close()
         self._file.close()
 
     def __enter__(self) -> Image:
@@ -249,9 +251,11 @@ def _open_hive(volume: Volume, node: Node, path: str) -> Hive:
     return Hive(node.open(), logs)
 
 
-def open_image(path: str | Path) -> Image:
+def open_image(path: str | Path, parents: Sequence[Path] = ()) -> Image:
     """Open a guest image on this machine for reading.
+
+    Parents of a differencing disk are looked for in its own directory and in `parents`.
 
     Raises CannotOpen, NotRecognised, Unsupported or Corrupt, each with a sentence and a hint.
     """
-    return Image(path)
+    return Image(path, parents)

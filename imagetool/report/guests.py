@@ -23,6 +23,7 @@ def disk_data(image: Image) -> dict[str, object]:
         "file_size": image.file_size,
         "sector_size": image.disk.sector_size,
         "identifiers": image.disk.identifiers,
+        "chain": image.disk.chain,
         "partition_table": image.table.scheme,
         "disk_identifier": image.table.identifier,
         "volumes": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagetool.errors import DoesNotApply
+from imagetool.errors import DoesNotApply, Unsupported
 from imagetool.guest.components import INSTALL_PENDING
 from imagetool.guest.image import open_image
 from imagetool.package import Identity, open_package
@@ -48,6 +48,11 @@ class Plan:
 def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
     """Decide. Raises DoesNotApply where no package fits or something blocks it."""
     with open_package(package) as media, open_image(image) as opened:
+        if opened.disk.chain:
+            raise Unsupported(
+                f"{image}: a differencing disk is not serviced yet",
+                hint="Merge it into its parent, or copy the chain into one disk (Convert-VHD).",
+            )
         windows = opened.windows(volume)
         facts, components = read_evidence(windows)
         choice = choose_package(windows, facts, components, media)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from construct import ConstructError
 
-from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.disk.vhdx import structs as s
 from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported
@@ -39,6 +39,8 @@ class Layout:
     block_size: int
     leave_blocks_allocated: bool
     has_parent: bool
+    parent_locator: Range | None
+    """Where the locator lies in the file; differencing disks only."""
     disk_size: int
     disk_id: bytes
     logical_sector_size: int
@@ -59,7 +61,7 @@ def read_layout(source: Source, header: Any) -> Layout:
     """
     regions = _regions(source)
     bat, metadata = regions[s.BAT_REGION], regions[s.METADATA_REGION]
-    items = _metadata(source, *metadata)
+    items, locator = _metadata(source, *metadata)
     block_size, flags = items[s.FILE_PARAMETERS] & 0xFFFFFFFF, items[s.FILE_PARAMETERS] >> 32
     disk_size, sector = items[s.VIRTUAL_DISK_SIZE], items[s.LOGICAL_SECTOR_SIZE]
     physical = items[s.PHYSICAL_SECTOR_SIZE]
@@ -84,6 +86,7 @@ def read_layout(source: Source, header: Any) -> Layout:
         block_size=block_size,
         leave_blocks_allocated=bool(flags & s.LEAVE_BLOCKS_ALLOCATED),
         has_parent=bool(flags & s.HAS_PARENT),
+        parent_locator=locator,
         disk_size=disk_size,
         disk_id=items[s.VIRTUAL_DISK_ID].to_bytes(16, "little"),
         logical_sector_size=sector,
@@ -166,8 +169,10 @@ _KNOWN = {
 }
 
 
-def _metadata(source: Source, region: int, region_length: int) -> dict[bytes, int]:
-    """The known items as little-endian numbers."""
+def _metadata(
+    source: Source, region: int, region_length: int
+) -> tuple[dict[bytes, int], Range | None]:
+    """The known items as little-endian numbers, and where the parent locator lies."""
     # Nearly every table has six entries or fewer: the rest of its 64 KiB is read only if needed.
     block = read_exactly(source, region, 4096, "the metadata table")
     try:
@@ -186,10 +191,16 @@ def _metadata(source: Source, region: int, region_length: int) -> dict[bytes, in
             f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED
         ) from None
     places: dict[bytes, tuple[int, int]] = {}
+    locator: Range | None = None
     for entry in entries:
+        if entry.item == s.PARENT_LOCATOR:
+            if entry.offset < s.METADATA_TABLE_SIZE or entry.offset + entry.length > region_length:
+                raise Corrupt(f"{source.name}: the parent locator lies outside", hint=_DAMAGED)
+            locator = (region + entry.offset, entry.length)
+            continue
         known = _KNOWN.get(entry.item)
         if known is None:
-            if entry.flags & s.IS_REQUIRED and entry.item != s.PARENT_LOCATOR:
+            if entry.flags & s.IS_REQUIRED:
                 item = UUID(bytes_le=entry.item)
                 raise Unsupported(
                     f"{source.name}: the metadata item {item} is required and unknown",
@@ -208,6 +219,7 @@ def _metadata(source: Source, region: int, region_length: int) -> dict[bytes, in
     if missing:
         raise Corrupt(f"{source.name}: metadata item {missing[0]} is missing", hint=_DAMAGED)
     values = source.read_many(list(places.values()))
-    return {
+    items = {
         guid: int.from_bytes(value, "little") for guid, value in zip(places, values, strict=True)
     }
+    return items, locator

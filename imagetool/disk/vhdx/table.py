@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 
-from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.disk.vhdx import structs as s
 from imagetool.disk.vhdx.layout import Layout
 from imagetool.errors import Corrupt
@@ -32,6 +32,9 @@ class BlockAllocationTable:
         self.chunk_ratio = (1 << 23) * layout.logical_sector_size // layout.block_size
         self.block_count = -(-layout.disk_size // layout.block_size)
         self.entry_count = self.block_count + (self.block_count - 1) // self.chunk_ratio
+        if layout.has_parent:  # the last chunk has its sector bitmap as well
+            chunks = -(-self.block_count // self.chunk_ratio)
+            self.entry_count = chunks * (self.chunk_ratio + 1)
         if self.entry_count * 8 > layout.bat_length:
             raise Corrupt(
                 f"{source.name}: the block allocation table at offset {layout.bat_offset} has room "
@@ -42,7 +45,10 @@ class BlockAllocationTable:
     def load(self, blocks: Iterable[int]) -> None:
         """Read the pages that hold the entries of these blocks, in one batch."""
         ratio = self.chunk_ratio
-        pages = {(block + block // ratio) // _PER_PAGE for block in blocks} - self._pages.keys()
+        self._load_pages({(block + block // ratio) // _PER_PAGE for block in blocks})
+
+    def _load_pages(self, wanted_pages: set[int]) -> None:
+        pages = wanted_pages - self._pages.keys()
         if not pages:
             return
         if len(self._pages) + len(pages) > _PAGES_KEPT:
@@ -63,29 +69,51 @@ class BlockAllocationTable:
                 entries.byteswap()
             self._pages[page] = entries
 
-    def offset_of(self, block: int) -> int:
-        """Where the block lies in the file, in bytes; -1 where its bytes are all zero."""
-        page, index = divmod(block + block // self.chunk_ratio, _PER_PAGE)
+    def _entry(self, index: int) -> int:
+        page, place = divmod(index, _PER_PAGE)
         if page not in self._pages:
-            self.load((block,))
-        entry = self._pages[page][index]
+            self._load_pages({page})
+        return self._pages[page][place]
+
+    def state_of(self, block: int) -> int:
+        """The state of the block's entry (2.5.1.1)."""
+        return self._entry(block + block // self.chunk_ratio) & 7
+
+    def offset_of(self, block: int) -> int:
+        """Where the block lies in the file, in bytes; -1 where the file does not store it."""
+        entry = self._entry(block + block // self.chunk_ratio)
         state = entry & 7
-        if state != s.FULLY_PRESENT:
+        if state != s.FULLY_PRESENT and not (
+            state == s.PARTIALLY_PRESENT and self._layout.has_parent
+        ):
             if state in (s.NOT_PRESENT, s.UNDEFINED, s.ZERO, s.UNMAPPED):
                 return -1
             raise self._damaged(
-                block, f"is in the state {state}, which a disk of its own cannot have"
+                f"block {block}", f"is in the state {state}, which a disk of its own cannot have"
             )
-        offset: int = entry & _OFFSET
-        if offset < s.MIB or offset + self._needed(block) > self._source.size:
-            raise self._damaged(
-                block, f"lies beyond the end of the file or over its header (offset {offset})"
-            )
+        return self._checked(f"block {block}", entry & _OFFSET, self._needed(block))
+
+    def bitmap_of(self, block: int) -> Range:
+        """Where the block's part of its sector bitmap lies in the file (2.5.1.2).
+
+        Raises Corrupt where a partially present block has none.
+        """
+        chunk, inside = divmod(block, self.chunk_ratio)
+        entry = self._entry(chunk * (self.chunk_ratio + 1) + self.chunk_ratio)
+        what = f"the sector bitmap of block {block}"
+        if entry & 7 != s.FULLY_PRESENT:
+            raise self._damaged(what, "is not present")
+        length = self._layout.block_size // self._layout.logical_sector_size // 8
+        return self._checked(what, entry & _OFFSET, s.MIB) + inside * length, length
+
+    def _checked(self, what: str, offset: int, length: int) -> int:
         layout = self._layout
-        if offset < layout.bat_offset + layout.bat_length and offset + layout.block_size > (
-            layout.bat_offset
-        ):
-            raise self._damaged(block, f"lies over the block allocation table (offset {offset})")
+        if offset < s.MIB or offset + length > self._source.size:
+            raise self._damaged(
+                what, f"lies beyond the end of the file or over its header (offset {offset})"
+            )
+        if layout.bat_offset - layout.block_size < offset < layout.bat_offset + layout.bat_length:
+            raise self._damaged(what, f"lies over the block allocation table (offset {offset})")
         return offset
 
     def place_of_entry(self, block: int) -> int:
@@ -102,9 +130,9 @@ class BlockAllocationTable:
             self._layout.block_size, self._layout.disk_size - block * self._layout.block_size
         )
 
-    def _damaged(self, block: int, what: str) -> Corrupt:
+    def _damaged(self, who: str, what: str) -> Corrupt:
         return Corrupt(
-            f"{self._source.name}: block {block} {what}",
+            f"{self._source.name}: {who} {what}",
             hint="The image is truncated or damaged: compare it with its origin.",
         )
 

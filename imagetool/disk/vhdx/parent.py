@@ -1,0 +1,85 @@
+"""Parents of differencing VHDX disks: the locator in the child, and the match with a parent.
+
+[MS-VHDX] 2.6.2.6. The locator is chosen by the image, so only the file name of its paths is
+taken: who opens the chain says in which directories a parent may lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from construct import Bytes, Int16ul, Int32ul, Padding, Struct
+
+from imagetool.disk.layout import Layout
+from imagetool.disk.source import Source, read_exactly
+from imagetool.errors import Corrupt, Unsupported
+
+Head = Layout(Struct("type" / Bytes(16), Padding(2), "count" / Int16ul))
+Entry = Layout(
+    Struct(
+        "key_offset" / Int32ul,
+        "value_offset" / Int32ul,
+        "key_length" / Int16ul,
+        "value_length" / Int16ul,
+    )
+)
+_HEAD_SIZE, _ENTRY_SIZE = 20, 12
+_VHDX_LOCATOR = UUID("b04aefb7-d19e-4a81-b789-25b8e9445913").bytes_le
+_LARGEST = 1 << 20
+_PATHS = ("relative_path", "volume_path", "absolute_win32_path")
+_LINKAGES = ("parent_linkage", "parent_linkage2")
+_DAMAGED = "The image is damaged: compare it with its origin."
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLocator:
+    """What a child knows of its parent."""
+
+    names: tuple[str, ...]
+    """File names that the parent may have, without any directory."""
+    paths: tuple[str, ...]
+    """The paths as the child records them, for people."""
+    linkages: tuple[bytes, ...]
+    """What the parent's DataWriteGuid may be, as GUIDs are stored."""
+
+
+def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
+    """The parent locator at `offset`. Raises Corrupt, or Unsupported for another type."""
+    if not _HEAD_SIZE <= length <= _LARGEST:
+        raise Corrupt(f"{source.name}: a parent locator of {length} bytes", hint=_DAMAGED)
+    data = read_exactly(source, offset, length, "the parent locator")
+    head = Head.parse(data)
+    if head.type != _VHDX_LOCATOR:
+        raise Unsupported(
+            f"{source.name}: a parent locator of the type {UUID(bytes_le=head.type)} is not read"
+        )
+    if _HEAD_SIZE + head.count * _ENTRY_SIZE > length:
+        raise Corrupt(f"{source.name}: a parent locator of {head.count} entries", hint=_DAMAGED)
+    found: dict[str, str] = {}
+    for index in range(head.count):
+        entry = Entry.parse(data[_HEAD_SIZE + index * _ENTRY_SIZE :][:_ENTRY_SIZE])
+        key = data[entry.key_offset : entry.key_offset + entry.key_length]
+        value = data[entry.value_offset : entry.value_offset + entry.value_length]
+        if len(key) != entry.key_length or len(value) != entry.value_length:
+            raise Corrupt(
+                f"{source.name}: entry {index} of the parent locator ends beyond it", hint=_DAMAGED
+            )
+        found[key.decode("utf-16-le", "replace")] = value.decode("utf-16-le", "replace")
+    paths = tuple(found[key].rstrip("\0") for key in _PATHS if found.get(key))
+    names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in paths)
+    linkages = []
+    for name in _LINKAGES:
+        if name in found:
+            try:
+                linkages.append(UUID(found[name].strip("\0{} ")).bytes_le)
+            except ValueError:
+                raise Corrupt(
+                    f"{source.name}: {name} of the parent locator is no GUID", hint=_DAMAGED
+                ) from None
+    safe = tuple(name for name in names if name not in ("", ".", "..") and "\0" not in name)
+    if not linkages or not safe:
+        raise Corrupt(
+            f"{source.name}: the parent locator names no parent, or not which", hint=_DAMAGED
+        )
+    return ParentLocator(safe, paths, tuple(linkages))
