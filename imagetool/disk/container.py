@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Protocol, runtime_checkable
 
-from imagetool.disk.file import FileSource
+from imagetool.disk.parents import ParentFinder
 from imagetool.disk.source import Range, Source
+from imagetool.disk.vhd import Vhd, find_footer
 from imagetool.disk.vhdx import SIGNATURE, Vhdx
-from imagetool.disk.vhdx.parent import ParentLocator
-from imagetool.errors import CannotOpen, Corrupt, NotRecognised, Unsupported
-
-_LONGEST_CHAIN = 64
+from imagetool.errors import NotRecognised, Unsupported
 
 
 @runtime_checkable
@@ -21,7 +19,7 @@ class Disk(Source, Protocol):
 
     @property
     def format(self) -> str:
-        """VHDX or raw."""
+        """VHDX, VHD or raw."""
 
     @property
     def kind(self) -> str:
@@ -48,46 +46,6 @@ class Disk(Source, Protocol):
 
     def close(self) -> None:
         """Close what opening the disk opened: the files of its parents."""
-
-
-class ParentFinder:
-    """Opens the parent of a differencing disk from the directories that are allowed."""
-
-    def __init__(
-        self, source: Source, parents: Sequence[Path], above: tuple[Path, ...] = ()
-    ) -> None:
-        self._source = source
-        self._parents = parents
-        own = (source.path.resolve(),) if isinstance(source, FileSource) else ()
-        self._chain = above + own
-
-    def __call__(self, locator: ParentLocator) -> Vhdx:
-        """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
-        folders = [self._chain[-1].parent] if self._chain else []
-        folders += [folder for folder in self._parents if folder not in folders]
-        tried = [folder / name for folder in folders for name in locator.names]
-        path = next((item for item in tried if item.is_file()), None)
-        if path is None:
-            looked = ", ".join(str(folder) for folder in folders) or "nowhere"
-            raise CannotOpen(
-                f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
-                f"{' or '.join(locator.names)} in {looked})",
-                hint="Put the parent beside it, or name its directory with --parents.",
-            )
-        if path.resolve() in self._chain or len(self._chain) >= _LONGEST_CHAIN:
-            raise Corrupt(
-                f"{self._source.name}: its chain of parents leads back to {path}, or is longer "
-                f"than {_LONGEST_CHAIN}",
-                hint="The images are damaged, or were renamed: compare them with their origin.",
-            )
-        file = FileSource(path)
-        try:
-            if file.read_at(0, 8) != SIGNATURE:
-                raise NotRecognised(f"{path}: this parent is no VHDX file")
-            return Vhdx(file, ParentFinder(file, self._parents, self._chain))
-        except BaseException:
-            file.close()
-            raise
 
 
 class RawDisk:
@@ -151,16 +109,10 @@ def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
-        return Vhdx(source, ParentFinder(source, parents))
+        return Vhdx(source, ParentFinder(source, parents, Vhdx, _is_vhdx))
     suffix = PurePath(source.name).suffix.lower()
-    if head.startswith(b"conectix") or (
-        suffix != ".vhdx" and _footer(source).startswith(b"conectix")
-    ):
-        raise Unsupported(
-            f"{source.name}: this is a VHD of the first generation",
-            hint="Convert it with Convert-VHD or `qemu-img convert -O vhdx`; reading VHD comes "
-            "later.",
-        )
+    if head.startswith(b"conectix") or (suffix != ".vhdx" and find_footer(source)):
+        return Vhd(source, ParentFinder(source, parents, Vhd, _is_vhd))
     if head[64:68] == b"\x7f\x10\xda\xbe":
         raise Unsupported(f"{source.name}: this is a VDI disk, which is not read", hint=_CONVERT)
     for signature, name in _OTHERS:
@@ -183,7 +135,9 @@ def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
 _CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vhdx`."
 
 
-def _footer(source: Source) -> bytes:
-    """The last sector, from where a footer of 512 (or, on old disks, 511) bytes can begin."""
-    tail = source.read_at(max(0, source.size - 512), 512)
-    return tail[1:] if tail[1:9] == b"conectix" else tail
+def _is_vhdx(source: Source) -> bool:
+    return source.read_at(0, 8) == SIGNATURE
+
+
+def _is_vhd(source: Source) -> bool:
+    return bool(find_footer(source))

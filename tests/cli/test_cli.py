@@ -194,8 +194,9 @@ def test_the_disks_and_hives_of_other_people(testdata: Path, tmp_path: Path) -> 
     assert "no Windows was found" in refused(3, "verify", fake)
     assert "SYSTEM" in run("file", "list", fake, "windows/system32/config").stdout
     assert "Linux" in refused(3, "verify", unpacked("fs/hierarchy_64.ext4.xz"))
-    for name in ("hyperv2012r2-dynamic.vhd", "virtualpc-dynamic.vhd"):
-        refused(3, "inspect", unpacked(f"disk/{name}.bz2"))
+    vhd = unpacked("disk/hyperv2012r2-dynamic.vhd.bz2")
+    assert "VHD, dynamic, 127.0 GiB" in run("disk", "map", vhd).stdout
+    refused(3, "inspect", unpacked("disk/dfvfs-fat-differential.vhd.xz"))
     hive = unpacked("hive/windows10-SYSTEM-dirty.xz")
     key = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}\\0003"
     for suffix in ("LOG1", "LOG2"):

@@ -60,23 +60,6 @@ def test_a_foreign_disk_reads_as_others_read_it(unpack: Unpack, name: str, sha25
     assert digest(unpack(name)) == sha256
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("disk/hyperv2012r2-dynamic.vhd.bz2", "VHD of the first generation"),
-        ("disk/virtualpc-dynamic.vhd.bz2", "VHD of the first generation"),
-        ("disk/dfvfs-ext2.vhd.xz", "VHD of the first generation"),
-        ("disk/dfvfs-image.vhd.xz", "VHD of the first generation"),
-        ("disk/dfvfs-fat-differential.vhd.xz", "VHD of the first generation"),
-    ],
-)
-def test_what_is_not_read_yet_is_refused_by_name(unpack: Unpack, name: str, words: str) -> None:
-    with FileSource(unpack(name)) as source, pytest.raises(Unsupported, match=words) as caught:
-        open_disk(source)
-    assert caught.value.exit_code == 3
-    assert caught.value.hint
-
-
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw disk with data, zeros and holes, of a size that ends inside a block."""

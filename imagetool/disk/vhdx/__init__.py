@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from uuid import UUID
 
+from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx.layout import Layout, read_header, read_layout
 from imagetool.disk.vhdx.log import replay
-from imagetool.disk.vhdx.parent import ParentLocator, read_locator
+from imagetool.disk.vhdx.parent import read_locator
 from imagetool.disk.vhdx.structs import NOT_PRESENT, PARTIALLY_PRESENT
 from imagetool.disk.vhdx.table import BlockAllocationTable
 from imagetool.errors import Corrupt, Unsupported

@@ -1,17 +1,16 @@
-"""Parents of differencing VHDX disks: the locator in the child, and the match with a parent.
+"""The parent locator of a differencing VHDX.
 
-[MS-VHDX] 2.6.2.6. The locator is chosen by the image, so only the file name of its paths is
-taken: who opens the chain says in which directories a parent may lie.
+[MS-VHDX] 2.6.2.6.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from construct import Bytes, Int16ul, Int32ul, Padding, Struct
 
 from imagetool.disk.layout import Layout
+from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, Unsupported
 
@@ -30,18 +29,6 @@ _LARGEST = 1 << 20
 _PATHS = ("relative_path", "volume_path", "absolute_win32_path")
 _LINKAGES = ("parent_linkage", "parent_linkage2")
 _DAMAGED = "The image is damaged: compare it with its origin."
-
-
-@dataclass(frozen=True, slots=True)
-class ParentLocator:
-    """What a child knows of its parent."""
-
-    names: tuple[str, ...]
-    """File names that the parent may have, without any directory."""
-    paths: tuple[str, ...]
-    """The paths as the child records them, for people."""
-    linkages: tuple[bytes, ...]
-    """What the parent's DataWriteGuid may be, as GUIDs are stored."""
 
 
 def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
@@ -67,7 +54,6 @@ def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
             )
         found[key.decode("utf-16-le", "replace")] = value.decode("utf-16-le", "replace")
     paths = tuple(found[key].rstrip("\0") for key in _PATHS if found.get(key))
-    names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in paths)
     linkages = []
     for name in _LINKAGES:
         if name in found:
@@ -77,9 +63,4 @@ def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
                 raise Corrupt(
                     f"{source.name}: {name} of the parent locator is no GUID", hint=_DAMAGED
                 ) from None
-    safe = tuple(name for name in names if name not in ("", ".", "..") and "\0" not in name)
-    if not linkages or not safe:
-        raise Corrupt(
-            f"{source.name}: the parent locator names no parent, or not which", hint=_DAMAGED
-        )
-    return ParentLocator(safe, paths, tuple(linkages))
+    return ParentLocator.of(source.name, paths, linkages)

@@ -1,0 +1,98 @@
+"""Parents of differencing disks: what a child records, and where a parent may lie.
+
+The child chooses the paths that it records, so only their file names are taken; who opens the chain
+says in which directories a parent may lie, and the child's own is the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from imagetool.disk.file import FileSource
+from imagetool.disk.source import Source
+from imagetool.errors import CannotOpen, Corrupt, NotRecognised
+
+_LONGEST_CHAIN = 64
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLocator:
+    """What a child knows of its parent."""
+
+    names: tuple[str, ...]
+    """File names that the parent may have, without any directory."""
+    paths: tuple[str, ...]
+    """The paths as the child records them, for people."""
+    linkages: tuple[bytes, ...]
+    """What the parent's identifier may be, as it is stored."""
+
+    @classmethod
+    def of(cls, child: str, paths: Sequence[str], linkages: Sequence[bytes]) -> ParentLocator:
+        """A locator from recorded paths. Raises Corrupt, naming `child`, where none is usable."""
+        kept = [path for path in paths if path and "\0" not in path]
+        names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in kept)
+        safe = tuple(name for name in names if name not in ("", ".", ".."))
+        if not linkages or not safe:
+            raise Corrupt(
+                f"{child}: the disk names no parent, or not which one",
+                hint="The image is damaged: compare it with its origin.",
+            )
+        return cls(safe, tuple(kept), tuple(linkages))
+
+
+class ParentFinder(Generic[D]):
+    """Opens the parent of a differencing disk from the directories that are allowed.
+
+    `open_parent` opens a disk of the child's own kind, given a finder for the next parent;
+    `is_one` says whether a file is one.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        folders: Sequence[Path],
+        open_parent: Callable[[Source, ParentFinder[D]], D],
+        is_one: Callable[[Source], bool],
+        above: tuple[Path, ...] = (),
+    ) -> None:
+        self._source = source
+        self._folders = folders
+        self._open = open_parent
+        self._is_one = is_one
+        own = (source.path.resolve(),) if isinstance(source, FileSource) else ()
+        self._chain = above + own
+
+    def __call__(self, locator: ParentLocator) -> D:
+        """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
+        folders = [self._chain[-1].parent] if self._chain else []
+        folders += [folder for folder in self._folders if folder not in folders]
+        tried = [folder / name for folder in folders for name in locator.names]
+        path = next((item for item in tried if item.is_file()), None)
+        if path is None:
+            looked = ", ".join(str(folder) for folder in folders) or "nowhere"
+            raise CannotOpen(
+                f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
+                f"{' or '.join(locator.names)} in {looked})",
+                hint="Put the parent beside it, or name its directory with --parents.",
+            )
+        if path.resolve() in self._chain or len(self._chain) >= _LONGEST_CHAIN:
+            raise Corrupt(
+                f"{self._source.name}: its chain of parents leads back to {path}, or is longer "
+                f"than {_LONGEST_CHAIN}",
+                hint="The images are damaged, or were renamed: compare them with their origin.",
+            )
+        file = FileSource(path)
+        try:
+            if not self._is_one(file):
+                raise NotRecognised(f"{path}: this parent is no disk of its child's kind")
+            above = self._chain
+            finder = ParentFinder(file, self._folders, self._open, self._is_one, above)
+            return self._open(file, finder)
+        except BaseException:
+            file.close()
+            raise

@@ -1,0 +1,314 @@
+"""VHD disks, fixed, dynamic and differencing (the specification of 2006).
+
+The footer at the end counts, or its copy at the start where that is damaged; a wrong checksum alone
+is a warning, for foreign tools write them. The size is the footer's current size; only where
+Virtual PC made the disk and counted in cylinders does its geometry decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from typing import Any
+from uuid import UUID
+
+from construct import ConstructError
+
+from imagetool.disk.parents import ParentLocator
+from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.vhd import structs as s
+from imagetool.errors import Corrupt, Unsupported
+
+_DAMAGED = "The image is damaged or truncated: compare it with its origin."
+_LARGEST = 2040 << 30
+_BITMAPS_KEPT = 1024
+_LOCATORS = {b"W2ru": "utf-16-le", b"W2ku": "utf-16-le"}
+_ZEROS, _HERE, _PARENT = 0, 1, 2
+
+FindParent = Callable[[ParentLocator], "Vhd"]
+
+
+def find_footer(source: Source) -> bytes:
+    """The footer's bytes, from the end or from the start; empty where there is none."""
+    tail = source.read_at(max(0, source.size - s.FOOTER_SIZE), s.FOOTER_SIZE)
+    ends = [tail, tail[1:] + b"\0"]  # footers of 511 bytes exist
+    candidates = [footer for footer in ends if footer.startswith(b"conectix")]
+    head = source.read_at(0, s.FOOTER_SIZE)
+    if head.startswith(b"conectix"):
+        candidates.append(head)
+    sound = [footer for footer in candidates if _is_sound(footer, 64)]
+    return (sound or candidates or [b""])[0]
+
+
+def _is_sound(block: bytes, place: int) -> bool:
+    """Whether the one's complement of the bytes' sum stands at `place`."""
+    total = sum(block) - sum(block[place : place + 4])
+    return (~total & 0xFFFFFFFF) == int.from_bytes(block[place : place + 4], "big")
+
+
+class Vhd:
+    """The virtual disk in a VHD file: a source, and what the file says of itself."""
+
+    format = "VHD"
+    sector_size = s.SECTOR
+
+    def __init__(self, source: Source, find_parent: FindParent | None = None) -> None:
+        self.name = source.name
+        self._file = source
+        raw = find_footer(source)
+        try:
+            self.footer = s.Footer.parse(raw)
+        except ConstructError:
+            raise Corrupt(f"{source.name}: the VHD footer is cut off", hint=_DAMAGED) from None
+        self.warnings: tuple[str, ...] = ()
+        if not _is_sound(raw, 64):
+            self.warnings = (f"{source.name}: the footer's checksum is wrong",)
+        self.size = _size_of(self.footer)
+        if not 0 < self.size <= _LARGEST:
+            raise Corrupt(f"{source.name}: a disk of {self.size} bytes", hint=_DAMAGED)
+        kinds = {s.FIXED: "fixed", s.DYNAMIC: "dynamic", s.DIFFERENCING: "differencing"}
+        kind = kinds.get(self.footer.disk_type)
+        if kind is None:
+            raise Unsupported(f"{source.name}: VHD disks of type {self.footer.disk_type}")
+        self.kind = kind
+        self.parent: Vhd | None = None
+        self._table: dict[int, int] = {}
+        self._bitmaps: dict[int, bytes] = {}
+        self.block_size = 0
+        if kind == "fixed":
+            if self.size > source.size:
+                raise Corrupt(
+                    f"{source.name}: a fixed disk of {self.size} bytes in a file of {source.size}",
+                    hint=_DAMAGED,
+                )
+            return
+        self._read_header()
+        if kind == "differencing":
+            self.parent = self._open_parent(find_parent)
+            self.warnings += self.parent.warnings
+
+    def _read_header(self) -> None:
+        where = self.footer.data_offset
+        raw = read_exactly(self._file, where, s.HEADER_SIZE, "the header of a dynamic disk")
+        try:
+            header = self.header = s.Header.parse(raw)
+        except ConstructError:
+            raise Corrupt(
+                f"{self.name}: no header of a dynamic disk at offset {where}", hint=_DAMAGED
+            ) from None
+        if not _is_sound(raw, 36):
+            self.warnings += (f"{self.name}: the dynamic header's checksum is wrong",)
+        size = self.block_size = header.block_size
+        if size & (size - 1) or not 4096 <= size <= 256 << 20:
+            raise Corrupt(f"{self.name}: a block size of {size} bytes", hint=_DAMAGED)
+        self._blocks = -(-self.size // size)
+        self._bitmap_size = -(-(size // s.SECTOR // 8) // s.SECTOR) * s.SECTOR
+        if header.max_entries < self._blocks:
+            raise Corrupt(
+                f"{self.name}: a block allocation table of {header.max_entries} entries, and the "
+                f"disk needs {self._blocks}",
+                hint=_DAMAGED,
+            )
+
+    def _open_parent(self, find_parent: FindParent | None) -> Vhd:
+        locator = self._locator()
+        if find_parent is None:
+            raise Unsupported(
+                f"{self.name}: this is a differencing disk, and there is nowhere to look for its "
+                f"parent ({', '.join(locator.paths)})",
+                hint="Open it by its path, so that its own directory can be looked into.",
+            )
+        parent = find_parent(locator)
+        if parent.footer.unique_id != self.header.parent_id:
+            raise Corrupt(
+                f"{self.name}: {parent.name} is not its parent (its identifier is "
+                f"{UUID(bytes=parent.footer.unique_id)})",
+                hint="Find the parent that the child was made of; --parents names directories.",
+            )
+        return parent
+
+    def _locator(self) -> ParentLocator:
+        """What the child knows of its parent: only the file names of its paths are used."""
+        paths = [self.header.parent_name.decode("utf-16-be", "replace").split("\0")[0]]
+        for item in self.header.locators:
+            encoding = _LOCATORS.get(item.platform)
+            if encoding is not None and 0 < item.length <= 4096:
+                raw = self._file.read_at(item.offset, item.length)
+                paths.insert(0, raw.decode(encoding, "replace").split("\0")[0])
+        return ParentLocator.of(self.name, paths, [self.header.parent_id])
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """The unique id and the time stamp (seconds since 2000) of the footer."""
+        return {
+            "UniqueId": str(UUID(bytes=self.footer.unique_id)),
+            "TimeStamp": str(self.footer.time_stamp),
+            "Checksum": f"{self.footer.checksum:08x}",
+        }
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The names of the parents, the nearest first."""
+        return () if self.parent is None else (self.parent.name, *self.parent.chain)
+
+    def close(self) -> None:
+        """Close the parents' files; the disk's own is the caller's."""
+        if self.parent is not None:
+            self.parent.close()
+            close = getattr(self.parent._file, "close", None)
+            if close is not None:
+                close()
+
+    # Reading
+
+    def _load(self, blocks: set[int]) -> None:
+        """Read the table's entries of these blocks, and the bitmaps that a chain needs."""
+        fresh = sorted(blocks - self._table.keys())
+        pages = sorted({block // 1024 for block in fresh})
+        places = [
+            (self.header.table_offset + page * 4096, min(4096, (self._blocks - page * 1024) * 4))
+            for page in pages
+        ]
+        for page, (place, length), data in zip(
+            pages, places, self._file.read_many(places), strict=True
+        ):
+            if len(data) != length:
+                read_exactly(self._file, place, length, "the block allocation table")
+            for index in range(length // 4):
+                entry = int.from_bytes(data[4 * index : 4 * index + 4], "big")
+                self._table[page * 1024 + index] = entry
+        if self.parent is not None:
+            self._load_bitmaps(blocks)
+
+    def _load_bitmaps(self, blocks: set[int]) -> None:
+        if len(self._bitmaps) + len(blocks) > _BITMAPS_KEPT:
+            self._bitmaps.clear()
+        wanted = sorted(b for b in blocks - self._bitmaps.keys() if self._place(b) >= 0)
+        places = [(self._place(block) - self._bitmap_size, self._bitmap_size) for block in wanted]
+        self._bitmaps |= zip(wanted, self._file.read_many(places), strict=True)
+
+    def _place(self, block: int) -> int:
+        """Where the block's data lies in the file; -1 where it is not stored."""
+        entry = self._table[block]
+        if entry == s.NO_BLOCK:
+            return -1
+        place: int = entry * s.SECTOR + self._bitmap_size
+        length = min(self.block_size, self.size - block * self.block_size)
+        if place + length > self._file.size:
+            raise Corrupt(
+                f"{self.name}: block {block} lies beyond the end of the file (offset {place})",
+                hint=_DAMAGED,
+            )
+        return place
+
+    def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Where the bytes of a range come from: zeros, this file, the parent; place and length."""
+        if self.kind == "fixed":
+            yield _HERE, offset, length
+            return
+        while length:
+            block, start = divmod(offset, self.block_size)
+            part = min(length, self.block_size - start)
+            place = self._place(block)
+            if place < 0:
+                yield (_PARENT if self.parent is not None else _ZEROS), offset, part
+            elif self.parent is None:
+                yield _HERE, place + start, part
+            else:
+                yield from self._partial(block, place, start, part)
+            offset += part
+            length -= part
+
+    def _partial(
+        self, block: int, place: int, start: int, length: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """The stretches of a block in a chain: a bit for each sector, the highest first."""
+        bitmap, first, end = self._bitmaps[block], block * self.block_size, start + length
+        while start < end:
+            number = start // s.SECTOR
+            own = bitmap[number >> 3] >> (7 - (number & 7)) & 1
+            stop = number + 1
+            while stop * s.SECTOR < end and bitmap[stop >> 3] >> (7 - (stop & 7)) & 1 == own:
+                stop += 1
+            count = min(stop * s.SECTOR, end) - start
+            yield (_HERE, place + start, count) if own else (_PARENT, first + start, count)
+            start += count
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        return self.read_many([(offset, length)])[0]
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many."""
+        bounded = [
+            (offset, max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
+            for offset, length in ranges
+        ]
+        if self.block_size:
+            size = self.block_size
+            self._load(
+                {
+                    block
+                    for offset, length in bounded
+                    if length
+                    for block in range(offset // size, (offset + length - 1) // size + 1)
+                }
+            )
+        plans = [list(self._pieces(*item)) for item in bounded]
+        stored = [(p, n) for plan in plans for where, p, n in plan if where == _HERE]
+        above = [(p, n) for plan in plans for where, p, n in plan if where == _PARENT]
+        own = iter(zip(stored, self._file.read_many(stored), strict=True))
+        parents = iter(self.parent.read_many(above) if self.parent is not None else ())
+        results = []
+        for plan in plans:
+            parts = []
+            for where, _, count in plan:
+                if where == _HERE:
+                    (place, _), data = next(own)
+                    if len(data) != count:
+                        raise Corrupt(
+                            f"{self.name}: {count} bytes at offset {place} are missing",
+                            hint=_DAMAGED,
+                        )
+                    parts.append(data)
+                elif where == _PARENT:
+                    parts.append(next(parents).ljust(count, b"\0"))
+                else:
+                    parts.append(bytes(count))
+            results.append(b"".join(parts))
+        return results
+
+    def allocated(self) -> Iterator[Range]:
+        """The stretches of the virtual disk that this file or a parent stores, merged."""
+        if self.kind == "fixed":
+            yield 0, self.size
+            return
+        above = ((o, o + n) for o, n in (self.parent.allocated() if self.parent else ()))
+        start = end = 0
+        for first, last in merge(self._present(), above):
+            if first > end:
+                if end > start:
+                    yield start, end - start
+                start = first
+            end = max(end, min(last, self.size))
+        if end > start:
+            yield start, end - start
+
+    def _present(self) -> Iterator[tuple[int, int]]:
+        for first in range(0, self._blocks, 65536):
+            blocks = range(first, min(first + 65536, self._blocks))
+            self._load(set(blocks) if self.parent is None else set())
+            for block in blocks:
+                if block not in self._table:
+                    self._load({block})
+                if self._table[block] != s.NO_BLOCK:
+                    yield block * self.block_size, (block + 1) * self.block_size
+
+
+def _size_of(footer: Any) -> int:
+    """The current size; the geometry's where Virtual PC made the disk and the two differ."""
+    geometry: int = footer.cylinders * footer.heads * footer.sectors * s.SECTOR
+    current: int = footer.current_size
+    if footer.creator == b"vpc " and footer.cylinders < 65535 and geometry:
+        return geometry
+    return current
