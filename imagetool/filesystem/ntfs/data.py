@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from imagetool.disk.pieces import ZEROS, Piece, read_pieces
 from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Encrypted
 from imagetool.filesystem.ntfs import structs as s
@@ -17,9 +18,6 @@ from imagetool.filesystem.ntfs.runs import SPARSE, decode_runs
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _LARGEST_UNIT = 1 << 20
-
-Piece = tuple[int, int]
-"""Where in the volume (-1: zeros), and how many bytes."""
 
 
 class Data:
@@ -79,12 +77,12 @@ class Data:
                 inside = offset - starts[run] * cluster
                 part = min(written, starts[run + 1] * cluster - offset)
                 place = places[run]
-                pieces.append((-1 if place == SPARSE else place * cluster + inside, part))
+                pieces.append((ZEROS if place == SPARSE else place * cluster + inside, part))
                 offset += part
                 written -= part
                 run += 1
         if zeros:
-            pieces.append((-1, zeros))
+            pieces.append((ZEROS, zeros))
         return pieces
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -94,35 +92,6 @@ class Data:
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many: one batch of the volume."""
         return read_pieces(self._volume, [self.pieces(*item) for item in ranges])
-
-
-def read_pieces(volume: Source, lists: Sequence[Sequence[Piece]]) -> list[bytes]:
-    """The bytes that each list of pieces describes, read in one batch."""
-    if len(lists) == 1 and len(lists[0]) == 1 and lists[0][0][0] >= 0:
-        place, length = lists[0][0]
-        return [_whole(volume, place, length, volume.read_at(place, length))]
-    stored = [piece for pieces in lists for piece in pieces if piece[0] >= 0]
-    blocks = iter(zip(stored, volume.read_many(stored), strict=True))
-    results: list[bytes] = []
-    for pieces in lists:
-        parts: list[bytes] = []
-        for place, length in pieces:
-            if place < 0:
-                parts.append(bytes(length))
-            else:
-                _, data = next(blocks)
-                parts.append(_whole(volume, place, length, data))
-        results.append(b"".join(parts))
-    return results
-
-
-def _whole(volume: Source, place: int, length: int, data: bytes) -> bytes:
-    if len(data) != length:
-        raise Corrupt(
-            f"{volume.name}: {length} bytes at offset {place} lie beyond its end",
-            hint="The image is truncated or damaged: compare it with its origin.",
-        )
-    return data
 
 
 class CompressedData:

@@ -11,11 +11,12 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from imagetool.disk.pieces import read_pieces
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import Data, read_pieces
+from imagetool.filesystem.ntfs.data import Data
 from imagetool.filesystem.ntfs.node import NtfsNode
 from imagetool.filesystem.ntfs.record import Attribute, Record, fixed_up
 

@@ -1,0 +1,221 @@
+"""Volumes whose directories lead from a name to an inode: ext, XFS, FAT.
+
+Here are the paths, the links and the nodes; a file system adds how it finds a name in a directory,
+and where the bytes of a file lie.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt, NotFound
+
+_MOST_LINKS = 40  # as Linux bounds them
+_LONGEST_LINK = 4096
+_MOST_NAMES = 4096
+
+FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_NORMAL = 0x80
+
+
+class Kind(Enum):
+    """What an inode is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "symbolic link"
+    OTHER = "device, pipe or socket"
+
+
+class Inode(Protocol):
+    """What a file system knows of a file apart from its names."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+
+    @property
+    def size(self) -> int:
+        """The size of its data in bytes."""
+
+    @property
+    def modified(self) -> datetime:
+        """When the content changed, in UTC."""
+
+    @property
+    def attributes(self) -> int:
+        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
+
+
+I = TypeVar("I", bound=Inode)  # noqa: E741
+
+
+def attributes_of(kind: Kind) -> int:
+    """The file attributes of an inode whose file system has none of Windows' own."""
+    return FILE_ATTRIBUTE_DIRECTORY if kind is Kind.DIRECTORY else FILE_ATTRIBUTE_NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A name in a directory."""
+
+    name: str
+    is_directory: bool
+    size: int
+    modified: datetime
+    attributes: int
+
+
+class TreeVolume(ABC, Generic[I]):
+    """A volume; see imagetool.filesystem.Volume for what its parts mean."""
+
+    kind: str
+    label: str
+    identifier: str
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = source.name
+
+    @abstractmethod
+    def root(self) -> I:
+        """The root directory."""
+
+    @abstractmethod
+    def child(self, directory: I, name: str) -> I | None:
+        """What `name` leads to in a directory, links not followed; None where there is none."""
+
+    @abstractmethod
+    def children(self, directory: I) -> Iterator[tuple[str, I]]:
+        """The names in a directory and what they lead to, without "." and ".."."""
+
+    @abstractmethod
+    def data(self, inode: I, name: str) -> Source:
+        """The bytes of a file or link; `name` is what messages call them."""
+
+    def find(self, path: str) -> TreeNode[I] | None:
+        """The node at `path` (/ or \\), links followed, or None."""
+        names = _names(path)
+        trail = [self.root()]
+        links = 0
+        while names:
+            name = names.pop()
+            if trail[-1].kind is not Kind.DIRECTORY:
+                return None
+            if name == "..":
+                del trail[max(1, len(trail) - 1) :]
+                continue
+            inode = self.child(trail[-1], name)
+            if inode is None:
+                return None
+            if inode.kind is not Kind.LINK:
+                trail.append(inode)
+                continue
+            links += 1
+            target = self.link_target(inode, path)
+            names += _names(target)
+            if links > _MOST_LINKS or len(names) > _MOST_NAMES:
+                raise Corrupt(
+                    f"{self.name}: {path} goes through more than {_MOST_LINKS} symbolic links",
+                    hint="The links lead back to themselves: name the file itself.",
+                )
+            if target.startswith("/"):
+                del trail[1:]
+        return TreeNode(self, trail[-1], "\\".join(reversed(_names(path))))
+
+    def link_target(self, inode: I, path: str) -> str:
+        """Where a symbolic link leads."""
+        if inode.size > _LONGEST_LINK:
+            raise Corrupt(
+                f"{self.name}: {path}: a symbolic link of {inode.size} bytes",
+                hint="The volume is damaged: let the guest check it, or restore the image.",
+            )
+        data = self.data(inode, f"{self.name}: {path}").read_at(0, inode.size)
+        return data.decode("utf-8", "surrogateescape")
+
+    def find_many(self, paths: Sequence[str]) -> list[TreeNode[I] | None]:
+        """The nodes at several paths."""
+        return [self.find(path) for path in paths]
+
+    def lookup(self, path: str) -> TreeNode[I]:
+        """The node at `path`. Raises NotFound."""
+        node = self.find(path)
+        if node is None:
+            raise NotFound(
+                f"{self.name}: there is no file {path}",
+                hint="`imagetool file list` shows what is there.",
+            )
+        return node
+
+
+class TreeNode(Generic[I]):
+    """A file or directory; see imagetool.filesystem.Node for what its parts mean."""
+
+    __slots__ = ("_inode", "_volume", "path")
+
+    def __init__(self, volume: TreeVolume[I], inode: I, path: str) -> None:
+        self._volume = volume
+        self._inode = inode
+        self.path = path
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return self._inode.kind is Kind.DIRECTORY
+
+    @property
+    def size(self) -> int:
+        """The size of the data in bytes; 0 for a directory."""
+        return 0 if self.is_directory else self._inode.size
+
+    @property
+    def modified(self) -> datetime:
+        """When the content changed, in UTC."""
+        return self._inode.modified
+
+    @property
+    def attributes(self) -> int:
+        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
+        return self._inode.attributes
+
+    def streams(self) -> tuple[str, ...]:
+        """None: only NTFS has alternate streams."""
+        return ()
+
+    def open(self, stream: str = "") -> Source:
+        """The data. Raises NotFound for a directory, a device, or an alternate stream."""
+        name = f"{self._volume.name}: {self.path}"
+        if stream:
+            raise NotFound(f"{name}:{stream}: {self._volume.kind} has no alternate streams")
+        if self._inode.kind is not Kind.FILE:
+            raise NotFound(
+                f"{name} is a {self._inode.kind.value}",
+                hint="`imagetool file list` shows what is there.",
+            )
+        return self._volume.data(self._inode, name)
+
+    def entries(self, prefix: str = "") -> Iterator[TreeEntry]:
+        """What a directory holds, in its order; with a prefix only such names, in any case."""
+        if not self.is_directory:
+            raise NotFound(
+                f"{self._volume.name}: {self.path} is no directory", hint="`file read` reads it."
+            )
+        start = prefix.casefold()
+        for name, inode in self._volume.children(self._inode):
+            if name.casefold().startswith(start):
+                directory = inode.kind is Kind.DIRECTORY
+                size = 0 if directory else inode.size
+                yield TreeEntry(name, directory, size, inode.modified, inode.attributes)
+
+
+def _names(path: str) -> list[str]:
+    """The names in a path, the last one first."""
+    names = path.replace("\\", "/").split("/")
+    return [name for name in reversed(names) if name not in ("", ".")]
