@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,11 @@ from imagetool.disk.source import Range
 from imagetool.errors import CannotOpen
 
 _HAS_PREAD = hasattr(os, "pread")
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _directory(path: str | Path) -> CannotOpen:
+    return CannotOpen(f"{path}: this is a directory", hint="Name a file in it.")
 
 
 class FileSource:
@@ -20,23 +26,26 @@ class FileSource:
     Raises CannotOpen where it is missing, a directory, not permitted, empty, or fails to read.
     """
 
-    __slots__ = ("_descriptor", "_lock", "name", "path", "size")
+    __slots__ = ("_descriptor", "_lock", "name", "size")
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
         self.name = str(path)
         self._descriptor = -1
-        if self.path.is_dir():
-            raise CannotOpen(f"{path}: this is a directory", hint="Name a file in it.")
         try:
-            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-            self._descriptor = os.open(self.path, flags)
-            self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            self._descriptor = os.open(path, _FLAGS)
+            state = os.fstat(self._descriptor)
+            if stat.S_ISDIR(state.st_mode):
+                self.close()
+                raise _directory(path)
+            # A block device says its size only to whoever goes to its end.
+            self.size = state.st_size or os.lseek(self._descriptor, 0, os.SEEK_END)
         except FileNotFoundError:
             raise CannotOpen(
                 f"{path}: there is no such file", hint="Check the path; quote names with spaces."
             ) from None
         except PermissionError:
+            if Path(path).is_dir():  # what Windows says of a directory
+                raise _directory(path) from None
             raise CannotOpen(
                 f"{path}: permission to read it is denied",
                 hint="Run as a user who may read it; a running virtual machine holds its disks.",
@@ -51,6 +60,11 @@ class FileSource:
                 f"{path}: the file is empty", hint="Copy it again: the copy may have failed."
             )
         self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.name)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""

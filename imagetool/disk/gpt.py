@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from uuid import UUID
 
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
+from imagetool.disk.guid import guid_text
 from imagetool.disk.layout import Layout
 from imagetool.disk.partitions import Partition, PartitionTable
 from imagetool.disk.source import Source
@@ -119,9 +119,7 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
     if len(entries) < length or zlib.crc32(entries) != header.partition_entry_array_crc32:
         return None
     partitions: list[Partition] = []
-    # Tables have room for 128 partitions: what is zero up to the end is not looked at.
-    used = -(-len(entries.rstrip(b"\0")) // size)
-    for index in range(used):
+    for index in range(_used(entries, size, count)):
         raw = entries[index * size : index * size + 128]
         if raw[:16] == _NO_TYPE:
             continue
@@ -133,7 +131,7 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
                 f"{entry.last}",
                 hint="The partition table is damaged: compare the image with its origin.",
             )
-        kind = str(UUID(bytes_le=entry.type))
+        kind = guid_text(entry.type)
         partitions.append(
             Partition(
                 number=len(partitions) + 1,
@@ -142,8 +140,19 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
                 type=kind,
                 type_name=TYPE_NAMES.get(kind, ""),
                 label=entry.label.decode("utf-16-le", "replace").split("\0")[0],
-                identifier=str(UUID(bytes_le=entry.identifier)),
+                identifier=guid_text(entry.identifier),
             )
         )
-    guid = str(UUID(bytes_le=header.disk_guid))
+    guid = guid_text(header.disk_guid)
     return PartitionTable("gpt", guid, sector_size, tuple(partitions))
+
+
+def _used(entries: bytes, size: int, count: int) -> int:
+    """How many entries to look at: tables have room for 128, and the second half is mostly zero."""
+    zeros = bytes(len(entries) // 2 + size)
+    while count > 1:
+        half = count // 2
+        if entries[half * size : count * size] != zeros[: (count - half) * size]:
+            break
+        count = half
+    return count

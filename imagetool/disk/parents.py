@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -64,8 +65,14 @@ class ParentFinder(Generic[D]):
         self._folders = folders
         self._open = open_parent
         self._is_one = is_one
+        self._above = above
+
+    @cached_property
+    def _chain(self) -> tuple[Path, ...]:
+        """The files of the chain so far, the child's own last."""
+        source = self._source
         own = (source.path.resolve(),) if isinstance(source, FileSource) else ()
-        self._chain = above + own
+        return self._above + own
 
     def __call__(self, locator: ParentLocator) -> D:
         """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""

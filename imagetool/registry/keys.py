@@ -170,13 +170,10 @@ class Key:
     ) -> Key | None:
         if kind == b"li":
             return self._search_sorted(offsets, upper)
-        hints = struct.unpack_from(f"<{2 * len(offsets)}I", cell, 4)[1::2]
         if kind == b"lh":
-            wanted = _hash(upper)
-            fitting = [
-                offset for offset, hint in zip(offsets, hints, strict=True) if hint == wanted
-            ]
+            fitting = [offsets[place] for place in _places_of(_hash(upper), cell, len(offsets))]
         else:
+            hints = struct.unpack_from(f"<{2 * len(offsets)}I", cell, 4)[1::2]
             start = upper[:4].encode("latin-1", "replace").ljust(4, b"\0")
             fitting = [
                 offsets[place]
@@ -251,6 +248,16 @@ class Key:
                 hint="`imagetool registry list` shows what is there.",
             )
         return key
+
+
+def _places_of(hint: int, cell: bytes, count: int) -> Iterator[int]:
+    """Which entries of an `lh` list carry this hash; it stands at byte 8, 16, 24 …"""
+    wanted, end = hint.to_bytes(4, "little"), 4 + 8 * count
+    found = cell.find(wanted, 8, end)
+    while found >= 0:
+        if not found & 7:
+            yield found // 8 - 1
+        found = cell.find(wanted, found + 1, end)
 
 
 def _name(cells: Cells, offset: int, cell: bytes) -> str:

@@ -92,6 +92,7 @@ class Vhd:
         raw = read_exactly(self._file, where, s.HEADER_SIZE, "the header of a dynamic disk")
         try:
             header = self.header = s.Header.parse(raw)
+            self._locators = tuple(s.Locator.parse_all(raw, s.Header.size, s.LOCATOR_COUNT))
         except ConstructError:
             raise Corrupt(
                 f"{self.name}: no header of a dynamic disk at offset {where}", hint=_DAMAGED
@@ -130,7 +131,7 @@ class Vhd:
     def _locator(self) -> ParentLocator:
         """What the child knows of its parent: only the file names of its paths are used."""
         paths = [self.header.parent_name.decode("utf-16-be", "replace").split("\0")[0]]
-        for item in self.header.locators:
+        for item in self._locators:
             encoding = _LOCATORS.get(item.platform)
             if encoding is not None and 0 < item.length <= 4096:
                 raw = self._file.read_at(item.offset, item.length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from construct import Array, Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
+from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
 
 from imagetool.disk.layout import Layout
 
@@ -48,16 +48,15 @@ Header = Layout(
         "parent_time_stamp" / Int32ub,
         Padding(4),
         "parent_name" / Bytes(512),
-        "locators"
-        / Array(
-            8,
-            Struct(
-                "platform" / Bytes(4),
-                "space" / Int32ub,
-                "length" / Int32ub,
-                Padding(4),
-                "offset" / Int64ub,
-            ),
-        ),
+    )
+)
+LOCATOR_COUNT = 8
+Locator = Layout(
+    Struct(
+        "platform" / Bytes(4),
+        "space" / Int32ub,
+        "length" / Int32ub,
+        Padding(4),
+        "offset" / Int64ub,
     )
 )

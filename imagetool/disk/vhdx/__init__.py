@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
-from uuid import UUID
 
+from imagetool.disk.guid import guid_text
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx.layout import Layout, read_header, read_layout
@@ -71,7 +71,7 @@ class Vhdx:
         if parent.layout.data_write_guid not in locator.linkages:
             raise Corrupt(
                 f"{self.name}: {parent.name} is not its parent, or was written to since (its "
-                f"DataWriteGuid is {UUID(bytes_le=parent.layout.data_write_guid)})",
+                f"DataWriteGuid is {guid_text(parent.layout.data_write_guid)})",
                 hint="Find the parent as it was when the child was made; --parents names "
                 "directories to look into.",
             )
@@ -97,9 +97,9 @@ class Vhdx:
         """FileWriteGuid, DataWriteGuid and VirtualDiskId."""
         layout: Layout = self.layout
         return {
-            "FileWriteGuid": str(UUID(bytes_le=layout.file_write_guid)),
-            "DataWriteGuid": str(UUID(bytes_le=layout.data_write_guid)),
-            "VirtualDiskId": str(UUID(bytes_le=layout.disk_id)),
+            "FileWriteGuid": guid_text(layout.file_write_guid),
+            "DataWriteGuid": guid_text(layout.data_write_guid),
+            "VirtualDiskId": guid_text(layout.disk_id),
         }
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from google_crc32c import value as crc32c
+from google_crc32c import extend
+from google_crc32c import value as _value
 
 
 def checksum_fits(block: bytes) -> bool:
     """Whether the CRC-32C at byte 4 is that of the block with these four bytes zero."""
     stored = int.from_bytes(block[4:8], "little")
-    return int(crc32c(block[:4] + bytes(4) + block[8:])) == stored
+    return int(extend(_value(block[:4] + bytes(4)), block[8:])) == stored

@@ -7,12 +7,13 @@ sound one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from construct import ConstructError
 
+from imagetool.disk.guid import guid_text
 from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.disk.vhdx import structs as s
 from imagetool.disk.vhdx.checksum import checksum_fits
@@ -120,14 +121,16 @@ def _regions(source: Source) -> dict[bytes, tuple[int, int]]:
         block = source.read_at(offset, s.REGION_TABLE_SIZE)
         if len(block) != s.REGION_TABLE_SIZE or block[:4] != b"regi" or not checksum_fits(block):
             continue
-        if int.from_bytes(block[8:12], "little") <= s.MAX_ENTRIES:
-            return _checked_regions(source, s.RegionTable.parse(block).entries)
+        count = s.RegionTableHead.parse(block).entry_count
+        if count <= s.MAX_ENTRIES:
+            entries = s.RegionEntry.parse_all(block, s.RegionTableHead.size, count)
+            return _checked_regions(source, entries)
     raise Corrupt(
         f"{source.name}: neither region table (offsets 196608 and 262144) is sound", hint=_DAMAGED
     )
 
 
-def _checked_regions(source: Source, entries: list[Any]) -> dict[bytes, tuple[int, int]]:
+def _checked_regions(source: Source, entries: Iterable[Any]) -> dict[bytes, tuple[int, int]]:
     regions: dict[bytes, tuple[int, int]] = {}
     for entry in entries:
         guid: bytes = entry.guid
@@ -135,13 +138,13 @@ def _checked_regions(source: Source, entries: list[Any]) -> dict[bytes, tuple[in
         if guid not in (s.BAT_REGION, s.METADATA_REGION):
             if entry.required & 1:
                 raise Unsupported(
-                    f"{source.name}: the region {UUID(bytes_le=guid)} is required and unknown",
+                    f"{source.name}: the region {guid_text(guid)} is required and unknown",
                     hint="A newer Windows wrote this disk: Convert-VHD there may help.",
                 )
             continue
         if guid in regions or place[0] % s.MIB or place[1] % s.MIB or place[0] < s.MIB:
             raise Corrupt(
-                f"{source.name}: the region {UUID(bytes_le=guid)} appears twice or is not "
+                f"{source.name}: the region {guid_text(guid)} appears twice or is not "
                 f"aligned (offset {place[0]}, length {place[1]})",
                 hint=_DAMAGED,
             )
@@ -181,11 +184,7 @@ def _metadata(
             raise Corrupt(f"{source.name}: a metadata table of {count} entries", hint=_DAMAGED)
         if (count + 1) * s.METADATA_ENTRY_SIZE > len(block):
             block = read_exactly(source, region, s.METADATA_TABLE_SIZE, "the metadata table")
-        size = s.METADATA_ENTRY_SIZE
-        entries = [
-            s.MetadataEntry.parse(block[place : place + size])
-            for place in range(size, size * (count + 1), size)
-        ]
+        entries = list(s.MetadataEntry.parse_all(block, s.METADATA_ENTRY_SIZE, count))
     except ConstructError:
         raise Corrupt(
             f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED
@@ -201,7 +200,7 @@ def _metadata(
         known = _KNOWN.get(entry.item)
         if known is None:
             if entry.flags & s.IS_REQUIRED:
-                item = UUID(bytes_le=entry.item)
+                item = guid_text(entry.item)
                 raise Unsupported(
                     f"{source.name}: the metadata item {item} is required and unknown",
                     hint="A newer Windows wrote this disk: Convert-VHD there may help.",
@@ -210,12 +209,12 @@ def _metadata(
         outside = entry.offset < s.METADATA_TABLE_SIZE or entry.offset + known > region_length
         if entry.item in places or entry.length != known or outside:
             raise Corrupt(
-                f"{source.name}: metadata item {UUID(bytes_le=entry.item)} appears twice, or "
+                f"{source.name}: metadata item {guid_text(entry.item)} appears twice, or "
                 f"cannot lie at offset {region + entry.offset} with {entry.length} bytes",
                 hint=_DAMAGED,
             )
         places[entry.item] = (region + entry.offset, known)
-    missing = [UUID(bytes_le=guid) for guid in _KNOWN if guid not in places]
+    missing = [guid_text(guid) for guid in _KNOWN if guid not in places]
     if missing:
         raise Corrupt(f"{source.name}: metadata item {missing[0]} is missing", hint=_DAMAGED)
     values = source.read_many(list(places.values()))

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from construct import Bytes, Int16ul, Int32ul, Padding, Struct
 
+from imagetool.disk.guid import guid_text
 from imagetool.disk.layout import Layout
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Source, read_exactly
@@ -39,7 +40,7 @@ def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
     head = Head.parse(data)
     if head.type != _VHDX_LOCATOR:
         raise Unsupported(
-            f"{source.name}: a parent locator of the type {UUID(bytes_le=head.type)} is not read"
+            f"{source.name}: a parent locator of the type {guid_text(head.type)} is not read"
         )
     if _HEAD_SIZE + head.count * _ENTRY_SIZE > length:
         raise Corrupt(f"{source.name}: a parent locator of {head.count} entries", hint=_DAMAGED)

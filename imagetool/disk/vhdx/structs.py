@@ -5,7 +5,6 @@ from __future__ import annotations
 from uuid import UUID
 
 from construct import (
-    Array,
     Bytes,
     Const,
     Int16ul,
@@ -13,7 +12,6 @@ from construct import (
     Int64ul,
     Padding,
     Struct,
-    this,
 )
 
 from imagetool.disk.layout import Layout
@@ -52,18 +50,11 @@ Header = Layout(
 REGION_TABLE_OFFSETS = (192 * KIB, 256 * KIB)
 REGION_TABLE_SIZE = 64 * KIB
 MAX_ENTRIES = 2047
-RegionTable = Layout(
-    Struct(
-        "signature" / Const(b"regi"),
-        "checksum" / Int32ul,
-        "entry_count" / Int32ul,
-        Padding(4),
-        "entries"
-        / Array(
-            this.entry_count,
-            Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul),
-        ),
-    )
+RegionTableHead = Layout(
+    Struct("signature" / Const(b"regi"), "checksum" / Int32ul, "entry_count" / Int32ul, Padding(4))
+)
+RegionEntry = Layout(
+    Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul)
 )
 BAT_REGION = _guid("2dc27766-f623-4200-9d64-115e9bfd4a08")
 METADATA_REGION = _guid("8b7ca206-4790-4b9a-b8fe-575f050f886e")

@@ -19,6 +19,7 @@ from imagetool.errors import Corrupt
 _PAGE = 4096
 _PER_PAGE = _PAGE // 8
 _PAGES_KEPT = 4096
+_PLACES_KEPT = 65536
 _OFFSET = ~(s.MIB - 1)
 
 
@@ -29,6 +30,7 @@ class BlockAllocationTable:
         self._source = source
         self._layout = layout
         self._pages: dict[int, array[int]] = {}
+        self._places: dict[int, int] = {}
         self.chunk_ratio = (1 << 23) * layout.logical_sector_size // layout.block_size
         self.block_count = -(-layout.disk_size // layout.block_size)
         self.entry_count = self.block_count + (self.block_count - 1) // self.chunk_ratio
@@ -81,6 +83,14 @@ class BlockAllocationTable:
 
     def offset_of(self, block: int) -> int:
         """Where the block lies in the file, in bytes; -1 where the file does not store it."""
+        place = self._places.get(block)
+        if place is None:
+            if len(self._places) >= _PLACES_KEPT:
+                self._places.clear()
+            place = self._places[block] = self._place_of(block)
+        return place
+
+    def _place_of(self, block: int) -> int:
         entry = self._entry(block + block // self.chunk_ratio)
         state = entry & 7
         if state != s.FULLY_PRESENT and not (
@@ -122,6 +132,7 @@ class BlockAllocationTable:
 
     def forget(self, block: int) -> None:
         """Read the page of the block's entry again when it is needed: a writer changed it."""
+        self._places.pop(block, None)
         self._pages.pop((block + block // self.chunk_ratio) // _PER_PAGE, None)
 
     def _needed(self, block: int) -> int:

@@ -7,6 +7,7 @@ name is found by descending the tree, never by reading all of it.
 from __future__ import annotations
 
 import struct
+from codecs import utf_16_le_decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,7 +109,7 @@ def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> t
     (1, offset, length): below this entry; (2, 0, 0): the name is not there.
     """
     if name.isascii():
-        found = _search_ascii(node, header, name.upper().encode())
+        found = _search_ascii(node, header, name.upper())
         if found is not None:
             return found
     for offset, length, flags in entries_of(node, header, where):
@@ -122,28 +123,28 @@ def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> t
     return 2, 0, 0
 
 
-def _search_ascii(node: bytes, header: int, upper: bytes) -> tuple[int, int, int] | None:
+def _search_ascii(node: bytes, header: int, upper: str) -> tuple[int, int, int] | None:
     """As `search`, as long as all names are ASCII and the node is sound: else None.
 
     Nearly every look-up ends here, and this is where its time goes.
     """
     first, used, _, _ = _HEADER.unpack_from(node, header)
     offset, end = header + first, min(header + used, len(node))
+    unpack = _ENTRY.unpack_from
     while offset + 16 <= end:
-        _, length, _, flags = _ENTRY.unpack_from(node, offset)
-        if length < 16 or offset + length > end:
+        _, length, _, flags = unpack(node, offset)
+        after = offset + length
+        if length < 16 or after > end:
             return None
         if not flags & 2:
             start = offset + _NAME
-            stop = start + 2 * node[offset + 80] if length > _NAME else end + 1
-            if stop > offset + length:
+            stop = start + 2 * node[offset + 80] if length > _NAME else after + 1
+            other = utf_16_le_decode(node[start:stop], "replace")[0]
+            if stop > after or not other.isascii():
                 return None
-            low = node[start:stop:2]
-            if not low.isascii() or any(node[start + 1 : stop : 2]):
-                return None
-            other = low.upper()
+            other = other.upper()
             if upper > other:
-                offset += length
+                offset = after
                 continue
             if upper == other:
                 return 0, offset, length

@@ -28,15 +28,14 @@ def fixed_up(block: bytes, signature: bytes, where: str) -> bytes:
     offset, count = struct.unpack_from("<HH", block, 4)
     if count != len(block) // STRIDE + 1 or offset + 2 * count > STRIDE - 2:
         raise Corrupt(f"{where} has an update sequence of {count} numbers", hint=_DAMAGED)
+    numbers = block[offset : offset + 2 * count]
+    # Both bytes of every mark at once: a slice with a stride takes the time of one number.
+    for byte in (0, 1):
+        if block[STRIDE - 2 + byte :: STRIDE] != numbers[byte : byte + 1] * (count - 1):
+            raise Corrupt(f"{where} was not written whole (its update sequence)", hint=_DAMAGED)
     fixed = bytearray(block)
-    mark = block[offset : offset + 2]
-    for index in range(1, count):
-        end = index * STRIDE
-        if block[end - 2 : end] != mark:
-            raise Corrupt(
-                f"{where} was not written whole (update sequence, byte {end - 2})", hint=_DAMAGED
-            )
-        fixed[end - 2 : end] = block[offset + 2 * index : offset + 2 * index + 2]
+    fixed[STRIDE - 2 :: STRIDE] = numbers[2::2]
+    fixed[STRIDE - 1 :: STRIDE] = numbers[3::2]
     return bytes(fixed)
 
 

@@ -106,24 +106,31 @@ class Ntfs:
     def _fetch(self, wants: Sequence[Want]) -> list[bytes]:
         """The blocks, fixed up; those that are not at hand are read in one batch."""
         keys = [(want.owner, want.offset) for want in wants]
+        if len(wants) == 1:  # one path, one block: the common case, without lists
+            block = self._blocks.get(keys[0])
+            if block is None:
+                want = wants[0]
+                block = self._keep(keys[0], want, want.data.read_at(want.offset, want.length))
+            return [block]
         fresh = {
             key: want for key, want in zip(keys, wants, strict=True) if key not in self._blocks
         }
         if fresh:
-            if len(self._blocks) + len(fresh) > _BLOCKS_KEPT:
-                self._blocks.clear()
             pieces = [want.data.pieces(want.offset, want.length) for want in fresh.values()]
             for (key, want), block in zip(
                 fresh.items(), read_pieces(self.source, pieces), strict=True
             ):
-                if len(block) != want.length:
-                    raise Corrupt(
-                        f"{want.data.name}: nothing at offset {want.offset}", hint=_DAMAGED
-                    )
-                what = "record" if want.owner < 0 else "index block"
-                where = f"{want.data.name}: {what} at offset {want.offset}"
-                self._blocks[key] = fixed_up(block, want.signature, where)
+                self._keep(key, want, block)
         return [self._blocks[key] for key in keys]
+
+    def _keep(self, key: tuple[int, int], want: Want, block: bytes) -> bytes:
+        """A block that was read: checked, fixed up and kept."""
+        if len(block) != want.length:
+            raise Corrupt(f"{want.data.name}: nothing at offset {want.offset}", hint=_DAMAGED)
+        what = "record" if want.owner < 0 else "index block"
+        where = f"{want.data.name}: {what} at offset {want.offset}"
+        fixed = self._blocks[key] = fixed_up(block, want.signature, where)
+        return fixed
 
     def _want_record(self, number: int) -> Want:
         return Want(self._mft, -1, number * self.record_size, self.record_size, b"FILE")
