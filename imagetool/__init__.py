@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from imagetool.guest.components import Components
     from imagetool.guest.image import Image
-    from imagetool.guest.windows import WindowsFacts
+    from imagetool.guest.inspection import Inspection
     from imagetool.host.session import Session
     from imagetool.package.media import Media
     from imagetool.registry.values import Data
@@ -37,11 +36,14 @@ __all__ = [
 ]
 
 
-def open_image(path: str | Path) -> Image:
-    """Open a guest image on this machine; a context manager. Raises Unreadable."""
+def open_image(path: str | Path, parents: Sequence[Path] = ()) -> Image:
+    """Open a guest image on this machine; a context manager. Raises Unreadable.
+
+    Parents of a differencing disk may lie in its own directory and in `parents`.
+    """
     from imagetool.guest.image import open_image
 
-    return open_image(path)
+    return open_image(path, parents)
 
 
 def open_package(path: str | Path) -> Media:
@@ -51,14 +53,18 @@ def open_package(path: str | Path) -> Media:
     return open_package(path)
 
 
-def inspect(path: str | Path, *, volume: int | None = None) -> tuple[WindowsFacts, Components]:
-    """The facts about the Windows in an image, and its integration components."""
-    from imagetool.guest.components import read_components
-    from imagetool.guest.windows import read_facts
+def inspect(
+    path: str | Path, *, volume: int | None = None, parents: Sequence[Path] = ()
+) -> Inspection:
+    """What an image holds: its system, its integration components, and warnings.
 
-    with open_image(path) as image:
-        windows = image.windows(volume)
-        return read_facts(windows), read_components(windows)
+    Without an operating system its `note` says what was found. Raises SeveralInstallations and
+    Corrupt.
+    """
+    from imagetool.guest.inspection import inspect_image
+
+    with open_image(path, parents) as image:
+        return inspect_image(image, volume)
 
 
 def verify(
@@ -68,6 +74,7 @@ def verify(
     package: str | Path | None = None,
     require: str | None = None,
     volume: int | None = None,
+    parents: Sequence[Path] = (),
 ) -> Verification:
     """The verdict on an image's integration components, with all the evidence.
 
@@ -83,7 +90,7 @@ def verify(
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
     if require not in (None, "installed", "confirmed"):
         raise WrongUsage(f"{require!r} is neither installed nor confirmed")
-    with open_image(path) as image:
+    with open_image(path, parents) as image:
         if package is None:
             return verify(image, at_least=version, require=require, volume=volume)
         with open_package(package) as media:
@@ -91,7 +98,12 @@ def verify(
 
 
 def read_registry_value(
-    path: str | Path, key: str, value: str = "", *, volume: int | None = None
+    path: str | Path,
+    key: str,
+    value: str = "",
+    *,
+    volume: int | None = None,
+    parents: Sequence[Path] = (),
 ) -> Data:
     """The data of a registry value in an image, by its type: str, int, list of str, or bytes.
 
@@ -100,7 +112,7 @@ def read_registry_value(
     """
     from imagetool.guest.keys import find_value
 
-    with open_image(path) as image:
+    with open_image(path, parents) as image:
         return find_value(image, key, value, volume).data
 
 

@@ -19,7 +19,7 @@ from imagetool.cli.options import (
     here,
     worst,
 )
-from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, NoOperatingSystem, WrongUsage
+from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, WrongUsage
 from imagetool.errors import Unsupported as NotYet
 
 if TYPE_CHECKING:
@@ -101,32 +101,14 @@ def inspect(
 
 
 def _inspected(image: Image, volume: int | None) -> tuple[str, dict[str, object]]:
-    from imagetool.guest.components import read_components
-    from imagetool.guest.windows import read_facts
+    from imagetool.guest.inspection import inspect_image
     from imagetool.report import guests
     from imagetool.report.text import safe, table
 
-    text = f"{safe(image.path)}\n" + guests.disk_text(image)
+    found = inspect_image(image, volume)
     data: dict[str, object] = {"image": image.path, "disk": guests.disk_data(image)}
-    warnings = [*image.disk.warnings, *image.table.warnings]
-    if image.disk.chain:
-        warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
-    try:
-        windows = image.windows(volume)
-    except (NoOperatingSystem, NotYet) as error:
-        data |= {"guest": None, "components": None, "warnings": [*warnings, error.message]}
-        return text + table([("guest", error.message)]), data
-    warnings += windows.volume.warnings
-    warnings += [*windows.software.warnings, *windows.system.warnings]
-    facts, components = read_facts(windows), read_components(windows)
-    data |= {
-        "guest": guests.facts_data(facts),
-        "components": guests.components_data(components),
-        "warnings": warnings,
-    }
-    rows = [*guests.facts_rows(facts), *guests.components_rows(components)]
-    rows += [("warning", warning) for warning in warnings]
-    return text + table(rows), data
+    text = f"{safe(image.path)}\n" + guests.disk_text(image)
+    return text + table(guests.inspection_rows(found)), data | guests.inspection_data(found)
 
 
 def verify(

@@ -18,6 +18,9 @@ _BOOT_SECTOR = {
 }
 
 
+_BTRFS = 65536 + 64  # where the magic of its first superblock stands
+
+
 def recognise(source: Source) -> str:
     """NTFS, ReFS, BitLocker, exFAT, FAT, ext, XFS, LVM, LUKS, swap, or nothing."""
     head, superblock = source.read_many([(0, 1024), (1024, 1024)])
@@ -32,7 +35,9 @@ def recognise(source: Source) -> str:
         return "XFS"
     if any(head[place : place + 8] == b"LABELONE" for place in (0, 512)):
         return "LVM"
-    return "ext" if superblock[56:58] == b"\x53\xef" else ""
+    if superblock[56:58] == b"\x53\xef":
+        return "ext"
+    return "Btrfs" if source.read_at(_BTRFS, 8) == b"_BHRfS_M" else ""
 
 
 def open_volume(source: Source) -> Volume:

@@ -7,15 +7,15 @@ they left in the image, the service that writes the record, and the versions of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from imagetool.disk.filetime import from_filetime
-from imagetool.errors import ImagetoolError
+from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
 from imagetool.guest.image import Installation
-from imagetool.guest.payload import Payload, read_driver_version, read_payload
-from imagetool.guest.version_resource import read_version
+from imagetool.guest.payload import Payload, read_payload
+from imagetool.guest.services import DATA_EXCHANGE, Service, read_services
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
 
@@ -25,12 +25,16 @@ PACKAGE_NAMES = (
 )
 VALUE_KEY = "Microsoft\\Virtual Machine\\Auto"
 VALUE_NAME = "IntegrationServicesVersion"
-DATA_EXCHANGE = "vmickvpexchange"
+IN_BOX_PREFIXES = (
+    "Microsoft-Hyper-V-Guest-",
+    "Microsoft-Windows-HyperV-Guest-",
+    "HyperV-Guest-",
+)
 
 _PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
 _SYSTEM_CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
 _VMBUS_DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
-_FILES = ("Windows\\System32\\drivers\\vmbus.sys", "Windows\\System32\\icsvc.dll")
+_FILES = (VMBUS_SYS, "Windows\\System32\\drivers\\storvsc.sys", "Windows\\System32\\icsvc.dll")
 
 # States of a package (CurrentState)
 UNINSTALL_PENDING, INSTALL_PENDING, PARTIALLY_INSTALLED = 0x05, 0x60, 0x65
@@ -82,10 +86,19 @@ class Components:
     """The driver that the last boot on Hyper-V bound to the VMBus device."""
     packages: tuple[ServicedPackage, ...]
     """Integration services packages, whatever their state."""
-    data_exchange_start: int | None
-    """The effective start of vmickvpexchange: 2 automatic, 3 on demand, 4 disabled."""
+    in_box: tuple[ServicedPackage, ...]
+    """Packages of the system itself that bring integration components."""
+    services: tuple[Service, ...]
+    """Boot drivers and guest services."""
     vmbus_sys: Version | None
+    storvsc_sys: Version | None
     icsvc_dll: Version | None
+
+    @property
+    def data_exchange_start(self) -> int | None:
+        """The effective start of vmickvpexchange; None where there is no such service."""
+        found = (item.effective for item in self.services if item.name == DATA_EXCHANGE)
+        return next(found, None)
 
     @property
     def recorded_version(self) -> Version | None:
@@ -97,8 +110,8 @@ def read_components(windows: Installation) -> Components:
     """All the evidence. Raises Corrupt where the image is damaged where it matters."""
     auto = windows.software.find(VALUE_KEY)
     value = auto.value(VALUE_NAME) if auto is not None else None
-    active, active_package = _active_driver(windows)
-    vmbus, icsvc = _file_versions(windows)
+    active, active_package = active_driver(windows)
+    vmbus, storvsc, icsvc = map(file_version, windows.volume.find_many(_FILES))
     return Components(
         recorded=None if value is None else value.text(),
         recorded_at=auto.last_written if auto is not None and value is not None else None,
@@ -106,8 +119,10 @@ def read_components(windows: Installation) -> Components:
         active_driver_package=active_package,
         bound=_bound_driver(windows),
         packages=tuple(read_packages(windows, PACKAGE_NAMES, with_payload=True)),
-        data_exchange_start=effective_start(windows, DATA_EXCHANGE),
+        in_box=tuple(_in_box(windows)),
+        services=read_services(windows),
         vmbus_sys=vmbus,
+        storvsc_sys=storvsc,
         icsvc_dll=icsvc,
     )
 
@@ -116,10 +131,20 @@ def read_packages(
     windows: Installation, names: Iterable[str], *, with_payload: bool = False
 ) -> list[ServicedPackage]:
     """The packages of these names that Component Based Servicing knows, whatever their state."""
+    return _packages(windows, [f"{name}~" for name in names], with_payload)
+
+
+def _in_box(windows: Installation) -> list[ServicedPackage]:
+    return _packages(windows, IN_BOX_PREFIXES, with_payload=False)
+
+
+def _packages(
+    windows: Installation, prefixes: Sequence[str], with_payload: bool
+) -> list[ServicedPackage]:
     key = windows.software.find(_PACKAGES)
     found: list[ServicedPackage] = []
-    for name in names if key is not None else ():
-        for subkey in key.subkeys(f"{name}~") if key is not None else ():
+    for prefix in prefixes if key is not None else ():
+        for subkey in key.subkeys(prefix) if key is not None else ():
             identity = Identity.parse(subkey.name)
             if identity is None:
                 continue
@@ -135,13 +160,6 @@ def _install_time(key: Key) -> datetime | None:
     return None if high is None or low is None else from_filetime(high << 32 | low)
 
 
-def _active_driver(windows: Installation) -> tuple[Version | None, str]:
-    key = windows.system.find("DriverDatabase\\DriverInfFiles\\wvmbus.inf")
-    package = key.text("Active") if key is not None else ""
-    found = windows.system.find(f"DriverDatabase\\DriverPackages\\{package}") if package else None
-    return read_driver_version(found.get("Version")) if found is not None else None, package
-
-
 def _bound_driver(windows: Installation) -> Version | None:
     """The newest DriverVersion among the VMBus devices that a boot on Hyper-V left behind."""
     key = windows.system.find(f"{windows.control_set}\\{_SYSTEM_CLASS}")
@@ -151,23 +169,3 @@ def _bound_driver(windows: Installation) -> Version | None:
         if device.text("MatchingDeviceId").upper() in _VMBUS_DEVICES
     ]
     return max((version for version in versions if version is not None), default=None)
-
-
-def effective_start(windows: Installation, service: str) -> int | None:
-    """A service's start, where StartOverride beats Start; None where there is no such service."""
-    key = windows.system.find(f"{windows.control_set}\\Services\\{service}")
-    if key is None:
-        return None
-    override = key.find("StartOverride")
-    start = override.number("0") if override is not None else None
-    return key.number("Start") if start is None else start
-
-
-def _file_versions(windows: Installation) -> tuple[Version | None, Version | None]:
-    versions: list[Version | None] = []
-    for node in windows.volume.find_many(_FILES):
-        try:
-            versions.append(None if node is None else read_version(node.open()))
-        except ImagetoolError:
-            versions.append(None)  # a file that cannot be read only supports other evidence
-    return versions[0], versions[1]

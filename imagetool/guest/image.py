@@ -21,11 +21,12 @@ from imagetool.errors import (
     WrongUsage,
 )
 from imagetool.filesystem import Node, Volume, open_volume, recognise
+from imagetool.guest.linux import LinuxFacts, read_linux
+from imagetool.package.identity import Version
 from imagetool.registry import Hive
 
 CONFIG = "Windows\\System32\\config"
-_LINUX = ("ext", "XFS", "LVM")
-_LINUX_TYPES = ("0fc63daf-8483-4772-8e79-3d69d8477de4", "e6d6d379-f507-44c2-a23c-238f2a3df928")
+_LINUX = ("ext", "XFS", "Btrfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,43 @@ class Image:
     def installations(self) -> tuple[Installation, ...]:
         """Every Windows on the disk."""
         found = []
-        # Windows lies on a large data partition: small ones are looked at after it, if at all.
         for place in self.places:
-            if place.file_system == "NTFS":
+            if place.file_system != "NTFS":
+                continue
+            try:
                 installation = Installation.find(self, place)
-                if installation is not None:
-                    found.append(installation)
+            except ImagetoolError as error:
+                self._failures.append(error)
+                continue
+            if installation is not None:
+                found.append(installation)
         return tuple(found)
+
+    @cached_property
+    def linux(self) -> tuple[tuple[Place, LinuxFacts], ...]:
+        """Every volume that is the root of a Linux, and what it says of itself."""
+        found = []
+        for place in self.places:
+            if place.file_system not in _LINUX:
+                continue
+            try:
+                facts = read_linux(self.volume(place))
+            except ImagetoolError as error:
+                self._failures.append(error)
+                continue
+            if facts is not None:
+                found.append((place, facts))
+        return tuple(found)
+
+    @cached_property
+    def _failures(self) -> list[ImagetoolError]:
+        """Why volumes could not be looked into; said where nothing else is found."""
+        return []
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Volumes that could not be looked into, although others could."""
+        return tuple(error.message for error in self._failures)
 
     def windows(self, number: int | None = None) -> Installation:
         """The Windows of the image, or that on volume `number`.
@@ -135,27 +166,22 @@ class Image:
             )
         raise self._no_windows()
 
-    @property
-    def holds_linux(self) -> bool:
-        """Whether a volume looks like that of a Linux guest."""
-        return any(
-            place.file_system in _LINUX
-            or (place.partition is not None and place.partition.type in _LINUX_TYPES)
-            for place in self.places
-        )
-
     def _no_windows(self) -> ImagetoolError:
+        """Why there is no Windows: something else is there, locked or damaged."""
+        if self.linux:
+            place, facts = self.linux[0]
+            return Unsupported(
+                f"{self.path}: Linux, {facts.name} (volume {place.number}): not looked into yet",
+                hint="Integration components are part of a Linux kernel; Windows is judged.",
+            )
         for place in self.places:
             if place.file_system in ("BitLocker", "LUKS"):
                 try:
                     self.volume(place)
                 except Encrypted as error:
                     return error
-        if self.holds_linux:
-            return Unsupported(
-                f"{self.path}: this looks like a Linux guest, which is not looked into yet",
-                hint="Windows guests are; integration components are part of a Linux kernel.",
-            )
+        if self._failures:
+            return self._failures[0]
         seen = ", ".join(place.file_system or "unknown" for place in self.places) or "nothing"
         return NoOperatingSystem(
             f"{self.path}: no Windows was found (volumes: {seen})",
@@ -220,6 +246,22 @@ class Installation:
                 hint="The hive is damaged: restore the image.",
             )
         return f"ControlSet{number:03}"
+
+    @cached_property
+    def version(self) -> Version:
+        """The version of the system: major, minor, build, update revision."""
+        current = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        if current is None:
+            return Version(0, 0)
+        build = current.text("CurrentBuildNumber") or current.text("CurrentBuild")
+        major = current.number("CurrentMajorVersionNumber")
+        minor = current.number("CurrentMinorVersionNumber")
+        if major is None:
+            # Windows 10 still says 6.3 here, and tells the truth in the two numbers above.
+            parsed = Version.parse(current.text("CurrentVersion"))
+            major, minor = (parsed.major, parsed.minor) if parsed else (0, 0)
+        number = int(build) if build.isascii() and build.isdigit() and len(build) < 10 else 0
+        return Version(major, minor or 0, number, current.number("UBR") or 0)
 
     @property
     def product(self) -> str:

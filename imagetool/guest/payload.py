@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node
+from imagetool.guest.drivers import driver_place
 from imagetool.guest.image import Installation
 from imagetool.package.cbs import PackageManifest, parse_package_manifest
-from imagetool.package.identity import Identity, Version
+from imagetool.package.identity import Identity
 
 _SERVICING = "Windows\\servicing\\Packages"
 _STORE = "Windows\\WinSxS"
-_REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
 _LARGEST_MANIFEST = 4 << 20
 
 
@@ -87,31 +87,11 @@ def _missing(windows: Installation, package: PackageManifest) -> list[str]:
             missing.append(f"{_STORE}\\{prefix}…")
     wanted: list[str] = []
     for driver in package.drivers:
-        name = _driver_package(windows, driver.inf, driver.identity.version)
-        if name:
-            wanted.append(f"{_REPOSITORY}\\{name}\\{driver.inf}")
+        place = driver_place(windows, driver.inf, driver.identity.version)
+        if place:
+            wanted.append(place)
         else:
-            missing.append(f"DriverDatabase: {driver.inf} {driver.identity.version}")
+            missing.append(f"driver store: {driver.inf} {driver.identity.version}")
     found = windows.volume.find_many(wanted)
     missing += [path for path, node in zip(wanted, found, strict=True) if node is None]
     return missing
-
-
-def _driver_package(windows: Installation, inf: str, version: Version) -> str:
-    """The name of the driver package of that version in the DriverDatabase, or nothing."""
-    packages = windows.system.find("DriverDatabase\\DriverPackages")
-    for package in packages.subkeys(f"{inf}_") if packages is not None else ():
-        if read_driver_version(package.get("Version")) == version:
-            return package.name
-    return ""
-
-
-def read_driver_version(data: object) -> Version | None:
-    """The version in the binary value Version of a driver package (Windows 8 and later).
-
-    Little-endian: the class GUID from byte 8, the driver's date from byte 24, its version from
-    byte 32. Read in the hives of Windows 8.1 and Windows 10.
-    """
-    if not isinstance(data, bytes) or len(data) < 40:
-        return None
-    return Version.from_number(int.from_bytes(data[32:40], "little"))

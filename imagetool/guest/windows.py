@@ -62,16 +62,6 @@ def read_facts(windows: Installation) -> WindowsFacts:
             f"{software.name}: there is no key {_CURRENT}",
             hint="The hive is damaged, or the installation never finished.",
         )
-    build = current.text("CurrentBuildNumber") or current.text("CurrentBuild")
-    major = current.number("CurrentMajorVersionNumber")
-    minor = current.number("CurrentMinorVersionNumber")
-    if major is None:
-        # Windows 10 still says 6.3 here, and tells the truth in the two numbers above.
-        parsed = Version.parse(current.text("CurrentVersion"))
-        major, minor = (parsed.major, parsed.minor) if parsed else (0, 0)
-    version = Version(
-        major, minor or 0, int(build) if build.isdigit() else 0, current.number("UBR") or 0
-    )
     control = system.find(f"{windows.control_set}\\Control")
     names = control.find("ComputerName\\ComputerName") if control else None
     environment = control.find("Session Manager\\Environment") if control else None
@@ -81,7 +71,7 @@ def read_facts(windows: Installation) -> WindowsFacts:
     return WindowsFacts(
         product=windows.product,
         edition=current.text("EditionID"),
-        version=version,
+        version=windows.version,
         architecture=_ARCHITECTURES.get(processor.upper(), ""),
         computer_name=names.text("ComputerName") if names else "",
         image_state=state.text("ImageState") if state else "",

@@ -13,17 +13,16 @@ from pathlib import Path
 
 from imagetool.errors import ServicingFailed
 from imagetool.guest.components import (
-    DATA_EXCHANGE,
     INSTALL_PENDING,
     INSTALLED,
     PACKAGE_NAMES,
     VALUE_KEY,
     VALUE_NAME,
-    effective_start,
     read_packages,
 )
+from imagetool.guest.drivers import read_driver_version
 from imagetool.guest.image import CONFIG, Installation, open_image
-from imagetool.guest.payload import read_driver_version
+from imagetool.guest.services import DATA_EXCHANGE, DISABLED, read_services
 from imagetool.lab.packages import DRIVERS, INFS, MARK, PACKAGES, REPOSITORY, changed_hive
 from imagetool.lab.workers import FileChange, KeyChange, write_files
 from imagetool.package import Version
@@ -31,7 +30,6 @@ from imagetool.package import Version
 _BUS = "wvmbus.inf"
 _CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
 _DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
-_DISABLED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,8 @@ def boot(path: str | Path, volume: int | None = None) -> Boot:
         files: list[FileChange] = []
         system: list[KeyChange] = []
         driver = _activate(windows, files, system)
-        runs = effective_start(windows, DATA_EXCHANGE) not in (None, _DISABLED)
+        services = {service.name: service.effective for service in read_services(windows)}
+        runs = services.get(DATA_EXCHANGE) not in (None, DISABLED)
         software = [
             KeyChange(f"{PACKAGES}\\{name}").number("CurrentState", INSTALLED) for name in pending
         ]

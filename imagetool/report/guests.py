@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from imagetool.errors import ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage
 from imagetool.guest.image import Image
+from imagetool.guest.inspection import Inspection
+from imagetool.guest.services import Service
 from imagetool.guest.windows import WindowsFacts
 from imagetool.report.text import moment, safe, size, table
 from imagetool.servicing.verify import Verification
@@ -109,8 +111,18 @@ def components_data(components: Components) -> dict[str, object]:
         "active_driver_package": components.active_driver_package,
         "bound_driver": components.bound,
         "packages": [_package_data(package) for package in components.packages],
-        "data_exchange_start": components.data_exchange_start,
+        "in_box_packages": [_package_data(package) for package in components.in_box],
+        "services": [
+            {
+                "name": service.name,
+                "start": service.start,
+                "start_override": service.override,
+                "effective_start": service.effective,
+            }
+            for service in components.services
+        ],
         "vmbus_sys": components.vmbus_sys,
+        "storvsc_sys": components.storvsc_sys,
         "icsvc_dll": components.icsvc_dll,
     }
 
@@ -130,7 +142,6 @@ def _package_data(package: ServicedPackage) -> dict[str, object]:
 
 def components_rows(components: Components) -> list[Sequence[object]]:
     """The evidence, for people."""
-    start = components.data_exchange_start
     recorded = "nothing"
     if components.recorded is not None:
         recorded = f"{components.recorded}, key written {moment(components.recorded_at)}"
@@ -142,8 +153,16 @@ def components_rows(components: Components) -> list[Sequence[object]]:
         ),
         ("bound driver", components.bound or "none"),
         ("vmbus.sys", components.vmbus_sys or "none"),
+        ("storvsc.sys", components.storvsc_sys or "none"),
         ("icsvc.dll", components.icsvc_dll or "none"),
-        ("Data Exchange", "no such service" if start is None else _STARTS.get(start, start)),
+    ]
+    rows += [
+        ("services" if not place else "", f"{service.name:<18}  {_start(service)}")
+        for place, service in enumerate(components.services)
+    ]
+    rows += [
+        ("in-box" if not place else "", f"{package.identity} {package.state_name}")
+        for place, package in enumerate(components.in_box)
     ]
     for package in components.packages:
         when = f", {moment(package.installed)}" if package.installed else ""
@@ -152,6 +171,55 @@ def components_rows(components: Components) -> list[Sequence[object]]:
             there = "complete" if package.payload.complete else "incomplete"
             rows.append(("", f"manifest, catalog and payload {there}"))
     return rows
+
+
+def _start(service: Service) -> str:
+    """How a service starts, and what overrides its configuration."""
+    effective = service.effective
+    text = "no start" if effective is None else str(_STARTS.get(effective, effective))
+    if service.override is None or service.override == service.start:
+        return text
+    configured = "none" if service.start is None else _STARTS.get(service.start, service.start)
+    return f"{text} (configured: {configured}; StartOverride {service.override})"
+
+
+def inspection_data(found: Inspection) -> dict[str, object]:
+    """A guest and its warnings, for JSON."""
+    guest: dict[str, object] | None = None
+    if found.windows is not None:
+        guest = {"system": "Windows"} | facts_data(found.windows)
+    elif found.linux is not None:
+        guest = {
+            "system": "Linux",
+            "product": found.linux.name,
+            "distribution": found.linux.identifier,
+            "version": found.linux.version,
+        }
+    return {
+        "guest": guest,
+        "components": components_data(found.components) if found.components else None,
+        "pending": None
+        if found.pending is None
+        else {"operations": found.pending.operations, "notes": found.pending.notes},
+        "note": found.note,
+        "warnings": found.warnings,
+    }
+
+
+def inspection_rows(found: Inspection) -> list[Sequence[object]]:
+    """A guest and its warnings, for people."""
+    rows: list[Sequence[object]] = []
+    if found.windows is not None:
+        rows += facts_rows(found.windows)
+    elif found.linux is not None:
+        rows.append(("system", f"Linux, {found.linux.name}"))
+    else:
+        rows.append(("guest", found.note))
+    if found.components is not None:
+        rows += components_rows(found.components)
+    if found.pending is not None:
+        rows.append(("pending", "yes" if found.pending.operations else "nothing"))
+    return rows + [("warning", warning) for warning in found.warnings]
 
 
 def verification_data(result: Verification) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imagetool.errors import DoesNotApply, Unsupported
+from imagetool.errors import DoesNotApply
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
 from imagetool.guest.image import Image, Installation
 from imagetool.guest.windows import WindowsFacts, read_facts
@@ -13,8 +13,6 @@ from imagetool.package import Media
 from imagetool.package.identity import Version
 from imagetool.servicing.applicability import Choice, choose
 from imagetool.servicing.verdict import Verdict, judge, present_version
-
-_WINDOWS_8 = Version(6, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +59,8 @@ def choose_package(
 
 
 def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
-    """The facts and the evidence. Raises Unsupported for guests that are not judged yet."""
-    facts = read_facts(windows)
-    if facts.version < _WINDOWS_8:
-        raise Unsupported(
-            f"{windows.image.path}: {facts.product} ({facts.version}) is not judged yet",
-            hint="Windows 8 and Server 2012 and later are; `imagetool inspect` shows the rest.",
-        )
-    return facts, read_components(windows)
+    """The facts and the evidence. Raises Corrupt."""
+    return read_facts(windows), read_components(windows)
 
 
 def verify(

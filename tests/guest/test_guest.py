@@ -13,18 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures import guests
-from fixtures.guests import GuestSpec, build_guest
+from fixtures.guests import GuestSpec, Serviced, cached_guest
 from imagetool.disk import Memory
 from imagetool.errors import (
     ImagetoolError,
     NoOperatingSystem,
     NotFound,
-    Unsupported,
     WrongUsage,
 )
 from imagetool.guest.components import read_components
 from imagetool.guest.image import open_image
+from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
+from imagetool.guest.services import read_services
 from imagetool.guest.version_resource import read_version
 from imagetool.guest.windows import read_facts
 from imagetool.package import Version, open_package
@@ -36,22 +37,12 @@ IN_BOX = Version(6, 3, 9600, 16384)
 
 
 @pytest.fixture(scope="session")
-def build(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Build:
-    folder = tmp_path_factory.mktemp("guests")
-    made: dict[GuestSpec, Path] = {}
+def build(oracle: Callable[[str], str]) -> Build:
     for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "sfdisk", "qemu-img", "mkfs.fat"):
         oracle(name)
     oracle("llvm-rc")
     oracle("lld-link")
-
-    def guest(spec: GuestSpec) -> Path:
-        if spec not in made:
-            path = folder / f"{len(made)}.vhdx"
-            build_guest(spec, path)
-            made[spec] = path
-        return made[spec]
-
-    return guest
+    return cached_guest
 
 
 def test_the_facts_of_the_template(template: Path) -> None:
@@ -167,23 +158,125 @@ def test_without_a_wanted_version_the_guests_own_counts(build: Build) -> None:
 
 
 def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build) -> None:
-    from imagetool.guest.components import effective_start
-
     with open_image(build(replace(guests.SERVER_2012_R2, boot_override=3))) as image:
-        windows = image.windows()
-        assert effective_start(windows, "storvsc") == 3
-        assert effective_start(windows, "netvsc") == 3
-        assert effective_start(windows, "none") is None
+        found = {item.name: item for item in read_services(image.windows())}
+        warnings = inspect_image(image).warnings
+    assert found["storvsc"].start == 0
+    assert (found["storvsc"].override, found["storvsc"].effective) == (3, 3)
+    assert found["vmickvpexchange"].effective == 3
+    assert "vmicvmsession" not in found
+    assert sum("is overridden" in text for text in warnings) == 3
 
 
-def test_an_older_windows_is_not_judged_yet(build: Build) -> None:
-    old = replace(
-        guests.NEVER_BOOTED, product="Windows Server 2008 R2", minor=1, build=7601, revision=17514
-    )
-    with open_image(build(old)) as image:
-        assert read_facts(image.windows()).version == Version(6, 1, 7601)
-        with pytest.raises(Unsupported, match="not judged yet"):
-            verify(image)
+def test_windows_7_has_its_driver_in_the_driver_store(build: Build, disc: Path) -> None:
+    newer = Serviced("6.x", "6.3.9600.19456", 0x60)
+    with open_image(build(guests.SERVER_2008_R2)) as image, open_package(disc) as media:
+        assert (image.disk.format, image.table.scheme) == ("VHD", "mbr")
+        found = read_components(image.windows())
+        verdict = verify(image, package=media).verdict
+    assert found.active_driver == Version(6, 1, 7601, 17514)
+    assert found.active_driver_package.startswith("wvmbus.inf_amd64_neutral_")
+    assert found.data_exchange_start == 2
+    assert verdict.name is Name.OUTDATED
+    with open_image(build(replace(guests.SERVER_2008_R2, serviced=(newer,)))) as image:
+        # Two packages of one driver: the newest DriverVer is what the next boot runs.
+        assert read_components(image.windows()).active_driver == Version(6, 3, 9600, 19456)
+
+
+def test_before_windows_7_the_driver_itself_is_all_there_is(build: Build) -> None:
+    with open_image(build(guests.VISTA)) as image:
+        found = read_components(image.windows())
+        assert verify(image).verdict.name is Name.CURRENT
+    assert (found.active_driver, found.active_driver_package) == (Version(6, 1, 7601, 17514), "")
+
+
+NEW = "6.3.9600.19456"
+
+
+@pytest.mark.parametrize(
+    ("spec", "verdict", "holds", "words"),
+    [
+        (guests.NEVER_BOOTED, Name.OUTDATED, False, "older than wanted"),
+        (guests.ROLLED_UP, Name.OUTDATED, False, "6.3.9600.18398 is older"),
+        (replace(guests.ROLLED_UP, driver=NEW), Name.UNCONFIRMED, False, "no sign of a boot"),
+        (guests.WINDOWS_10, Name.IN_BOX, True, "part of this Windows"),
+        (guests.UPGRADED, Name.IN_BOX, True, "stale, left by an upgrade"),
+        (
+            replace(guests.SERVER_2012_R2, driver=NEW, serviced=(Serviced("6.2", NEW),)),
+            Name.UNCONFIRMED,
+            False,
+            "not booted since",
+        ),
+        (
+            GuestSpec(driver=NEW, bound=NEW, data_exchange_start=4),
+            Name.UNCONFIRMED,
+            False,
+            "is disabled in the guest",
+        ),
+        (GuestSpec(driver=NEW, bound=NEW), Name.UNCONFIRMED, False, "may be off on the host"),
+        (
+            GuestSpec(driver=NEW, bound=NEW, recorded=NEW, serviced=(Serviced("6.2", NEW),)),
+            Name.CURRENT,
+            True,
+            "the guest recorded",
+        ),
+        (
+            replace(guests.SERVER_2008_R2, serviced=(Serviced("6.x", NEW, 0x60, payload=False),)),
+            Name.UNCONFIRMED,
+            False,
+            "install pending until the next boot",
+        ),
+        (
+            GuestSpec(serviced=(Serviced("6.2", NEW, payload=False),)),
+            Name.CONTRADICTORY,
+            False,
+            "its manifest is missing",
+        ),
+        (
+            GuestSpec(serviced=(Serviced("6.2", NEW, 0x65),)),
+            Name.BROKEN,
+            False,
+            "partially installed",
+        ),
+        (
+            replace(guests.GENERALISED, driver=NEW, serviced=(Serviced("6.2", NEW),)),
+            Name.UNCONFIRMED,
+            True,
+            "generalised",
+        ),
+        (replace(guests.GENERALISED, driver=NEW, bound=NEW, recorded=NEW), Name.CURRENT, True, ""),
+        (guests.SERVER_2012, Name.OUTDATED, False, "older than wanted"),
+    ],
+)
+def test_what_real_fleets_hold(
+    build: Build, spec: GuestSpec, verdict: Name, holds: bool, words: str
+) -> None:
+    with open_image(build(spec)) as image:
+        found = verify(image, at_least=Version.parse(NEW)).verdict
+    assert (found.name, found.holds) == (verdict, holds), found.reasons
+    assert words in " ".join(found.reasons)
+
+
+def test_the_same_version_installed_again_is_current(build: Build, disc: Path) -> None:
+    spec = GuestSpec(driver=NEW, bound=NEW, recorded=NEW, serviced=(Serviced("6.2", NEW),))
+    with open_image(build(spec)) as image, open_package(disc) as media:
+        assert verify(image, package=media).verdict.name is Name.CURRENT
+
+
+def test_pending_operations_are_said_and_an_empty_list_of_sessions_is_healthy(build: Build) -> None:
+    with open_image(build(guests.SERVER_2012_R2)) as image:
+        found = inspect_image(image)
+        assert found.pending is not None
+        assert found.pending.operations == found.pending.notes == ()
+        assert found.warnings == ()
+    with open_image(build(guests.PENDING)) as image:
+        found = inspect_image(image)
+        assert found.pending is not None
+        said = " | ".join(found.pending.operations)
+    for words in ("1 packages are pending", "RebootPending", "30500000_1", "pending.xml"):
+        assert words in said
+    assert found.pending.notes == ("2 files are to be renamed at the next start",)
+    assert sum(text.startswith("pending: ") for text in found.warnings) == 4
 
 
 def test_keys_are_found_as_people_write_them(template: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from imagetool.guest.components import Components, ServicedPackage
 from imagetool.guest.payload import Payload
+from imagetool.guest.services import Service
 from imagetool.guest.windows import WindowsFacts
 from imagetool.package.identity import Identity, Version
 from imagetool.servicing.verdict import Name, Verdict, judge
@@ -36,8 +37,10 @@ NOTHING = Components(
     active_driver_package="",
     bound=None,
     packages=(),
-    data_exchange_start=3,
+    in_box=(),
+    services=(Service("vmickvpexchange", 3, None),),
     vmbus_sys=None,
+    storvsc_sys=None,
     icsvc_dll=None,
 )
 IN_BOX = replace(NOTHING, active_driver=OLD)
@@ -143,11 +146,13 @@ def test_the_same_version_installed_again_is_current() -> None:
 
 
 def test_booted_with_data_exchange_disabled_says_so() -> None:
-    evidence = replace(BOOTED, active_driver=NEW, bound=NEW, data_exchange_start=4)
+    evidence = replace(
+        BOOTED, active_driver=NEW, bound=NEW, services=(Service("vmickvpexchange", 4, None),)
+    )
     verdict = judge(WINDOWS, evidence, NEW)
     assert row(verdict) == (Name.UNCONFIRMED, True, False)
     assert any("disabled in the guest" in reason for reason in verdict.reasons)
-    off = judge(WINDOWS, replace(evidence, data_exchange_start=3), NEW)
+    off = judge(WINDOWS, replace(evidence, services=BOOTED.services), NEW)
     assert any("may be off on the host" in reason for reason in off.reasons)
 
 

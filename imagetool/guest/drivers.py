@@ -1,0 +1,97 @@
+"""Drivers of a Windows guest: which wvmbus the next start runs, and what the driver store holds.
+
+Windows 8 and later keep a database of drivers in the SYSTEM hive. Windows 7 has only the driver
+store, a directory for each package, whose INF says DriverVer; what is older has not even that, and
+the version of the driver itself is all there is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from imagetool.errors import ImagetoolError
+from imagetool.filesystem import Node
+from imagetool.guest.image import Installation
+from imagetool.guest.version_resource import read_version
+from imagetool.package.identity import Version
+
+WINDOWS_7, WINDOWS_8 = Version(6, 1), Version(6, 2)
+REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
+VMBUS_SYS = "Windows\\System32\\drivers\\vmbus.sys"
+
+_PACKAGES = "DriverDatabase\\DriverPackages"
+_LARGEST_INF = 1 << 20
+_DRIVER_VERSION = re.compile(r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)", re.I | re.M)
+
+
+def active_driver(windows: Installation) -> tuple[Version | None, str]:
+    """The version of the wvmbus driver that the next start runs, and the package that holds it."""
+    if windows.version >= WINDOWS_8:
+        key = windows.system.find("DriverDatabase\\DriverInfFiles\\wvmbus.inf")
+        name = key.text("Active") if key is not None else ""
+        found = windows.system.find(f"{_PACKAGES}\\{name}") if name else None
+        return read_driver_version(found.get("Version")) if found is not None else None, name
+    if windows.version >= WINDOWS_7:
+        stored = [item for item in _stored(windows, "wvmbus.inf") if item[0] is not None]
+        return max(stored, default=(None, ""), key=lambda item: item[0] or Version(0, 0))
+    return file_version(windows.volume.find(VMBUS_SYS)), ""
+
+
+def driver_place(windows: Installation, inf: str, version: Version) -> str:
+    """The path of the INF of that version in the driver store; empty where no package has it."""
+    if windows.version >= WINDOWS_8:
+        packages = windows.system.find(_PACKAGES)
+        for package in packages.subkeys(f"{inf}_") if packages is not None else ():
+            if read_driver_version(package.get("Version")) == version:
+                return f"{REPOSITORY}\\{package.name}\\{inf}"
+        return ""
+    for stored, name in _stored(windows, inf):
+        if stored == version:
+            return f"{REPOSITORY}\\{name}\\{inf}"
+    return ""
+
+
+def _stored(windows: Installation, inf: str) -> Iterator[tuple[Version | None, str]]:
+    """DriverVer and name of each package of that INF in the driver store."""
+    folder = windows.volume.find(REPOSITORY)
+    if folder is None or not folder.is_directory:
+        return
+    names = [entry.name for entry in folder.entries(f"{inf}_") if entry.is_directory]
+    nodes = windows.volume.find_many([f"{REPOSITORY}\\{name}\\{inf}" for name in names])
+    for name, node in zip(names, nodes, strict=True):
+        if node is not None:
+            yield read_inf_version(node), name
+
+
+def read_inf_version(node: Node) -> Version | None:
+    """The version in an INF's DriverVer; INFs are UTF-16 with a mark, or a code page's bytes."""
+    data = node.open().read_at(0, _LARGEST_INF)
+    mark = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb": "utf-8"}
+    text = data.decode(mark.get(data[:2], "latin-1"), "replace")
+    found = _DRIVER_VERSION.search(text)
+    return Version.parse(found[1]) if found else None
+
+
+def read_driver_version(data: object) -> Version | None:
+    """The version in the binary value Version of a driver package (Windows 8 and later).
+
+    Little-endian: the class GUID from byte 8, the driver's date from byte 24, its version from
+    byte 32. Read in the hives of Windows 8.1 and Windows 10.
+    """
+    if not isinstance(data, bytes) or len(data) < 40:
+        return None
+    return Version.from_number(int.from_bytes(data[32:40], "little"))
+
+
+def file_version(node: Node | None) -> Version | None:
+    """The version resource of a file; None where it has none, or cannot be read.
+
+    A file's version only supports other evidence, so damage to it is no failure.
+    """
+    if node is None:
+        return None
+    try:
+        return read_version(node.open())
+    except ImagetoolError:
+        return None

@@ -1,0 +1,82 @@
+"""All that an image shows: its system, its integration components, and what should warn people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
+from imagetool.guest.components import Components, read_components
+from imagetool.guest.image import Image, Installation
+from imagetool.guest.linux import LinuxFacts
+from imagetool.guest.pending import Pending, read_pending
+from imagetool.guest.windows import WindowsFacts, read_facts
+
+_DYNAMIC_DISK = ("5808c8aa-7e8f-42e0-85d2-e1e90434cfb3", "af9b60a0-1431-4f62-bc68-3311714a69ad")
+_DYNAMIC_DISK_MBR = "42"
+_STORAGE_SPACES = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
+_ENCRYPTED = ("BitLocker", "LUKS")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an image holds. Without an operating system `note` says what was found instead."""
+
+    windows: WindowsFacts | None
+    components: Components | None
+    pending: Pending | None
+    linux: LinuxFacts | None
+    note: str
+    warnings: tuple[str, ...]
+    """What would hinder servicing or the guest's start."""
+
+
+def inspect_image(image: Image, volume: int | None = None) -> Inspection:
+    """What the image holds. Raises SeveralInstallations, Encrypted, Corrupt."""
+    warnings = _disk_warnings(image)
+    try:
+        windows = image.windows(volume)
+    except (SeveralInstallations, Corrupt):
+        raise
+    except Unreadable as error:
+        linux = image.linux[0][1] if image.linux else None
+        note = "" if linux is not None else error.message
+        return Inspection(None, None, None, linux, note, tuple(warnings))
+    facts, components = read_facts(windows), read_components(windows)
+    pending = read_pending(windows)
+    warnings += image.warnings
+    warnings += _guest_warnings(windows, components, pending)
+    return Inspection(facts, components, pending, None, "", tuple(warnings))
+
+
+def _disk_warnings(image: Image) -> list[str]:
+    warnings = [*image.disk.warnings, *image.table.warnings]
+    if image.disk.chain:
+        warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
+    for place in image.places:
+        kind = place.partition.type if place.partition is not None else ""
+        if kind in _DYNAMIC_DISK or kind == _DYNAMIC_DISK_MBR:
+            warnings.append(f"volume {place.number} belongs to a dynamic disk: no servicing")
+        if kind == _STORAGE_SPACES:
+            warnings.append(f"volume {place.number} belongs to Storage Spaces: no servicing")
+        if place.file_system == "ReFS":
+            warnings.append(
+                f"volume {place.number} is ReFS: mounting it writable on a newer host upgrades it"
+            )
+        if place.file_system in _ENCRYPTED:
+            warnings.append(f"volume {place.number} is encrypted ({place.file_system})")
+    return warnings
+
+
+def _guest_warnings(windows: Installation, components: Components, pending: Pending) -> list[str]:
+    warnings = [f"volume {windows.place.number}: {text}" for text in windows.volume.warnings]
+    for name, hive in (("SOFTWARE", windows.software), ("SYSTEM", windows.system)):
+        warnings += [f"{name}: {text}" for text in hive.warnings]
+    warnings += [f"pending: {text}" for text in pending.operations]
+    warnings += [f"note: {text}" for text in pending.notes]
+    warnings += [
+        f"the boot driver {service.name} is overridden (Start {service.start}, StartOverride "
+        f"{service.override}): the guest may not find its disk on a Hyper-V SCSI controller"
+        for service in components.services
+        if service.overridden
+    ]
+    return warnings

@@ -1,0 +1,55 @@
+"""What a Linux installation says of itself: os-release(5).
+
+Integration components are part of the kernel there; modules and daemons are not looked into yet.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagetool.filesystem import Volume
+
+_PLACES = ("etc/os-release", "usr/lib/os-release")
+_LARGEST = 64 << 10
+_LINE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxFacts:
+    """The distribution, by its own words."""
+
+    name: str
+    """PRETTY_NAME: Debian GNU/Linux 12 (bookworm)."""
+    identifier: str
+    """ID: debian."""
+    version: str
+    """VERSION_ID: 12; empty for a distribution that has none."""
+
+
+def read_linux(volume: Volume) -> LinuxFacts | None:
+    """The Linux whose root that volume is, or None."""
+    for place in _PLACES:
+        node = volume.find(place)
+        if node is not None and not node.is_directory:
+            fields = parse_os_release(node.open().read_at(0, _LARGEST))
+            name = fields.get("PRETTY_NAME") or fields.get("NAME") or "Linux"
+            return LinuxFacts(name, fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
+    return None
+
+
+def parse_os_release(data: bytes) -> dict[str, str]:
+    """The assignments of an os-release file; lines that are none are left out."""
+    found: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            continue
+        try:
+            found[match[1]] = "".join(shlex.split(match[2]))
+        except ValueError:  # a quote that is not closed
+            found[match[1]] = match[2]
+    return found

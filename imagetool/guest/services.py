@@ -1,0 +1,59 @@
+"""The services and boot drivers of Hyper-V in a Windows guest, and how they really start.
+
+What counts is the effective start: a subkey StartOverride with a value 0 beats Start. Windows sets
+it for boot drivers that the machine it last ran on did not need; such an image does not find its
+disk on a Hyper-V SCSI controller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagetool.guest.image import Installation
+
+BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
+GUEST_SERVICES = (
+    "vmicheartbeat",
+    "vmickvpexchange",
+    "vmicshutdown",
+    "vmictimesync",
+    "vmicvss",
+    "vmicguestinterface",
+    "vmicrdv",
+    "vmicvmsession",
+)
+DATA_EXCHANGE = "vmickvpexchange"
+
+BOOT, AUTOMATIC, ON_DEMAND, DISABLED = 0, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service or driver: Start as configured, and what overrides it."""
+
+    name: str
+    start: int | None
+    override: int | None
+
+    @property
+    def effective(self) -> int | None:
+        """How it starts: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled."""
+        return self.start if self.override is None else self.override
+
+    @property
+    def overridden(self) -> bool:
+        """Whether it is configured to start at boot, and will not."""
+        return self.start == BOOT and self.effective != BOOT
+
+
+def read_services(windows: Installation) -> tuple[Service, ...]:
+    """The boot drivers and guest services that the next start knows, in the order above."""
+    services = windows.system.find(f"{windows.control_set}\\Services")
+    found = []
+    for name in (*BOOT_DRIVERS, *GUEST_SERVICES):
+        key = services.subkey(name) if services is not None else None
+        if key is not None:
+            override = key.subkey("StartOverride")
+            number = override.number("0") if override is not None else None
+            found.append(Service(name, key.number("Start"), number))
+    return tuple(found)
