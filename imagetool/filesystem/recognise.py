@@ -49,6 +49,8 @@ def open_volume(source: Source) -> Volume:
     kind = recognise(source)
     if kind == "NTFS":
         return Ntfs(source)
+    if kind in _READ:
+        return _open_other(kind, source)
     if kind in ("BitLocker", "LUKS"):
         hint = {
             "BitLocker": "Decrypt the volume in the guest (manage-bde -off) first.",
@@ -57,9 +59,27 @@ def open_volume(source: Source) -> Volume:
         raise Encrypted(f"{source.name}: the volume is encrypted ({kind})", hint=hint[kind])
     if kind:
         raise Unsupported(
-            f"{source.name}: {kind} volumes are not read yet", hint="NTFS volumes are."
+            f"{source.name}: {kind} volumes are not read", hint=f"{', '.join(_READ)} volumes are."
         )
     raise NotRecognised(
         f"{source.name}: no file system is recognised here",
         hint="`imagetool disk map` shows what lies on the disk.",
     )
+
+
+_READ = ("NTFS", "ext", "XFS", "FAT")
+
+
+def _open_other(kind: str, source: Source) -> Volume:
+    """The readers that a Windows guest does not need are imported where one is there."""
+    if kind == "ext":
+        from imagetool.filesystem.ext import Ext
+
+        return Ext(source)
+    if kind == "XFS":
+        from imagetool.filesystem.xfs import Xfs
+
+        return Xfs(source)
+    from imagetool.filesystem.fat import Fat
+
+    return Fat(source)

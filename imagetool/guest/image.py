@@ -31,13 +31,15 @@ _LINUX = ("ext", "XFS", "Btrfs")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A partition, or the whole disk where it has no partitions, and what lies there."""
+    """A partition, a logical volume, or the whole disk, and what lies there."""
 
     number: int
     partition: Partition | None
     source: Source
     file_system: str
     """NTFS, FAT, ext … as `imagetool.filesystem.recognise` names it; empty where unknown."""
+    name: str = ""
+    """Group and name of a logical volume: vg/root."""
 
 
 class Image:
@@ -67,14 +69,45 @@ class Image:
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
-        """Every partition with the file system in it; a bare volume is place 1."""
+        """Every partition with the file system in it, then every logical volume on them.
+
+        Where the disk has no partitions it is place 1 as a whole.
+        """
         if self.table.scheme == "none":
-            return (Place(1, None, self.disk, recognise(self.disk)),)
-        found = []
-        for partition in self.table.partitions:
-            source = partition.of(self.disk)
-            found.append(Place(partition.number, partition, source, recognise(source)))
+            found = [Place(1, None, self.disk, recognise(self.disk))]
+        else:
+            found = []
+            for partition in self.table.partitions:
+                source = partition.of(self.disk)
+                found.append(Place(partition.number, partition, source, recognise(source)))
+        if any(place.file_system == "LVM" for place in found):
+            found += self._logical_volumes(found)
         return tuple(found)
+
+    def _logical_volumes(self, places: Sequence[Place]) -> list[Place]:
+        """The logical volumes; what cannot be read of them is said, and no obstacle."""
+        from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
+
+        physical = []
+        for place in places:
+            if place.file_system == "LVM":
+                try:
+                    physical.append(read_physical_volume(place.source))
+                except ImagetoolError as error:
+                    self._failures.append(error)
+        found: list[Place] = []
+        number = max(place.number for place in places)
+        try:
+            for volume in logical_volumes(physical):
+                number += 1
+                try:
+                    source = volume.open()
+                    found.append(Place(number, None, source, recognise(source), volume.name))
+                except ImagetoolError as error:
+                    self._failures.append(error)
+        except ImagetoolError as error:
+            self._failures.append(error)
+        return found
 
     @cached_property
     def _volumes(self) -> dict[int, Volume]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imagetool.errors import ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage
-from imagetool.guest.image import Image
+from imagetool.guest.image import Image, Place
 from imagetool.guest.inspection import Inspection
 from imagetool.guest.services import Service
 from imagetool.guest.windows import WindowsFacts
@@ -38,6 +38,7 @@ def disk_data(image: Image) -> dict[str, object]:
                 "label": place.partition.label if place.partition else "",
                 "identifier": place.partition.identifier if place.partition else "",
                 "file_system": place.file_system,
+                "logical_volume": place.name,
             }
             for place in image.places
         ],
@@ -59,12 +60,19 @@ def disk_text(image: Image) -> str:
             f"  {place.number}",
             f"{place.file_system or '-':<9}",
             f"{size(place.source.size):>10}",
-            place.partition.type_name if place.partition else "the whole disk",
+            _kind(place),
             place.partition.label if place.partition else "",
         )
         for place in image.places
     ]
     return table(rows) + table(volumes)
+
+
+def _kind(place: Place) -> str:
+    """What a place on the disk is."""
+    if place.partition is not None:
+        return place.partition.type_name
+    return f"logical volume {place.name}" if place.name else "the whole disk"
 
 
 def facts_data(facts: WindowsFacts) -> dict[str, object]:

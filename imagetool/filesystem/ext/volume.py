@@ -1,0 +1,285 @@
+"""An ext2, ext3 or ext4 volume.
+
+The journal is not replayed: a volume that was not unmounted cleanly is read as it lies, and its
+warnings say so. Directories are read from their start: the hash tree over a large one is only a
+second way to the same entries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from construct import ConstructError
+
+from imagetool.disk.pieces import Pieces
+from imagetool.disk.source import Memory, Source
+from imagetool.errors import Corrupt, Encrypted, Unsupported
+from imagetool.filesystem.ext import structs as s
+from imagetool.filesystem.ext.blocks import MappedBlocks, read_extents
+from imagetool.filesystem.tree import Kind, TreeVolume, attributes_of
+
+DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
+_LARGEST_DIRECTORY = 256 << 20
+_CHUNK = 1 << 17
+_BATCH = 256
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KINDS = {s.IS_DIRECTORY: Kind.DIRECTORY, s.IS_FILE: Kind.FILE, s.IS_LINK: Kind.LINK}
+
+
+@dataclass(frozen=True, slots=True)
+class ExtInode:
+    """An inode: its number and its bytes."""
+
+    number: int
+    raw: bytes
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        mode = int.from_bytes(self.raw[:2], "little")
+        return _KINDS.get(mode & s.KIND_MASK, Kind.OTHER)
+
+    @property
+    def size(self) -> int:
+        """The size of its data in bytes."""
+        low = int.from_bytes(self.raw[4:8], "little")
+        return (
+            low
+            | int.from_bytes(self.raw[s.INODE_SIZE_HIGH : s.INODE_SIZE_HIGH + 4], "little") << 32
+        )
+
+    @property
+    def flags(self) -> int:
+        """EXTENTS_FL and others."""
+        return int.from_bytes(self.raw[32:36], "little")
+
+    @property
+    def block(self) -> bytes:
+        """The 60 bytes that hold a block map, an extent tree's root, or data."""
+        return self.raw[s.INODE_BLOCK : s.INODE_BLOCK + 60]
+
+    @property
+    def modified(self) -> datetime:
+        """When the content changed; the two low bits of the extra word count ages of 2^32 s."""
+        seconds = int.from_bytes(self.raw[16:20], "little", signed=True)
+        extra = self.raw[136:140] if self._extra_size() >= 12 else b""
+        seconds += (int.from_bytes(extra, "little") & 3) << 32
+        return _EPOCH + timedelta(seconds=seconds)
+
+    def _extra_size(self) -> int:
+        return int.from_bytes(self.raw[s.INODE_EXTRA : s.INODE_EXTRA + 2], "little")
+
+    @property
+    def attributes(self) -> int:
+        """FILE_ATTRIBUTE_…"""
+        return attributes_of(self.kind)
+
+    def inline_data(self) -> bytes:
+        """Data that the inode itself holds: the block area, then the attribute system.data."""
+        start = s.INODE_EXTRA + self._extra_size()
+        raw = self.raw
+        rest = b""
+        if int.from_bytes(raw[start : start + 4], "little") == s.ATTRIBUTE_MAGIC:
+            first = place = start + 4
+            while place + s.ATTRIBUTE.size <= len(raw) and raw[place : place + 4] != bytes(4):
+                length, index, offset, _, size, _ = s.ATTRIBUTE.unpack_from(raw, place)
+                name = raw[place + s.ATTRIBUTE.size :][:length]
+                if index == s.SYSTEM_ATTRIBUTE and name == b"data":
+                    rest = raw[first + offset : first + offset + size]
+                place += (s.ATTRIBUTE.size + length + 3) & ~3
+        return (self.block + rest)[: self.size]
+
+
+class Ext(TreeVolume[ExtInode]):
+    """An ext volume in a source. Raises Corrupt, or Unsupported for features that change all."""
+
+    kind = "ext"
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        try:
+            block = s.SuperBlock.parse(source.read_at(s.SUPERBLOCK_OFFSET, 1024))
+        except ConstructError:
+            raise self.damaged("its superblock is cut off") from None
+        if block.magic != s.MAGIC or block.log_block_size > 6:
+            raise self.damaged("no superblock of an ext volume")
+        unknown = block.incompatible & ~s.READABLE
+        if unknown:
+            bit = unknown & -unknown
+            raise Unsupported(
+                f"{self.name}: an ext volume with {s.FEATURE_NAMES.get(bit, f'feature 0x{bit:x}')} "
+                "is not read",
+                hint="A newer Linux wrote it; copy the files out there.",
+            )
+        self.block_size = 1024 << block.log_block_size
+        self.inode_size = block.inode_size if block.revision else 128
+        wide = bool(block.incompatible & s.SIXTY_FOUR_BITS)
+        self.block_count = block.blocks_count_low | (block.blocks_count_high << 32 if wide else 0)
+        self._descriptor_size = block.descriptor_size if wide else 32
+        self._super = block
+        self._groups: dict[int, int] = {}
+        if self.inode_size & (self.inode_size - 1) or not 128 <= self.inode_size <= self.block_size:
+            raise self.damaged(f"inodes of {self.inode_size} bytes")
+        if not (block.inodes_per_group and block.blocks_per_group):
+            raise self.damaged("groups without blocks or inodes")
+        if not 32 <= self._descriptor_size <= self.block_size or self._descriptor_size % 8:
+            raise self.damaged(f"group descriptors of {self._descriptor_size} bytes")
+        self.label = block.label.split(b"\0")[0].decode("utf-8", "replace")
+        self.identifier = str(UUID(bytes=block.uuid))
+        warnings = []
+        if block.incompatible & s.NEEDS_RECOVERY:
+            warnings.append("the journal holds writes that are not in place: it is read as it lies")
+        elif not block.state & s.IS_CLEAN:
+            warnings.append("the volume was not unmounted cleanly")
+        self.warnings = tuple(warnings)
+
+    def damaged(self, what: str) -> Corrupt:
+        """The error for something that cannot be."""
+        return Corrupt(f"{self.name}: {what}", hint=DAMAGED)
+
+    def blocks(self, numbers: Sequence[int]) -> list[bytes]:
+        """Blocks of the volume, read in one batch. Raises Corrupt for one beyond its end."""
+        size = self.block_size
+        if any(not 0 < number < self.block_count for number in numbers):
+            raise self.damaged(f"block {max(numbers)} of {self.block_count} is referred to")
+        found = self.source.read_many([(number * size, size) for number in numbers])
+        if any(len(block) != size for block in found):
+            raise self.damaged("a block lies beyond the end of the image")
+        return found
+
+    # Inodes
+
+    def inodes(self, numbers: Sequence[int]) -> list[ExtInode]:
+        """Inodes by their numbers, which count from 1; read in two batches."""
+        per_group = self._super.inodes_per_group
+        for number in numbers:
+            if not 0 < number <= self._super.inodes_count:
+                raise self.damaged(f"inode {number} of {self._super.inodes_count} is referred to")
+        self._load_groups({(number - 1) // per_group for number in numbers})
+        places = []
+        for number in numbers:
+            group, index = divmod(number - 1, per_group)
+            places.append((self._groups[group] + index * self.inode_size, self.inode_size))
+        found = self.source.read_many(places)
+        for number, raw in zip(numbers, found, strict=True):
+            if len(raw) != self.inode_size:
+                raise self.damaged(f"inode {number} lies beyond the end of the image")
+        return [ExtInode(number, raw) for number, raw in zip(numbers, found, strict=True)]
+
+    def _load_groups(self, groups: set[int]) -> None:
+        wanted = sorted(groups - self._groups.keys())
+        size = self._descriptor_size
+        places = [(self._descriptor_place(group), size) for group in wanted]
+        for group, raw in zip(wanted, self.source.read_many(places), strict=True):
+            if len(raw) != size:
+                raise self.damaged(f"the descriptor of group {group} lies beyond the end")
+            (table,) = struct.unpack_from("<I", raw, 8)
+            if size >= 64:
+                table |= struct.unpack_from("<I", raw, 40)[0] << 32
+            if not 0 < table < self.block_count:
+                raise self.damaged(f"group {group} has its inodes at block {table}")
+            self._groups[group] = table * self.block_size
+
+    def _descriptor_place(self, group: int) -> int:
+        """Where a group's descriptor lies; "Meta Block Groups" spread them over the volume."""
+        per_block = self.block_size // self._descriptor_size
+        meta, inside = divmod(group, per_block)
+        first = self._super.first_data_block
+        spread = self._super.incompatible & s.META_GROUPS
+        if not spread or meta < self._super.first_meta_group:
+            block = first + 1 + meta
+        else:
+            start = meta * per_block
+            block = first + start * self._super.blocks_per_group + self._has_copy(start)
+        return int(block * self.block_size + inside * self._descriptor_size)
+
+    def _has_copy(self, group: int) -> bool:
+        """Whether a group begins with a copy of the superblock."""
+        if group < 2 or not self._super.read_only_compatible & s.SPARSE_SUPER:
+            return True
+        for base in (3, 5, 7):
+            power = base
+            while power < group:
+                power *= base
+            if power == group:
+                return True
+        return False
+
+    # What a volume of inodes asks for
+
+    def root(self) -> ExtInode:
+        """The root directory."""
+        return self.inodes([s.ROOT_INODE])[0]
+
+    def child(self, directory: ExtInode, name: str) -> ExtInode | None:
+        """What `name` leads to in a directory."""
+        wanted = name.encode("utf-8", "surrogateescape")
+        for raw, number in self._names(directory):
+            if raw == wanted:
+                return self.inodes([number])[0]
+        return None
+
+    def children(self, directory: ExtInode) -> Iterator[tuple[str, ExtInode]]:
+        """The names in a directory; inodes are read in batches."""
+        batch: list[tuple[bytes, int]] = []
+        for item in self._names(directory):
+            batch.append(item)
+            if len(batch) == _BATCH:
+                yield from self._resolved(batch)
+                batch.clear()
+        yield from self._resolved(batch)
+
+    def _resolved(self, batch: list[tuple[bytes, int]]) -> Iterator[tuple[str, ExtInode]]:
+        inodes = self.inodes([number for _, number in batch])
+        for (name, _), inode in zip(batch, inodes, strict=True):
+            yield name.decode("utf-8", "surrogateescape"), inode
+
+    def _names(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
+        """The entries of a directory, without "." and ".."."""
+        where = f"directory {directory.number}"
+        if directory.size > _LARGEST_DIRECTORY:
+            raise self.damaged(f"{where} is {directory.size} bytes long")
+        if directory.flags & s.IS_ENCRYPTED:
+            raise Encrypted(
+                f"{self.name}: {where} is encrypted", hint="Only its owner's key opens it."
+            )
+        if directory.flags & s.IS_INLINE:
+            data = directory.inline_data()
+            yield from self._entries(data[4:60], where)
+            if len(data) > 60:
+                yield from self._entries(data[60:], where)
+            return
+        data_source = self.data(directory, f"{self.name}: {where}")
+        for offset in range(0, directory.size, _CHUNK):
+            chunk = data_source.read_at(offset, _CHUNK)
+            for place in range(0, len(chunk), self.block_size):
+                yield from self._entries(chunk[place : place + self.block_size], where)
+
+    def _entries(self, block: bytes, where: str) -> Iterator[tuple[bytes, int]]:
+        place = 0
+        while place + s.ENTRY.size <= len(block):
+            number, length, name_length, _ = s.ENTRY.unpack_from(block, place)
+            if self.block_size == 65536 and length in (0, 65535):
+                length = 65536  # it does not fit the field
+            if length < 8 + name_length or length % 4 or place + length > len(block):
+                raise self.damaged(f"{where} has a damaged entry at byte {place} of a block")
+            name = block[place + 8 : place + 8 + name_length]
+            if number and name not in (b"", b".", b".."):
+                yield name, number
+            place += length
+
+    def data(self, inode: ExtInode, name: str) -> Source:
+        """The bytes of a file, link or directory. Raises Encrypted, Unsupported."""
+        if inode.flags & s.IS_ENCRYPTED:
+            raise Encrypted(f"{name}: the file is encrypted", hint="Only its owner's key opens it.")
+        if inode.flags & s.IS_INLINE:
+            return Memory(inode.inline_data(), name)
+        if inode.kind is Kind.LINK and inode.size < 60 and not inode.flags & s.USES_EXTENTS:
+            return Memory(inode.block[: inode.size], name)
+        if inode.flags & s.USES_EXTENTS:
+            return Pieces(self.source, read_extents(self, inode.block, name), inode.size, name)
+        return MappedBlocks(self, inode.block, inode.size, name)

@@ -1,0 +1,41 @@
+"""The layout of FAT: Microsoft, "FAT: General Overview of On-Disk Format", 1.03; ECMA-107."""
+
+from __future__ import annotations
+
+import struct
+
+from construct import Int8ul, Int16ul, Int32ul, Padding, Struct
+
+from imagetool.disk.layout import Layout
+
+# "Boot Sector and BPB Structure"
+BootSector = Layout(
+    Struct(
+        Padding(11),
+        "bytes_per_sector" / Int16ul,
+        "sectors_per_cluster" / Int8ul,
+        "reserved_sectors" / Int16ul,
+        "table_count" / Int8ul,
+        "root_entries" / Int16ul,
+        "total_sectors_16" / Int16ul,
+        Padding(1),
+        "table_sectors_16" / Int16ul,
+        Padding(8),
+        "total_sectors_32" / Int32ul,
+        "table_sectors_32" / Int32ul,
+        Padding(4),
+        "root_cluster" / Int32ul,
+    )
+)
+LEAST_FAT16, LEAST_FAT32 = 4085, 65525
+"""Numbers of clusters; nothing but them tells the three kinds apart."""
+
+# "FAT Directory Structure", "FAT Long Directory Entries"
+ENTRY = struct.Struct(
+    "<8s3sBB7xHHHHI"
+)  # name, suffix, attributes, case, high, time, date, low, size
+ENTRY_SIZE = 32
+IS_VOLUME, IS_DIRECTORY, IS_LONG_NAME = 0x08, 0x10, 0x0F
+LOWER_NAME, LOWER_SUFFIX = 0x08, 0x10
+DELETED, LAST = 0xE5, 0x00
+IS_LAST_LONG = 0x40

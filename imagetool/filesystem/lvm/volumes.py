@@ -1,0 +1,261 @@
+"""Physical volumes, volume groups and the logical volumes in them.
+
+J. Metz, "Logical Volume Manager (LVM) format specification": "Physical volume label", "Physical
+volume header", "Metadata area". Of two metadata areas the one with the higher sequence number
+counts. Read are linear and striped logical volumes; mirrors, snapshots, thin and cached ones are
+refused by name.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from imagetool.disk.pieces import Pieces
+from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.errors import Corrupt, Unsupported
+from imagetool.filesystem.lvm.metadata import Section, Value, parse
+
+SECTOR = 512
+_LABEL = struct.Struct("<8sQII8s")
+_AREA = struct.Struct("<QQ")
+_AREA_HEADER = struct.Struct("<I16sIQQ")
+_RAW_LOCATION = struct.Struct("<QQII")
+_AREA_MAGIC = b" LVM2 x[5A%r0N*>"
+_AREA_HEADER_SIZE = 512
+_MOST_AREAS = 16
+_LARGEST_TEXT = 4 << 20
+_MOST_SEGMENTS = 65536
+_IGNORED = 1
+_DAMAGED = "The volume group is damaged: restore it with vgcfgrestore."
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalVolume:
+    """A physical volume: its identifier, and the description of its group that it holds."""
+
+    source: Source
+    identifier: str
+    """32 characters, without dashes."""
+    group: str
+    description: Section
+    sequence: int
+
+
+class LogicalVolume:
+    """A logical volume. `open` gives its bytes."""
+
+    def __init__(
+        self, name: str, description: Section, group: Section, members: dict[str, Source]
+    ) -> None:
+        self.name = name
+        """Group and volume: vg/root."""
+        self._description = description
+        self._extent = _number(group, "extent_size", name) * SECTOR
+        self._group = group
+        self._members = members
+        count = min(_number(description, "segment_count", name), _MOST_SEGMENTS)
+        self._segments = [
+            _section(description, f"segment{index}", name) for index in range(1, count + 1)
+        ]
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        ends = [
+            _number(item, "start_extent", self.name) + _number(item, "extent_count", self.name)
+            for item in self._segments
+        ]
+        return max(ends, default=0) * self._extent
+
+    def open(self) -> Source:
+        """The bytes. Raises Unsupported for other than linear and striped segments."""
+        stretches: list[tuple[int, int, int]] = []
+        sources = list(self._members.values())
+        starts = {}
+        total = 0
+        for name, source in self._members.items():
+            starts[name] = total
+            total += source.size
+        for segment in self._segments:
+            stretches += self._stretches(segment, starts)
+        size = self.size
+        if len(sources) == 1:
+            return Pieces(sources[0], stretches, size, self.name)
+        return Pieces(Concatenation(sources, self.name), stretches, size, self.name)
+
+    def _stretches(
+        self, segment: Section, starts: dict[str, int]
+    ) -> Iterator[tuple[int, int, int]]:
+        kind = segment.get("type", "striped")
+        if kind not in ("striped", "linear"):
+            raise Unsupported(
+                f"{self.name}: logical volumes of the type {kind} are not read",
+                hint="Linear and striped ones are.",
+            )
+        stripes = segment.get("stripes")
+        start = _number(segment, "start_extent", self.name) * self._extent
+        length = _number(segment, "extent_count", self.name) * self._extent
+        if not isinstance(stripes, list) or not stripes or len(stripes) % 2:
+            raise Corrupt(f"{self.name}: a segment without stripes", hint=_DAMAGED)
+        places = [
+            self._place(stripes[index], stripes[index + 1], starts)
+            for index in range(0, len(stripes), 2)
+        ]
+        if len(places) == 1:
+            yield start, length, places[0]
+            return
+        width = _number(segment, "stripe_size", self.name) * SECTOR
+        if not width or length // width > 1 << 22 or length % (width * len(places)):
+            raise Corrupt(f"{self.name}: stripes of {width} bytes", hint=_DAMAGED)
+        for number in range(length // width):
+            row, column = divmod(number, len(places))
+            yield start + number * width, width, places[column] + row * width
+
+    def _place(self, name: Value, extent: Value, starts: dict[str, int]) -> int:
+        physical = _section(self._group, "physical_volumes", self.name).get(str(name))
+        if not isinstance(physical, dict) or not isinstance(extent, int) or extent < 0:
+            raise Corrupt(f"{self.name}: it lies on {name}, which is not listed", hint=_DAMAGED)
+        if str(name) not in starts:
+            raise Unsupported(
+                f"{self.name}: it lies on the physical volume {name}, which is not on this disk",
+                hint="Logical volumes over several disks are not read.",
+            )
+        return (
+            starts[str(name)]
+            + _number(physical, "pe_start", self.name) * SECTOR
+            + (extent * self._extent)
+        )
+
+
+class Concatenation:
+    """Sources one behind the other."""
+
+    def __init__(self, sources: Sequence[Source], name: str) -> None:
+        self._sources = sources
+        self.name = name
+        self.size = sum(source.size for source in sources)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        found = b""
+        for source in self._sources:
+            if 0 <= offset < source.size and length > 0:
+                part = source.read_at(offset, min(length, source.size - offset))
+                found += part
+                length -= len(part)
+                offset += len(part)
+            offset -= source.size
+        return found
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many."""
+        return [self.read_at(*item) for item in ranges]
+
+
+def read_physical_volume(source: Source) -> PhysicalVolume:
+    """What a physical volume says of itself and its group. Raises Corrupt."""
+    head = source.read_at(0, 4 * SECTOR)
+    start = next(
+        (place for place in range(0, len(head), SECTOR) if head[place : place + 8] == b"LABELONE"),
+        None,
+    )
+    if start is None or len(head) < start + SECTOR:
+        raise Corrupt(f"{source.name}: no label of a physical volume", hint=_DAMAGED)
+    _, _, _, offset, _ = _LABEL.unpack_from(head, start)
+    if not 32 <= offset <= SECTOR - 40:
+        raise Corrupt(f"{source.name}: a damaged label of a physical volume", hint=_DAMAGED)
+    place = start + offset
+    identifier = head[place : place + 32].decode("ascii", "replace")
+    areas = list(_areas(head[: start + SECTOR], place + 40))
+    newest: tuple[int, str, Section] | None = None
+    for area in areas:
+        found = _read_area(source, *area)
+        if found is not None and (newest is None or found[0] > newest[0]):
+            newest = found
+    if newest is None:
+        raise Corrupt(f"{source.name}: no metadata of a volume group", hint=_DAMAGED)
+    return PhysicalVolume(source, identifier, newest[1], newest[2], newest[0])
+
+
+def _areas(head: bytes, place: int) -> Iterator[Range]:
+    """The metadata areas: the second of two lists, each of which ends with zeros."""
+    lists = 0
+    for _ in range(2 * _MOST_AREAS):
+        if place + _AREA.size > len(head):
+            return
+        offset, size = _AREA.unpack_from(head, place)
+        place += _AREA.size
+        if not offset:
+            lists += 1
+            if lists == 2:
+                return
+        elif lists:
+            yield offset, size
+
+
+def _read_area(source: Source, offset: int, size: int) -> tuple[int, str, Section] | None:
+    """Sequence number, group and description in a metadata area; None where it holds none."""
+    head = read_exactly(source, offset, _AREA_HEADER_SIZE, "a metadata area")
+    _, magic, version, start, length = _AREA_HEADER.unpack_from(head)
+    if magic != _AREA_MAGIC or version != 1 or start != offset or length != size:
+        raise Corrupt(f"{source.name}: a damaged metadata area at {offset}", hint=_DAMAGED)
+    place, count, _, flags = _RAW_LOCATION.unpack_from(head, _AREA_HEADER.size)
+    if not place or flags & _IGNORED:
+        return None
+    if not _AREA_HEADER_SIZE <= place < size or not 0 < count <= min(_LARGEST_TEXT, size):
+        raise Corrupt(f"{source.name}: the text of {count} bytes does not fit", hint=_DAMAGED)
+    # The area is a ring behind its header: a text that reaches its end goes on at its start.
+    first = min(count, size - place)
+    raw = read_exactly(source, offset + place, first, "the text of the volume group")
+    if first < count:
+        raw += read_exactly(
+            source, offset + _AREA_HEADER_SIZE, count - first, "the text of the volume group"
+        )
+    where = f"{source.name}: volume group"
+    text = parse(raw.decode("utf-8", "replace").rstrip("\0"), where)
+    for name, value in text.items():
+        if isinstance(value, dict):
+            return _number(value, "seqno", where), name, value
+    raise Corrupt(f"{where}: its text names no group", hint=_DAMAGED)
+
+
+def logical_volumes(physical: Sequence[PhysicalVolume]) -> list[LogicalVolume]:
+    """The logical volumes that people see, of every group on these physical volumes."""
+    newest: dict[str, PhysicalVolume] = {}
+    for item in physical:
+        if item.group not in newest or item.sequence > newest[item.group].sequence:
+            newest[item.group] = item
+    found = []
+    for name, holder in newest.items():
+        group = holder.description
+        listed = _section(group, "physical_volumes", name)
+        members = {}
+        for member, description in listed.items():
+            identifier = description.get("id") if isinstance(description, dict) else None
+            for item in physical:
+                if str(identifier).replace("-", "") == item.identifier:
+                    members[member] = item.source
+        volumes = group.get("logical_volumes", {})
+        for volume, description in volumes.items() if isinstance(volumes, dict) else ():
+            if not isinstance(description, dict):
+                continue
+            status = description.get("status")
+            if isinstance(status, list) and "VISIBLE" in status:
+                found.append(LogicalVolume(f"{name}/{volume}", description, group, members))
+    return found
+
+
+def _number(section: Section, name: str, where: str) -> int:
+    value = section.get(name)
+    if not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise Corrupt(f"{where}: {name} is missing or makes no sense", hint=_DAMAGED)
+    return value
+
+
+def _section(section: Section, name: str, where: str) -> Section:
+    value = section.get(name)
+    if not isinstance(value, dict):
+        raise Corrupt(f"{where}: the section {name} is missing", hint=_DAMAGED)
+    return value
