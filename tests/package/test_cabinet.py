@@ -173,7 +173,7 @@ def test_damage_ends_in_our_errors_only(testdata: Path, data: st.DataObject) -> 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.binary(max_size=400), st.integers(15, 21), st.integers(1, 32768))
 def test_lzx_of_any_bytes_ends_in_our_errors_only(data: bytes, window: int, size: int) -> None:
-    from imagetool.package.cab.lzx import LzxDecoder
+    from imagetool.compression.lzx import LzxDecoder
 
     try:
         assert len(LzxDecoder(window, "noise").decode(data, size)) == size
@@ -183,7 +183,7 @@ def test_lzx_of_any_bytes_ends_in_our_errors_only(data: bytes, window: int, size
 
 def test_lzx_blocks_that_are_not_compressed_have_odd_lengths_too() -> None:
     """By hand from [MS-PATCH]: no translation, block type 3, 5 bytes, a byte behind it, 4 bytes."""
-    from imagetool.package.cab.lzx import LzxDecoder
+    from imagetool.compression.lzx import LzxDecoder
 
     def header(size: int, first: bool) -> bytes:
         bits = ("0" if first else "") + f"{3:03b}{size:024b}"

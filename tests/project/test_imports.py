@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "imagetool"
 
-BYTES = {"disk", "filesystem", "registry"}
+BYTES = {"compression", "disk", "filesystem", "registry"}
 FACTS = {"package", "guest"}
 ALLOWED: dict[str, set[str]] = {
-    "disk": set(),
-    "filesystem": {"disk"},
-    "registry": {"filesystem", "disk"},
+    "compression": set(),
+    "disk": {"compression"},
+    "filesystem": {"disk", "compression"},
+    "registry": {"filesystem", "disk", "compression"},
     "package": BYTES,
     "guest": BYTES | {"package"},
     "host": set(),

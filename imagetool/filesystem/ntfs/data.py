@@ -8,11 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from imagetool.compression.lznt1 import decompress
 from imagetool.disk.pieces import ZEROS, Piece, read_pieces
 from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Encrypted
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.lznt1 import decompress
 from imagetool.filesystem.ntfs.record import Attribute
 from imagetool.filesystem.ntfs.runs import SPARSE, decode_runs
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from imagetool.disk.filetime import from_filetime
-from imagetool.disk.source import Memory
-from imagetool.errors import NotFound, Unsupported
+from imagetool.disk.source import Memory, Source
+from imagetool.errors import NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import CompressedData, Data, open_data
+from imagetool.filesystem.ntfs.data import open_data
 from imagetool.filesystem.ntfs.record import Record
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class NtfsNode:
         attributes = self._volume.all_attributes(self._record)
         return tuple(dict.fromkeys(i.name for i in attributes if i.type == s.DATA and i.name))
 
-    def open(self, stream: str = "") -> Memory | Data | CompressedData:
+    def open(self, stream: str = "") -> Source:
         """The data, or that of an alternate stream.
 
-        Raises NotFound where there is none, Unsupported for a file that the Windows overlay
-        filter compressed, Encrypted for one that EFS encrypted.
+        Raises NotFound where there is none, Encrypted for a file that EFS encrypted, Unsupported
+        for one whose data the overlay filter keeps in a WIM.
         """
         volume = self._volume
         name = f"{volume.name}: {self.path}" + (f":{stream}" if stream else "")
@@ -79,18 +79,21 @@ class NtfsNode:
             what = "is a directory" if self.is_directory and not stream else "has no such data"
             raise NotFound(f"{name} {what}", hint="`imagetool file list` shows what is there.")
         if not stream and self._is_overlay():
-            raise Unsupported(
-                f"{name}: the file is compressed by the Windows overlay filter (CompactOS)",
-                hint="Reading such files comes later; `compact /u` in the guest expands it.",
-            )
+            from imagetool.filesystem.ntfs.overlay import STREAM, open_overlay
+
+            if volume.extents(self._record, s.DATA, STREAM):
+                packed = self.open(STREAM)
+                return open_overlay(self._reparse_point(), packed, extents[0].size, name)
         if extents[0].resident:
             return Memory(extents[0].value, name)
         return open_data(volume.source, volume.cluster_size, extents, name)
 
     def _is_overlay(self) -> bool:
+        return self._reparse_point()[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little")
+
+    def _reparse_point(self) -> bytes:
         points = [i for i in self._record.attributes() if i.type == s.REPARSE_POINT and i.resident]
-        tag = s.WOF_REPARSE_TAG.to_bytes(4, "little")
-        return bool(points) and points[0].value[:4] == tag
+        return points[0].value if points else b""
 
     def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
         """What a directory holds, in the order of its index. Raises NotFound for a file.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from construct import ConstructError
 
+from imagetool.compression.lzx import LzxDecoder
 from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import structs as s
-from imagetool.package.cab.lzx import LzxDecoder
 
 _DAMAGED = "The cabinet is truncated or damaged: compare it with its origin."
 _LONGEST_NAME = 1024

@@ -1,7 +1,9 @@
-"""LZX as cabinets use it ([MS-PATCH] "LZX DELTA Compression", [MS-CAB] 1.3.3).
+"""LZX as cabinets and WIM archives use it ([MS-PATCH] "LZX DELTA Compression", [MS-CAB] 1.3.3).
 
-Blocks of 32 KiB are decoded one after the other; the window and the trees' lengths are carried
-over. Codes are looked up in tables of 2^16 entries, each a symbol and the length of its code.
+In a cabinet blocks of 32 KiB are decoded one after the other; the window and the trees' lengths are
+carried over. In a WIM, and in files that CompactOS compressed, each chunk stands alone, and x86
+calls are always translated. Codes are looked up in tables of 2^16 entries, each a symbol and the
+length of its code.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
 _INVALID = -1
 _E8_LIMIT = 32768  # frames: the first GiB
 _CHARS, _LENGTHS, _PRE = 256, 249, 20
+_WIM_TRANSLATION = 12_000_000  # the size of file that a WIM's compressor pretends
 
 
 class _Damaged(Exception):
@@ -87,10 +90,11 @@ class _Bits:
 class LzxDecoder:
     """Decodes the blocks of one folder in their order. Raises Corrupt, naming `name`."""
 
-    def __init__(self, window_bits: int, name: str) -> None:
+    def __init__(self, window_bits: int, name: str, *, in_wim: bool = False) -> None:
         if window_bits not in _SLOTS:
             raise Corrupt(f"{name}: an LZX window of 2^{window_bits} bytes", hint=_DAMAGED)
         self._name = name
+        self._in_wim = in_wim
         self._window = 1 << window_bits
         self._main_lengths = [0] * (_CHARS + 8 * _SLOTS[window_bits])
         self._length_lengths = [0] * _LENGTHS
@@ -103,8 +107,8 @@ class LzxDecoder:
         self._left = 0  # bytes left in the current block
         self._odd = False  # an uncompressed block of odd length has a byte behind it
         self._frame = 0
-        self._translate: int | None = None
-        self._started = False
+        self._translate: int | None = _WIM_TRANSLATION if in_wim else None
+        self._started = in_wim
 
     def decode(self, data: bytes, size: int) -> bytes:
         """The `size` bytes that one block holds."""
@@ -157,7 +161,10 @@ class LzxDecoder:
 
     def _begin_block(self, bits: _Bits) -> None:
         self._kind = bits.read(3)
-        self._left = bits.read(16) << 8 | bits.read(8)
+        if self._in_wim:
+            self._left = _FRAME if bits.read(1) else bits.read(16)
+        else:
+            self._left = bits.read(16) << 8 | bits.read(8)
         if not self._left or self._kind not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
             raise _Damaged
         if self._kind == _UNCOMPRESSED:
@@ -265,7 +272,12 @@ class LzxDecoder:
         bits.place, bits.value, bits.count = place, value, count
 
 
-_DAMAGED = "The cabinet is damaged: compare it with its origin."
+_DAMAGED = "The file is damaged: compare it with its origin."
+
+
+def decompress_chunk(packed: bytes, size: int, name: str) -> bytes:
+    """The `size` bytes (at most 32 KiB) of one chunk of a WIM. Raises Corrupt, naming `name`."""
+    return LzxDecoder(15, name, in_wim=True).decode(packed, size)
 
 
 def _translated(frame: bytes, position: int, size: int) -> bytes:

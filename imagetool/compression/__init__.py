@@ -1,0 +1,1 @@
+"""Decompression of the formats that Windows uses: LZNT1, XPRESS, LZX."""
