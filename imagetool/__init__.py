@@ -94,7 +94,7 @@ def verify(
         if package is None:
             return verify(image, at_least=version, require=require, volume=volume)
         with open_package(package) as media:
-            return verify(image, at_least=version, package=media, require=require, volume=volume)
+            return verify(image, at_least=version, media=[media], require=require, volume=volume)
 
 
 def read_registry_value(

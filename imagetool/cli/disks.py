@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption, here
+from imagetool.cli.progress import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,21 +62,6 @@ def export_raw(
     from imagetool.guest.image import open_image
 
     with open_image(here(image), parents or ()) as opened:
-        written = export(opened.disk, raw, _progress() if sys.stderr.isatty() else None)
+        with Progress("exporting") as progress:
+            written = export(opened.disk, raw, progress)
         typer.echo(f"{raw}: {opened.disk.size} bytes, {written} of them stored", err=True)
-
-
-def _progress() -> Callable[[int, int], None]:
-    """A line on the terminal that counts percents, once a second has passed."""
-    import time
-
-    begun, shown = time.monotonic(), -1
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown
-        percent = 100 * done // total
-        if percent != shown and time.monotonic() - begun > 1:
-            shown = percent
-            typer.echo(f"\r{percent:3} %", nl=percent == 100, err=True)
-
-    return report

@@ -19,11 +19,13 @@ from imagetool.cli.options import (
     VolumeOption,
     here,
 )
-from imagetool.errors import CannotWrite, NotFound, WrongUsage
+from imagetool.errors import CannotWrite, NotFound, SeveralInstallations, WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.filesystem import Node
+    from imagetool.guest.image import Image
 
+READABLE = ("NTFS", "ext", "XFS", "FAT")
 _CHUNK = 1 << 20
 _MAX_SIZE = 16 << 30
 
@@ -47,7 +49,6 @@ def add_to(app: typer.Typer) -> None:
 @contextmanager
 def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) -> Iterator[Node]:
     """The node at `path`: on the volume of Windows, or the only one that can be read."""
-    from imagetool.errors import NoOperatingSystem, SeveralInstallations, Unreadable
     from imagetool.guest.image import open_image
 
     drive, rest = path[:2], path[2:]
@@ -59,28 +60,26 @@ def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) ->
             )
         path = rest
     with open_image(here(image), parents) as opened:
-        if volume is not None:
-            found = opened.volume(opened.place(volume))
-        elif len(opened.installations) == 1:
-            found = opened.installations[0].volume
-        else:
-            readable = [place for place in opened.places if place.file_system == "NTFS"]
-            if not readable:
-                if len(opened.places) == 1:
-                    opened.volume(opened.places[0])
-                try:
-                    opened.windows()
-                except Unreadable:
-                    raise
-                raise NoOperatingSystem(f"{image}: there is no volume that can be read")
-            if len(readable) > 1:
-                numbers = ", ".join(str(place.number) for place in readable)
-                raise SeveralInstallations(
-                    f"{image}: several volumes can be meant: {numbers}",
-                    hint="Choose one with --volume N.",
-                )
-            found = opened.volume(readable[0])
-        yield found.lookup(path)
+        number = _chosen(opened, image) if volume is None else volume
+        yield opened.volume(opened.place(number)).lookup(path)
+
+
+def _chosen(opened: Image, image: str) -> int:
+    """The volume that is meant: that of Windows, the root of Linux, or the only one."""
+    roots = [item.place.number for item in opened.installations]
+    roots = roots or [place.number for place, _ in opened.linux]
+    if not roots:
+        roots = [place.number for place in opened.places if place.file_system in READABLE]
+    if not roots:
+        if len(opened.places) == 1:
+            return opened.places[0].number  # opening it says what is wrong with it
+        opened.windows()
+    if len(roots) > 1:
+        raise SeveralInstallations(
+            f"{image}: several volumes can be meant: {', '.join(map(str, roots))}",
+            hint="Choose one with --volume N; `imagetool disk map` shows what they are.",
+        )
+    return roots[0]
 
 
 def list_files(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,13 +20,14 @@ from imagetool.cli.options import (
     here,
     worst,
 )
+from imagetool.cli.progress import Progress
 from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, WrongUsage
-from imagetool.errors import Unsupported as NotYet
 
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
-    from imagetool.package import Media, Version
     from imagetool.servicing.verify import Verification
+
+    Result = Verification | tuple[str, ImagetoolError]
 
 ImagesArgument = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Disk images, or patterns like *.vhdx.")
@@ -125,7 +127,8 @@ def verify(
         Require | None, typer.Option("--require", help="What must be shown; by default by guest.")
     ] = None,
     service: Annotated[
-        list[str] | None, typer.Option("--service", metavar="NAME", help="A Linux service.")
+        list[str] | None,
+        typer.Option("--service", metavar="NAME", help="A service that a Linux guest must have."),
     ] = None,
     output_format: Annotated[
         VerifyFormat, typer.Option("--format", help="How the verdicts are written.")
@@ -139,81 +142,80 @@ def verify(
     """Whether the integration services of images are what they should be, and why."""
     from imagetool.package import Version, open_package
 
-    if service:
-        raise NotYet(
-            "--service is about Linux guests, which are not looked into yet",
-            hint="Leave --service out.",
-        )
-    if output_format is VerifyFormat.JUNIT:
-        raise NotYet("--format junit comes later", hint="Use --format json.")
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
-    if package and len(package) > 1:
-        raise NotYet("several packages in one question come later", hint="Name one --package.")
     paths = expanded(images)
-    if not package:
-        text, codes = _verified(paths, version, None, require, volume, parents or (), output_format)
-    else:
-        with open_package(here(package[0])) as media:
-            text, codes = _verified(
-                paths, version, media, require, volume, parents or (), output_format
-            )
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        try:
-            output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise CannotWrite(f"{output}: cannot be written: {error.strerror}") from None
+    with ExitStack() as stack:
+        media = [stack.enter_context(open_package(here(item))) for item in package or ()]
+        wanted = {
+            "at_least": version,
+            "media": media,
+            "require": require.value if require is not None else None,
+            "volume": volume,
+        }
+        results = _verified(paths, parents or (), wanted)
+    _write(_rendered(results, output_format), output)
+    codes = [
+        result[1].exit_code if isinstance(result, tuple) else int(not result.verdict.holds)
+        for result in results
+    ]
     raise typer.Exit(worst(codes))
 
 
 def _verified(
-    paths: list[Path],
-    version: Version | None,
-    media: Media | None,
-    require: Require | None,
-    volume: int | None,
-    parents: Sequence[Path],
-    output_format: VerifyFormat,
-) -> tuple[str, list[int]]:
+    paths: Sequence[Path], parents: Sequence[Path], wanted: dict[str, Any]
+) -> list[Result]:
+    """A verdict on each image, or why there is none; failures are said as they come."""
     from imagetool.guest.image import open_image
-    from imagetool.report import guests
-    from imagetool.report.data import document
-    from imagetool.report.text import safe
     from imagetool.servicing.verify import verify as judge
 
-    results: list[Verification | tuple[str, ImagetoolError]] = []
-    codes: list[int] = []
-    for path in paths:
-        try:
-            with open_image(path, parents) as image:
-                result = judge(
-                    image,
-                    at_least=version,
-                    package=media,
-                    require=require.value if require is not None else None,
-                    volume=volume,
-                )
-        except ImagetoolError as error:
-            results.append((str(path), error))
-            codes.append(fail(error))
-            continue
-        results.append(result)
-        codes.append(0 if result.verdict.holds else 1)
+    results: list[Result] = []
+    with Progress("verifying") as progress:
+        for path in paths:
+            try:
+                with open_image(path, parents) as image:
+                    results.append(judge(image, **wanted))
+            except ImagetoolError as error:
+                fail(error)
+                results.append((str(path), error))
+            progress(len(results), len(paths))
+    return results
+
+
+def _rendered(results: Sequence[Result], output_format: VerifyFormat) -> str:
+    from imagetool.report import guests
+
+    if output_format is VerifyFormat.JUNIT:
+        from imagetool.report.junit import junit
+
+        return junit(results)
     if output_format is VerifyFormat.JSON:
+        from imagetool.report.data import document
+
         listed = [
             guests.failure_data(*item)
             if isinstance(item, tuple)
             else guests.verification_data(item)
             for item in results
         ]
-        return document("verify", {"images": listed}), codes
-    lines = []
-    for item in results:
-        if isinstance(item, tuple):
-            lines.append(f"{safe(item[0])}: unknown ({safe(item[1].message)})\n")
-        else:
-            lines.append(guests.verification_text(item))
-    return "".join(lines), codes
+        return document("verify", {"images": listed})
+    if len(results) == 1 and not isinstance(results[0], tuple):
+        return guests.verification_text(results[0])
+    return "".join(
+        guests.failure_line(*item) if isinstance(item, tuple) else guests.verification_line(item)
+        for item in results
+    )
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise CannotWrite(
+            f"{output}: cannot be written: {error.strerror}",
+            hint="Is the disk full, or the directory missing or read-only?",
+        ) from None

@@ -264,6 +264,19 @@ def failure_data(image: str, error: ImagetoolError) -> dict[str, object]:
     }
 
 
+def verification_line(result: Verification) -> str:
+    """A verdict in one line, with its reasons."""
+    verdict = result.verdict
+    said = "holds" if verdict.holds else "fails"
+    reasons = safe("; ".join(verdict.reasons))
+    return f"{safe(result.image)}: {verdict.name.value} ({verdict.required} {said}): {reasons}\n"
+
+
+def failure_line(image: str, error: ImagetoolError) -> str:
+    """An image without a verdict, in one line."""
+    return f"{safe(image)}: unknown: {safe(error.message.removeprefix(f'{image}: '))}\n"
+
+
 def verification_text(result: Verification) -> str:
     """A verdict in one line, with the reasons and versions below it."""
     verdict = result.verdict

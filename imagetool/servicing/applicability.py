@@ -96,6 +96,12 @@ class Choice:
         """The package that is for this guest."""
         return self.fit.package if self.fit is not None else None
 
+    @property
+    def newest(self) -> Package | None:
+        """The newest package that is for this guest, even if it is there already."""
+        fitting = [item.package for item in self.fits if item.is_for_guest]
+        return max(fitting, key=lambda package: package.version, default=None)
+
 
 def fit(package: Package, guest: GuestFacts) -> Fit:
     """Whether the package is for the guest."""

@@ -55,7 +55,7 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             )
         windows = opened.windows(volume)
         facts, components = read_evidence(windows)
-        choice = choose_package(windows, facts, components, media)
+        choice = choose_package(windows, facts, components, media.packages)
         # A guest that carries its own components needs nothing, whatever the package is for.
         own = [item for item in choice.fits if item.rule is Rule.CARRIES_ITS_OWN]
         chosen = choice.fit or (own[0] if own else None)

@@ -38,7 +38,7 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
         windows = opened.windows(plan.volume)
         chosen = next(item for item in media.packages if item.name == plan.package)
         _prove_files(windows, chosen)
-        result = verify(opened, package=media, require="installed", volume=plan.volume)
+        result = verify(opened, media=[media], require="installed", volume=plan.volume)
     states = {item.identity: item.state for item in result.components.packages}
     if states.get(plan.identity) not in (INSTALL_PENDING, INSTALLED, PERMANENT):
         raise _unproved(f"{plan.identity} is not among its installed packages")

@@ -9,7 +9,7 @@ from imagetool.errors import DoesNotApply
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
 from imagetool.guest.image import Image, Installation
 from imagetool.guest.windows import WindowsFacts, read_facts
-from imagetool.package import Media
+from imagetool.package import Media, Package
 from imagetool.package.identity import Version
 from imagetool.servicing.applicability import Choice, choose
 from imagetool.servicing.verdict import Verdict, judge, present_version
@@ -38,10 +38,13 @@ class Guest:
 
 
 def read_guest(
-    windows: Installation, facts: WindowsFacts, components: Components, media: Media
+    windows: Installation,
+    facts: WindowsFacts,
+    components: Components,
+    packages: Sequence[Package],
 ) -> Guest:
     """The guest as a package sees it: its parents among the installed packages, its driver."""
-    names = {parent.name for package in media.packages for parent in package.parents}
+    names = {parent.name for package in packages for parent in package.parents}
     parents = read_packages(windows, sorted(names))
     return Guest(
         version=facts.version,
@@ -52,10 +55,13 @@ def read_guest(
 
 
 def choose_package(
-    windows: Installation, facts: WindowsFacts, components: Components, media: Media
+    windows: Installation,
+    facts: WindowsFacts,
+    components: Components,
+    packages: Sequence[Package],
 ) -> Choice:
-    """The package of `media` that fits this guest, and the rule that decided on each."""
-    return choose(media.packages, read_guest(windows, facts, components, media))
+    """The one of `packages` that fits this guest, and the rule that decided on each."""
+    return choose(packages, read_guest(windows, facts, components, packages))
 
 
 def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
@@ -67,31 +73,32 @@ def verify(
     image: Image,
     *,
     at_least: Version | None = None,
-    package: Media | None = None,
+    media: Sequence[Media] = (),
     require: str | None = None,
     volume: int | None = None,
 ) -> Verification:
     """Judge an image's integration components.
 
-    `at_least` and the version of the fitting package of `package` are what is wanted, the newer of
-    both; without either, what is present. `require` is "installed", "confirmed" or None: by the
+    `at_least` and the version of the fitting package of `media` are what is wanted, the newest of
+    all; without any, what is present. `require` is "installed", "confirmed" or None: by the
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
     windows = image.windows(volume)
     facts, components = read_evidence(windows)
     wanted, name = at_least, ""
-    if package is not None:
-        choice = choose_package(windows, facts, components, package)
+    if media:
+        packages = [package for medium in media for package in medium.packages]
+        choice = choose_package(windows, facts, components, packages)
         version = None
-        if choice.package is not None:
-            version, name = choice.package.version, choice.package.name
+        if choice.newest is not None:
+            version, name = choice.newest.version, choice.newest.name
         elif facts.carries_its_own:
             version = present_version(components)
         else:
             raise DoesNotApply(
-                f"{image.path}: no package of {package.name} fits this guest: "
-                + "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits),
+                f"{image.path}: no package of {', '.join(item.name for item in media)} fits this "
+                "guest: " + "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits),
                 hint="`imagetool package show` says for which systems its packages are.",
             )
         wanted = max((v for v in (wanted, version) if v is not None), default=None)

@@ -142,7 +142,7 @@ def test_what_fleets_hold_against_a_disc(
     build: Build, disc: Path, spec: GuestSpec, verdict: Name, required: str, holds: bool, words: str
 ) -> None:
     with open_image(build(spec)) as image, open_package(disc) as media:
-        found = verify(image, package=media).verdict
+        found = verify(image, media=[media]).verdict
     assert (found.name, found.required, found.holds) == (verdict, required, holds)
     assert words in " ".join(found.reasons)
 
@@ -173,7 +173,7 @@ def test_windows_7_has_its_driver_in_the_driver_store(build: Build, disc: Path) 
     with open_image(build(guests.SERVER_2008_R2)) as image, open_package(disc) as media:
         assert (image.disk.format, image.table.scheme) == ("VHD", "mbr")
         found = read_components(image.windows())
-        verdict = verify(image, package=media).verdict
+        verdict = verify(image, media=[media]).verdict
     assert found.active_driver == Version(6, 1, 7601, 17514)
     assert found.active_driver_package.startswith("wvmbus.inf_amd64_neutral_")
     assert found.data_exchange_start == 2
@@ -260,7 +260,7 @@ def test_what_real_fleets_hold(
 def test_the_same_version_installed_again_is_current(build: Build, disc: Path) -> None:
     spec = GuestSpec(driver=NEW, bound=NEW, recorded=NEW, serviced=(Serviced("6.2", NEW),))
     with open_image(build(spec)) as image, open_package(disc) as media:
-        assert verify(image, package=media).verdict.name is Name.CURRENT
+        assert verify(image, media=[media]).verdict.name is Name.CURRENT
 
 
 def test_pending_operations_are_said_and_an_empty_list_of_sessions_is_healthy(build: Build) -> None:

@@ -52,13 +52,13 @@ def test_a_template_goes_in_and_a_proved_image_comes_out(
     assert [item.name for item in tmp_path.iterdir()] == [target.name]
     assert len(steps) >= 9
     with open_image(target) as image, open_package(disc) as media:
-        result = verify(image, package=media)
+        result = verify(image, media=[media])
         assert result.verdict.present == media.packages[0].version
         assert not result.verdict.holds
-        assert verify(image, package=media, require="installed").verdict.holds
+        assert verify(image, media=[media], require="installed").verdict.holds
     boot(target)
     with open_image(target) as image, open_package(disc) as media:
-        assert verify(image, package=media).verdict.name is Name.CURRENT
+        assert verify(image, media=[media]).verdict.name is Name.CURRENT
 
 
 def test_foreign_readers_find_every_file_of_the_package(

@@ -1,0 +1,53 @@
+"""Verdicts as JUnit XML: one test case an image; always well-formed, whatever an image says.
+
+The form is that of the JUnit report of Apache Ant, as CI systems read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from imagetool.errors import ImagetoolError
+from imagetool.report.text import safe
+from imagetool.servicing.verify import Verification
+
+Result = Verification | tuple[str, ImagetoolError]
+
+
+def junit(results: Sequence[Result]) -> str:
+    """The document: a verdict that does not hold is a failure, an image without one an error."""
+    suite = Element("testsuite", name="imagetool verify", tests=str(len(results)))
+    failures = errors = 0
+    for result in results:
+        if isinstance(result, tuple):
+            errors += 1
+            image, error = result
+            case = _case(suite, image)
+            item = SubElement(case, "error", type="unknown", message=safe(error.message))
+            item.text = safe(error.hint)
+            continue
+        case = _case(suite, result.image)
+        verdict = result.verdict
+        said = f"{verdict.name.value}: {'; '.join(verdict.reasons)}"
+        if not verdict.holds:
+            failures += 1
+            item = SubElement(case, "failure", type=verdict.name.value, message=safe(said))
+            item.text = safe(f"{verdict.required} was required: {verdict.required_because}")
+        rows = (
+            f"verdict {verdict.name.value} ({said})",
+            f"present {verdict.present}, bound {verdict.bound}, recorded {verdict.recorded}, "
+            f"wanted {verdict.wanted}",
+            f"guest {result.facts.product} {result.facts.version}",
+        )
+        SubElement(case, "system-out").text = "\n".join(map(safe, rows))
+    suite.set("failures", str(failures))
+    suite.set("errors", str(errors))
+    indent(suite)
+    return tostring(suite, encoding="unicode", xml_declaration=False).join(
+        ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
+    )
+
+
+def _case(suite: Element, image: str) -> Element:
+    return SubElement(suite, "testcase", classname="imagetool.verify", name=safe(image))
