@@ -14,7 +14,7 @@ endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(abspath requirements-dev.txt)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(VENV)/installed
 	@sh fixtures/install-debian-packages.sh demo
@@ -32,6 +32,10 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	@sh fixtures/install-debian-packages.sh demo test
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+fuzz: $(VENV)/installed-dev
+	@sh fixtures/install-debian-packages.sh demo test
+	@$(BIN)/python -m tests.fuzz.harness $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: install python3 (Debian 12, Ubuntu 24.04) or python3.11" >&2; exit 1; }

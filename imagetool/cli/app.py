@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Never
 
 import typer
 
 from imagetool import __version__
-from imagetool.cli import disks, files, images, later, packages, registry, rehearsal, servicing
 from imagetool.cli.failure import fail, show_traceback, tracebacks
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 
-app = typer.Typer(
+_program = typer.Typer(
     name="imagetool",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -29,10 +31,34 @@ app = typer.Typer(
         "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
     ),
 )
-for group in (images, registry, files, disks, packages, servicing, rehearsal, later):
-    group.add_to(app)
+_MODULES = {
+    "images": ("inspect", "verify"),
+    "registry": ("registry",),
+    "files": ("file",),
+    "disks": ("disk",),
+    "packages": ("package",),
+    "servicing": ("inject",),
+    "rehearsal": ("lab",),
+    "later": (),
+}
+"""Which module of this folder has which commands; `later` has whatever else there is."""
+
+_OBJECTS = 50_000
+"""How many new objects make Python look for unused circles: imports alone make many thousands."""
 
 _FAULT, _INTERRUPTED = 70, 130
+
+
+def program(arguments: Sequence[str]) -> typer.Typer:
+    """The program with the command that the arguments name, else with all its commands.
+
+    A command line runs one command: building the others would take longer than most answers.
+    """
+    named = next((item for item in arguments if not item.startswith("-")), "")
+    chosen = [module for module, commands in _MODULES.items() if named in commands]
+    for module in chosen or _MODULES:
+        import_module(f"imagetool.cli.{module}").add_to(_program)
+    return _program
 
 
 def _show_version(wanted: bool) -> None:
@@ -41,8 +67,8 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _program(
+@_program.callback()
+def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
     ] = False,
@@ -60,7 +86,8 @@ def run() -> Never:
         if isinstance(stream, io.TextIOWrapper):
             # A Windows console or a C locale lacks many characters; no name may end the program.
             stream.reconfigure(errors="backslashreplace")
-    command = typer.main.get_command(app)
+    gc.set_threshold(_OBJECTS)
+    command = typer.main.get_command(program(sys.argv[1:]))
     try:
         code = command.main(prog_name="imagetool", standalone_mode=False)
         sys.stdout.flush()

@@ -25,9 +25,10 @@ from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
-    from imagetool.servicing.verify import Verification
+    from imagetool.package import Media
+    from imagetool.servicing.verify import Unknown, Verification
 
-    Result = Verification | tuple[str, ImagetoolError]
+    Result = Verification | Unknown
 
 ImagesArgument = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Disk images, or patterns like *.vhdx.")
@@ -140,14 +141,15 @@ def verify(
     parents: ParentsOption = None,
 ) -> None:
     """Whether the integration services of images are what they should be, and why."""
-    from imagetool.package import Version, open_package
+    from imagetool.package import Version
+    from imagetool.servicing.verify import Unknown
 
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
     paths = expanded(images)
     with ExitStack() as stack:
-        media = [stack.enter_context(open_package(here(item))) for item in package or ()]
+        media = [stack.enter_context(_package(item)) for item in package or ()]
         wanted = {
             "at_least": version,
             "media": media,
@@ -157,10 +159,16 @@ def verify(
         results = _verified(paths, parents or (), wanted)
     _write(_rendered(results, output_format), output)
     codes = [
-        result[1].exit_code if isinstance(result, tuple) else int(not result.verdict.holds)
+        result.error.exit_code if isinstance(result, Unknown) else int(not result.verdict.holds)
         for result in results
     ]
     raise typer.Exit(worst(codes))
+
+
+def _package(path: str) -> Media:
+    from imagetool.package import open_package
+
+    return open_package(here(path))
 
 
 def _verified(
@@ -168,6 +176,7 @@ def _verified(
 ) -> list[Result]:
     """A verdict on each image, or why there is none; failures are said as they come."""
     from imagetool.guest.image import open_image
+    from imagetool.servicing.verify import Unknown
     from imagetool.servicing.verify import verify as judge
 
     results: list[Result] = []
@@ -178,13 +187,14 @@ def _verified(
                     results.append(judge(image, **wanted))
             except ImagetoolError as error:
                 fail(error)
-                results.append((str(path), error))
+                results.append(Unknown(str(path), error))
             progress(len(results), len(paths))
     return results
 
 
 def _rendered(results: Sequence[Result], output_format: VerifyFormat) -> str:
     from imagetool.report import guests
+    from imagetool.servicing.verify import Unknown
 
     if output_format is VerifyFormat.JUNIT:
         from imagetool.report.junit import junit
@@ -195,15 +205,15 @@ def _rendered(results: Sequence[Result], output_format: VerifyFormat) -> str:
 
         listed = [
             guests.failure_data(*item)
-            if isinstance(item, tuple)
+            if isinstance(item, Unknown)
             else guests.verification_data(item)
             for item in results
         ]
         return document("verify", {"images": listed})
-    if len(results) == 1 and not isinstance(results[0], tuple):
+    if len(results) == 1 and not isinstance(results[0], Unknown):
         return guests.verification_text(results[0])
     return "".join(
-        guests.failure_line(*item) if isinstance(item, tuple) else guests.verification_line(item)
+        guests.failure_line(*item) if isinstance(item, Unknown) else guests.verification_line(item)
         for item in results
     )
 

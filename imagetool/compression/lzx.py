@@ -1,9 +1,9 @@
-"""LZX as cabinets and WIM archives use it ([MS-PATCH] "LZX DELTA Compression", [MS-CAB] 1.3.3).
+"""LZX ([MS-PATCH] "LZX DELTA Compression"), as cabinets and as the overlay filter use it.
 
-In a cabinet blocks of 32 KiB are decoded one after the other; the window and the trees' lengths are
-carried over. In a WIM, and in files that CompactOS compressed, each chunk stands alone, and x86
-calls are always translated. Codes are looked up in tables of 2^16 entries, each a symbol and the
-length of its code.
+In cabinets ([MS-CAB] 1.3.3) blocks of 32 KiB are decoded one after the other; the window and the
+trees' lengths are carried over. In images and files of the overlay filter ([MS-WIM]) each chunk of
+32 KiB stands on its own. Codes are looked up in tables of up to 2^16 entries, each a symbol and
+the length of its code.
 """
 
 from __future__ import annotations
@@ -23,45 +23,57 @@ for _bits in _EXTRA:
 _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
 _INVALID = -1
 _E8_LIMIT = 32768  # frames: the first GiB
+_CHUNK_FILE_SIZE = 12_000_000
 _CHARS, _LENGTHS, _PRE = 256, 249, 20
-_WIM_TRANSLATION = 12_000_000  # the size of file that a WIM's compressor pretends
 
 
 class _Damaged(Exception):
     """The bits make no sense."""
 
 
-def _table(lengths: Sequence[int]) -> list[int]:
-    """For every 16 bits: symbol << 5 | length of its code. An empty tree gives an empty table."""
-    if not any(lengths):
-        return []
+def _table(lengths: Sequence[int], bits: int = 16) -> list[int]:
+    """For so many bits: symbol << 5 | length of its code. An empty tree gives an empty table."""
     table: list[int] = []
-    for length in range(1, 17):
-        step = 1 << (16 - length)
-        for symbol, own in enumerate(lengths):
-            if own == length:
-                table += [symbol << 5 | length] * step
-    if len(table) > 65536:
+    own = lengths.__getitem__
+    for symbol in sorted(filter(own, range(len(lengths))), key=own):
+        length = lengths[symbol]
+        table += [symbol << 5 | length] * (1 << (bits - length))
+    if len(table) > 1 << bits:
         raise _Damaged
-    return table + [_INVALID] * (65536 - len(table))
+    if table:
+        table += [_INVALID] * ((1 << bits) - len(table))
+    return table
 
 
 class _Bits:
-    """Words of 16 bits, the highest bit first; taken 48 bits at a time."""
+    """Words of 16 bits, the highest bit first; taken 48 bits at a time.
 
-    __slots__ = ("count", "limit", "place", "start", "value", "words")
+    Uncompressed blocks let the words begin anywhere: they are made once for each of the six ways
+    in which 48 bits can lie, so that many small blocks cost no more than large ones.
+    """
 
-    def __init__(self, data: bytes, start: int = 0) -> None:
+    __slots__ = ("_data", "_ways", "count", "limit", "place", "start", "value", "words")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._ways: dict[int, list[int]] = {}
+        self.limit = 8 * len(data) + 16
+        self.seek(0)
+
+    def seek(self, start: int) -> None:
+        """Go on at a byte."""
         self.start = start
-        rest = data[start:]
-        self.limit = 8 * len(rest) + 16
-        rest += bytes(-len(rest) % 6 + 12)
-        units = struct.unpack(f"<{len(rest) // 2}H", rest)
-        self.words = [
-            a << 32 | b << 16 | c
-            for a, b, c in zip(units[::3], units[1::3], units[2::3], strict=False)
-        ]
-        self.place = self.value = self.count = 0
+        self.place, way = divmod(start, 6)
+        self.value = self.count = 0
+        if way not in self._ways:
+            rest = self._data[way:]
+            rest += bytes(-len(rest) % 6 + 12)
+            units = struct.unpack(f"<{len(rest) // 2}H", rest)
+            self._ways[way] = [
+                a << 32 | b << 16 | c
+                for a, b, c in zip(units[::3], units[1::3], units[2::3], strict=False)
+            ]
+        self.words = self._ways[way]
 
     def read(self, bits: int) -> int:
         while self.count < bits:
@@ -74,7 +86,7 @@ class _Bits:
         return self.value >> self.count & ((1 << bits) - 1)
 
     def symbol(self, table: list[int]) -> int:
-        index = self.read(16)
+        index = self.read(16) * len(table) >> 16
         entry = table[index] if table else _INVALID
         if entry < 0:
             raise _Damaged
@@ -83,18 +95,19 @@ class _Bits:
 
     @property
     def consumed(self) -> int:
-        """How many bits have been taken."""
-        return 48 * self.place - self.count
+        """How many bits of the data have been taken."""
+        return 8 * (self.start % 6) + 48 * self.place - self.count
 
 
 class LzxDecoder:
     """Decodes the blocks of one folder in their order. Raises Corrupt, naming `name`."""
 
-    def __init__(self, window_bits: int, name: str, *, in_wim: bool = False) -> None:
+    hint = "The cabinet is damaged: compare it with its origin."
+
+    def __init__(self, window_bits: int, name: str) -> None:
         if window_bits not in _SLOTS:
-            raise Corrupt(f"{name}: an LZX window of 2^{window_bits} bytes", hint=_DAMAGED)
+            raise Corrupt(f"{name}: an LZX window of 2^{window_bits} bytes", hint=self.hint)
         self._name = name
-        self._in_wim = in_wim
         self._window = 1 << window_bits
         self._main_lengths = [0] * (_CHARS + 8 * _SLOTS[window_bits])
         self._length_lengths = [0] * _LENGTHS
@@ -107,8 +120,8 @@ class LzxDecoder:
         self._left = 0  # bytes left in the current block
         self._odd = False  # an uncompressed block of odd length has a byte behind it
         self._frame = 0
-        self._translate: int | None = _WIM_TRANSLATION if in_wim else None
-        self._started = in_wim
+        self._translate: int | None = None
+        self._started = False
 
     def decode(self, data: bytes, size: int) -> bytes:
         """The `size` bytes that one block holds."""
@@ -120,7 +133,7 @@ class LzxDecoder:
             self._decode(data, start + size)
         except (_Damaged, IndexError, ValueError, struct.error):
             raise Corrupt(
-                f"{self._name}: damaged LZX data in block {self._frame}", hint=_DAMAGED
+                f"{self._name}: damaged LZX data in block {self._frame}", hint=self.hint
             ) from None
         frame = bytes(history[start : start + size])
         if self._translate and self._frame < _E8_LIMIT and size > 10:
@@ -137,20 +150,21 @@ class LzxDecoder:
         while len(history) < end:
             if not self._left:
                 if self._odd:  # the byte behind an uncompressed block of odd length
-                    bits, self._odd = _Bits(data, bits.start + 1), False
+                    bits.seek(bits.start + 1)
+                    self._odd = False
                 self._begin_block(bits)
                 if self._kind == _UNCOMPRESSED:
                     # It begins at the next word, with the three recent offsets.
-                    place = bits.start + 2 * (bits.consumed // 16 + 1)
+                    place = bits.start + 2 * ((bits.consumed - 8 * bits.start) // 16 + 1)
                     self._recent = list(struct.unpack_from("<3I", data, place))
-                    bits = _Bits(data, place + 12)
+                    bits.seek(place + 12)
             amount = min(self._left, end - len(history))
             if self._kind == _UNCOMPRESSED:
                 piece = data[bits.start : bits.start + amount]
                 if len(piece) != amount:
                     raise _Damaged
                 history += piece
-                bits = _Bits(data, bits.start + amount)
+                bits.seek(bits.start + amount)
             else:
                 self._compressed(bits, len(history) + amount)
                 if len(history) > end or bits.consumed > bits.limit:
@@ -161,10 +175,7 @@ class LzxDecoder:
 
     def _begin_block(self, bits: _Bits) -> None:
         self._kind = bits.read(3)
-        if self._in_wim:
-            self._left = _FRAME if bits.read(1) else bits.read(16)
-        else:
-            self._left = bits.read(16) << 8 | bits.read(8)
+        self._left = self._read_size(bits)
         if not self._left or self._kind not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
             raise _Damaged
         if self._kind == _UNCOMPRESSED:
@@ -178,9 +189,14 @@ class LzxDecoder:
         self._read_lengths(bits, self._length_lengths, 0, _LENGTHS)
         self._length = _table(self._length_lengths)
 
+    def _read_size(self, bits: _Bits) -> int:
+        """How many bytes a block holds."""
+        return bits.read(16) << 8 | bits.read(8)
+
     def _read_lengths(self, bits: _Bits, lengths: list[int], first: int, last: int) -> None:
         """The lengths of a tree's codes, themselves coded as differences to the block before."""
-        tree = _table([bits.read(4) for _ in range(_PRE)])
+        codes = [bits.read(4) for _ in range(_PRE)]
+        tree = _table(codes, max(codes))
         place = first
         while place < last:
             code = bits.symbol(tree)
@@ -272,12 +288,22 @@ class LzxDecoder:
         bits.place, bits.value, bits.count = place, value, count
 
 
-_DAMAGED = "The file is damaged: compare it with its origin."
+class LzxChunk(LzxDecoder):
+    """One chunk of a file of the overlay filter, or of an image: LZX as [MS-WIM] has it.
 
+    Nothing precedes the first block; a bit says that a block is as large as a chunk; calls are
+    translated always, as if in a file of 12,000,000 bytes. Raises Corrupt, naming `name`.
+    """
 
-def decompress_chunk(packed: bytes, size: int, name: str) -> bytes:
-    """The `size` bytes (at most 32 KiB) of one chunk of a WIM. Raises Corrupt, naming `name`."""
-    return LzxDecoder(15, name, in_wim=True).decode(packed, size)
+    hint = "The file is damaged: compare it with its origin."
+
+    def __init__(self, name: str) -> None:
+        super().__init__(15, name)
+        self._started = True
+        self._translate = _CHUNK_FILE_SIZE
+
+    def _read_size(self, bits: _Bits) -> int:
+        return _FRAME if bits.read(1) else bits.read(16)
 
 
 def _translated(frame: bytes, position: int, size: int) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from imagetool.disk.parents import ParentFinder
 from imagetool.disk.source import Range, Source
-from imagetool.disk.vhd import Vhd, find_footer
 from imagetool.disk.vhdx import SIGNATURE, Vhdx
 from imagetool.errors import NotRecognised, Unsupported
+
+if TYPE_CHECKING:
+    from imagetool.disk.parents import ParentLocator
+    from imagetool.disk.vhd import Vhd
 
 
 @runtime_checkable
@@ -109,10 +111,12 @@ def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
-        return Vhdx(source, ParentFinder(source, parents, Vhdx, _is_vhdx))
+        return Vhdx(source, lambda locator: _parent_of_vhdx(source, parents, locator))
     suffix = PurePath(source.name).suffix.lower()
-    if head.startswith(b"conectix") or (suffix != ".vhdx" and find_footer(source)):
-        return Vhd(source, ParentFinder(source, parents, Vhd, _is_vhd))
+    if suffix != ".vhdx" or head.startswith(b"conectix"):
+        disk = _vhd(source, parents)
+        if disk is not None:
+            return disk
     if head[64:68] == b"\x7f\x10\xda\xbe":
         raise Unsupported(f"{source.name}: this is a VDI disk, which is not read", hint=_CONVERT)
     for signature, name in _OTHERS:
@@ -135,9 +139,26 @@ def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
 _CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vhdx`."
 
 
-def _is_vhdx(source: Source) -> bool:
-    return source.read_at(0, 8) == SIGNATURE
+# What a dynamic VHDX does not need is imported where it is needed.
 
 
-def _is_vhd(source: Source) -> bool:
-    return bool(find_footer(source))
+def _parent_of_vhdx(source: Source, parents: Sequence[Path], locator: ParentLocator) -> Vhdx:
+    from imagetool.disk.parents import ParentFinder
+
+    def is_vhdx(parent: Source) -> bool:
+        return parent.read_at(0, 8) == SIGNATURE
+
+    return ParentFinder(source, parents, Vhdx, is_vhdx)(locator)
+
+
+def _vhd(source: Source, parents: Sequence[Path]) -> Vhd | None:
+    """The disk where the source has the footer of a VHD."""
+    from imagetool.disk.parents import ParentFinder
+    from imagetool.disk.vhd import Vhd, find_footer
+
+    def is_vhd(parent: Source) -> bool:
+        return bool(find_footer(parent))
+
+    if not find_footer(source):
+        return None
+    return Vhd(source, ParentFinder(source, parents, Vhd, is_vhd))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagetool.disk.source import Part, Source
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """A stretch of a disk, in bytes."""
 
     number: int
@@ -28,8 +27,7 @@ class Partition:
         return Part(disk, self.offset, self.size, f"{disk.name}: partition {self.number}")
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionTable:
+class PartitionTable(NamedTuple):
     """What lies on a disk."""
 
     scheme: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from imagetool.disk.container import Disk
 from imagetool.disk.gpt import read_gpt
-from imagetool.disk.mbr import read_mbr
 from imagetool.disk.partitions import PartitionTable
 
 
@@ -19,6 +18,8 @@ def read_partitions(disk: Disk) -> PartitionTable:
         table = read_gpt(disk, sector_size)
         if table is not None:
             return table
+    from imagetool.disk.mbr import read_mbr
+
     for sector_size in sizes:
         table = read_mbr(disk, sector_size)
         if table is not None:

@@ -8,8 +8,8 @@ they left in the image, the service that writes the record, and the versions of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
@@ -54,8 +54,7 @@ STATE_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServicedPackage:
+class ServicedPackage(NamedTuple):
     """A package that Component Based Servicing knows."""
 
     identity: Identity
@@ -71,8 +70,7 @@ class ServicedPackage:
         return "failed" if self.state < 0 else STATE_NAMES.get(self.state, f"0x{self.state:02x}")
 
 
-@dataclass(frozen=True, slots=True)
-class Components:
+class Components(NamedTuple):
     """The evidence about a guest's integration components."""
 
     recorded: str | None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.disk import Disk, FileSource, Partition, PartitionTable, open_disk, read_partitions
 from imagetool.disk.source import Source
@@ -21,16 +21,17 @@ from imagetool.errors import (
     WrongUsage,
 )
 from imagetool.filesystem import Node, Volume, open_volume, recognise
-from imagetool.guest.linux import LinuxFacts, read_linux
 from imagetool.package.identity import Version
 from imagetool.registry import Hive
+
+if TYPE_CHECKING:
+    from imagetool.guest.linux import LinuxFacts
 
 CONFIG = "Windows\\System32\\config"
 _LINUX = ("ext", "XFS", "Btrfs")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A partition, a logical volume, or the whole disk, and what lies there."""
 
     number: int
@@ -148,6 +149,8 @@ class Image:
     @cached_property
     def linux(self) -> tuple[tuple[Place, LinuxFacts], ...]:
         """Every volume that is the root of a Linux, and what it says of itself."""
+        from imagetool.guest.linux import read_linux
+
         found = []
         for place in self.places:
             if place.file_system not in _LINUX:
@@ -223,6 +226,8 @@ class Image:
 
     def close(self) -> None:
         """Close the file, and those of its parents."""
+        # An installation knows its image: letting go here frees both at once.
+        self.__dict__.pop("installations", None)
         self.disk.close()
         self._file.close()
 

@@ -7,22 +7,23 @@ version, and each driver one in the driver store, which the DriverDatabase names
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node
 from imagetool.guest.drivers import driver_place
 from imagetool.guest.image import Installation
-from imagetool.package.cbs import PackageManifest, parse_package_manifest
 from imagetool.package.identity import Identity
+
+if TYPE_CHECKING:
+    from imagetool.package.cbs import PackageManifest
 
 _SERVICING = "Windows\\servicing\\Packages"
 _STORE = "Windows\\WinSxS"
 _LARGEST_MANIFEST = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What of a package is there; `missing` names what is not, as people look for it."""
 
     manifest: bool
@@ -47,6 +48,8 @@ def read_payload(windows: Installation, identity: Identity) -> Payload:
 
 
 def _parse(node: Node) -> PackageManifest:
+    from imagetool.package.cbs import parse_package_manifest
+
     source = node.open()
     if source.size > _LARGEST_MANIFEST:
         raise Corrupt(f"{source.name}: a package manifest of {source.size} bytes")

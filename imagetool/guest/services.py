@@ -7,7 +7,7 @@ disk on a Hyper-V SCSI controller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagetool.guest.image import Installation
 
@@ -27,8 +27,7 @@ DATA_EXCHANGE = "vmickvpexchange"
 BOOT, AUTOMATIC, ON_DEMAND, DISABLED = 0, 2, 3, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """A service or driver: Start as configured, and what overrides it."""
 
     name: str

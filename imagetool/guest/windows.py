@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.guest.image import Installation
@@ -17,8 +17,7 @@ _LAB = "imagetool\\Lab"
 _ARCHITECTURES = {"AMD64": "amd64", "X86": "x86", "ARM64": "arm64", "IA64": "ia64"}
 
 
-@dataclass(frozen=True, slots=True)
-class HostedOn:
+class HostedOn(NamedTuple):
     """What the last Hyper-V host told the guest of itself, and when."""
 
     host: str
@@ -26,8 +25,7 @@ class HostedOn:
     told: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WindowsFacts:
+class WindowsFacts(NamedTuple):
     """Product, version, state. `version` is that of the kernel: major, minor, build, UBR."""
 
     product: str

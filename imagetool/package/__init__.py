@@ -1,7 +1,21 @@
-"""What is to be injected: discs, cabinets and CBS manifests."""
+"""What is to be injected: discs, cabinets and CBS manifests.
+
+The readers of packages are imported when one is asked for: most questions need versions only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from imagetool.package.identity import Identity, Version
-from imagetool.package.media import Component, Media, Member, Package, open_media, open_package
+
+if TYPE_CHECKING:
+    from imagetool.package.media import Component as Component
+    from imagetool.package.media import Media as Media
+    from imagetool.package.media import Member as Member
+    from imagetool.package.media import Package as Package
+    from imagetool.package.media import open_media as open_media
+    from imagetool.package.media import open_package as open_package
 
 __all__ = [
     "Component",
@@ -13,3 +27,12 @@ __all__ = [
     "open_media",
     "open_package",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What `media` defines, when it is asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from imagetool.package import media
+
+    return getattr(media, name)

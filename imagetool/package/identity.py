@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _VERSION = re.compile(r"\s*([0-9]{1,5})\.([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.([0-9]{1,5}))?\s*")
@@ -35,8 +34,7 @@ class Version(NamedTuple):
         return cls(*((number >> shift) & 0xFFFF for shift in (48, 32, 16, 0)))
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a package or component is: name, public key token, architecture, language, version.
 
     `architecture` is amd64, x86, arm64, ia64, wow64 or neutral; `language` is empty for neutral.

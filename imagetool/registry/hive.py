@@ -15,8 +15,7 @@ from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, NotRecognised, Unsupported
 from imagetool.registry.cells import Cells
 from imagetool.registry.keys import Key
-from imagetool.registry.logs import is_sound, recover
-from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum
+from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum, is_sound
 
 _RESTORE = "Restore the hive from a backup, or start the guest to let Windows repair it."
 
@@ -47,6 +46,8 @@ class Hive:
         self.dirty = not sound or head[4:8] != head[8:12]
         """Whether the last write to the hive did not finish."""
         if self.dirty:
+            from imagetool.registry.logs import recover
+
             recovered = recover(source, head, logs())
             if recovered is not None:
                 source, head = recovered.source, recovered.base_block

@@ -15,7 +15,7 @@ from itertools import chain
 
 from imagetool.disk.overlay import Overlay
 from imagetool.disk.source import Source
-from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum
+from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_sound
 
 SECTOR = 512
 _LARGEST_LOG = 64 << 20
@@ -70,15 +70,6 @@ def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovere
     struct.pack_into("<I", head, 508, checksum(head))
     size = max(hive.size, BASE_BLOCK_SIZE + bins)
     return Recovered(Overlay(hive, size, sectors, SECTOR), bytes(head), after)
-
-
-def is_sound(base_block: bytes) -> bool:
-    """Whether these are 512 bytes of a base block whose checksum is right."""
-    return (
-        len(base_block) == SECTOR
-        and base_block[:4] == b"regf"
-        and int.from_bytes(base_block[508:], "little") == checksum(base_block)
-    )
 
 
 @dataclass(frozen=True, slots=True)

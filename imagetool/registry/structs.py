@@ -42,3 +42,12 @@ def checksum(base_block: bytes | bytearray) -> int:
     for word in struct.unpack_from("<127I", base_block):
         total ^= word
     return {0: 1, 0xFFFFFFFF: 0xFFFFFFFE}.get(total, total)
+
+
+def is_sound(base_block: bytes) -> bool:
+    """Whether these are 512 bytes of a base block whose checksum is right."""
+    return (
+        len(base_block) == BaseBlock.size
+        and base_block[:4] == b"regf"
+        and int.from_bytes(base_block[508:], "little") == checksum(base_block)
+    )

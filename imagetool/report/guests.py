@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from imagetool.errors import ImagetoolError
-from imagetool.guest.components import Components, ServicedPackage
-from imagetool.guest.image import Image, Place
-from imagetool.guest.inspection import Inspection
-from imagetool.guest.services import Service
-from imagetool.guest.windows import WindowsFacts
 from imagetool.report.text import moment, safe, size, table
-from imagetool.servicing.verify import Verification
+
+if TYPE_CHECKING:
+    from imagetool.errors import ImagetoolError
+    from imagetool.guest.components import Components, ServicedPackage
+    from imagetool.guest.image import Image, Place
+    from imagetool.guest.inspection import Inspection
+    from imagetool.guest.services import Service
+    from imagetool.guest.windows import WindowsFacts
+    from imagetool.servicing.verify import Verification
 
 _STARTS = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
 

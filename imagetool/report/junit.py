@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
-from imagetool.servicing.verify import Verification
+from imagetool.servicing.verify import Unknown, Verification
 
-Result = Verification | tuple[str, ImagetoolError]
+Result = Verification | Unknown
 
 
 def junit(results: Sequence[Result]) -> str:
@@ -20,7 +19,7 @@ def junit(results: Sequence[Result]) -> str:
     suite = Element("testsuite", name="imagetool verify", tests=str(len(results)))
     failures = errors = 0
     for result in results:
-        if isinstance(result, tuple):
+        if isinstance(result, Unknown):
             errors += 1
             image, error = result
             case = _case(suite, image)

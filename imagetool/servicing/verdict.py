@@ -6,8 +6,8 @@ guest's the others. An absent value is older than any.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from imagetool.guest.components import (
     INSTALL_PENDING,
@@ -40,8 +40,7 @@ class Name(Enum):
     UNCONFIRMED = "unconfirmed"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A verdict, whether it holds, and why."""
 
     name: Name

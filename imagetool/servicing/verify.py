@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.errors import DoesNotApply
+from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
 from imagetool.guest.image import Image, Installation
 from imagetool.guest.windows import WindowsFacts, read_facts
-from imagetool.package import Media, Package
 from imagetool.package.identity import Version
-from imagetool.servicing.applicability import Choice, choose
 from imagetool.servicing.verdict import Verdict, judge, present_version
 
+if TYPE_CHECKING:
+    from imagetool.package import Media, Package
+    from imagetool.servicing.applicability import Choice
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+
+class Verification(NamedTuple):
     """A verdict with everything that it follows from."""
 
     image: str
@@ -27,8 +28,14 @@ class Verification:
     """The package whose version was wanted: its name on the disc; empty without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Unknown(NamedTuple):
+    """An image without a verdict, and why."""
+
+    image: str
+    error: ImagetoolError
+
+
+class Guest(NamedTuple):
     """What the choice of a package asks of a guest (applicability.GuestFacts)."""
 
     version: Version
@@ -61,6 +68,8 @@ def choose_package(
     packages: Sequence[Package],
 ) -> Choice:
     """The one of `packages` that fits this guest, and the rule that decided on each."""
+    from imagetool.servicing.applicability import choose
+
     return choose(packages, read_guest(windows, facts, components, packages))
 
 

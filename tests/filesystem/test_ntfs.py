@@ -266,12 +266,6 @@ def test_what_is_not_read_is_refused_by_name(foreign: Callable[[str], Source]) -
         open_volume(Memory(bytes(4096)))
 
 
-def test_ext4_is_recognised_and_not_read_yet(testdata: Path) -> None:
-    data = lzma.decompress((testdata / "fs/hierarchy_64.ext4.xz").read_bytes())
-    with pytest.raises(Unsupported, match="ext volumes are not read yet"):
-        open_volume(Memory(data))
-
-
 def test_a_wrong_update_sequence_is_damage(foreign: Callable[[str], Source]) -> None:
     source = foreign("velo_partition_image")
     data = bytearray(source.read_at(0, source.size))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +17,13 @@ from imagetool.servicing.verdict import Name, Verdict, judge
 OLD = Version(6, 3, 9600, 16384)
 NEW = Version(6, 3, 9600, 19456)
 COMPLETE = Payload(manifest=True, catalog=True, missing=())
+
+T = TypeVar("T", WindowsFacts, Components)
+
+
+def replace(evidence: T, **changes: object) -> T:
+    return evidence._replace(**changes)  # type: ignore[arg-type, return-value]
+
 
 WINDOWS = WindowsFacts(
     product="Windows Server 2012 R2 Standard",

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
+from typing import TYPE_CHECKING
 
 from imagetool.disk.guid import guid_text
-from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx.layout import Layout, read_header, read_layout
-from imagetool.disk.vhdx.log import replay
-from imagetool.disk.vhdx.parent import read_locator
 from imagetool.disk.vhdx.structs import NOT_PRESENT, PARTIALLY_PRESENT
 from imagetool.disk.vhdx.table import BlockAllocationTable
 from imagetool.errors import Corrupt, Unsupported
+
+if TYPE_CHECKING:
+    from imagetool.disk.parents import ParentLocator
 
 SIGNATURE = b"vhdxfile"
 
@@ -37,6 +38,8 @@ class Vhdx:
         self.warnings: tuple[str, ...] = ()
         header = read_header(source)
         if any(header.log_guid):
+            from imagetool.disk.vhdx.log import replay
+
             source, sequence = replay(source, header.log_guid, header.log_offset, header.log_length)
             self._source = source
             self.warnings = (
@@ -60,6 +63,8 @@ class Vhdx:
             raise Corrupt(
                 f"{self.name}: a differencing disk without a parent locator", hint=_DAMAGED
             )
+        from imagetool.disk.vhdx.parent import read_locator
+
         locator = read_locator(self._source, *self.layout.parent_locator)
         if find_parent is None:
             raise Unsupported(

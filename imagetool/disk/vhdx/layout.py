@@ -8,8 +8,7 @@ sound one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from construct import ConstructError
 
@@ -23,8 +22,7 @@ _DAMAGED = "The image is damaged: compare it with its origin, or restore a backu
 _LARGEST_DISK = 64 << 40
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes.
 
     GUIDs are as they are stored, little-endian.

@@ -18,7 +18,7 @@ from imagetool.errors import Corrupt, Unsupported
 SECTOR = 4096
 _ENTRY = struct.Struct("<4sIIIQI4x16sQQ")
 _DESCRIPTOR = struct.Struct("<4s4sQQQ")
-_LARGEST_LOG = 64 << 20
+_LARGEST_LOG = 16 << 20
 _DAMAGED = "Mount the disk once on a Hyper-V host, or restore it from a backup."
 
 
@@ -41,7 +41,7 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
 
     `guid`, `offset` and `length` are those of the current header. Raises Corrupt where the log has
     no active sequence or the file is shorter than the log knows it, Unsupported for a log above
-    64 MiB.
+    16 MiB (Windows writes 1 MiB).
     """
     if length > _LARGEST_LOG:
         raise Unsupported(f"{source.name}: a log of {length >> 20} MiB is not replayed")

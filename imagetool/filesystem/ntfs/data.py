@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from imagetool.compression.lznt1 import decompress
 from imagetool.disk.pieces import ZEROS, Piece, read_pieces
 from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Encrypted
@@ -132,6 +131,8 @@ class CompressedData:
         pieces = self._stored.pieces(start, self._unit)
         # A hole at the end of a unit says that what stands before it is compressed.
         if any(place < 0 for place, _ in pieces) and any(place >= 0 for place, _ in pieces):
+            from imagetool.compression.lznt1 import decompress
+
             packed = read_pieces(
                 self._stored._volume, [[piece for piece in pieces if piece[0] >= 0]]
             )[0]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from codecs import utf_16_le_decode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.errors import Corrupt
@@ -26,8 +26,7 @@ _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore t
 UpCase = Callable[[], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexEntry(NamedTuple):
     """A name in a directory, with what the directory itself knows of the file."""
 
     name: str

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.disk.source import Memory, Source
-from imagetool.errors import NotFound
+from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.data import open_data
-from imagetool.filesystem.ntfs.record import Record
+from imagetool.filesystem.ntfs.record import Attribute, Record
 
 if TYPE_CHECKING:
     from imagetool.filesystem.ntfs.volume import Ntfs
+
+
+_POINT_SIZE = 24  # as much of a reparse point is looked at
 
 
 class NtfsNode:
@@ -69,31 +72,50 @@ class NtfsNode:
     def open(self, stream: str = "") -> Source:
         """The data, or that of an alternate stream.
 
-        Raises NotFound where there is none, Encrypted for a file that EFS encrypted, Unsupported
-        for one whose data the overlay filter keeps in a WIM.
+        Raises NotFound where there is none, Unsupported for a file whose data the Windows overlay
+        filter keeps outside of the volume, Encrypted for one that EFS encrypted.
         """
-        volume = self._volume
-        name = f"{volume.name}: {self.path}" + (f":{stream}" if stream else "")
-        extents = volume.extents(self._record, s.DATA, stream)
+        name = f"{self._volume.name}: {self.path}" + (f":{stream}" if stream else "")
+        extents = self._volume.extents(self._record, s.DATA, stream)
         if not extents:
             what = "is a directory" if self.is_directory and not stream else "has no such data"
             raise NotFound(f"{name} {what}", hint="`imagetool file list` shows what is there.")
-        if not stream and self._is_overlay():
-            from imagetool.filesystem.ntfs.overlay import STREAM, open_overlay
+        if not stream:
+            point = self._overlay_point()
+            if point:
+                return self._open_overlay(point, extents[0].size, name)
+        return self._open_extents(extents, name)
 
-            if volume.extents(self._record, s.DATA, STREAM):
-                packed = self.open(STREAM)
-                return open_overlay(self._reparse_point(), packed, extents[0].size, name)
+    def _open_extents(self, extents: list[Attribute], name: str) -> Source:
         if extents[0].resident:
             return Memory(extents[0].value, name)
-        return open_data(volume.source, volume.cluster_size, extents, name)
+        return open_data(self._volume.source, self._volume.cluster_size, extents, name)
 
-    def _is_overlay(self) -> bool:
-        return self._reparse_point()[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little")
+    def _overlay_point(self) -> bytes:
+        """The beginning of a reparse point of the overlay filter; of any other nothing."""
+        extents = self._volume.extents(self._record, s.REPARSE_POINT, "")
+        if not extents:
+            return b""
+        name = f"{self._volume.name}: {self.path}: its reparse point"
+        point = self._open_extents(extents, name).read_at(0, _POINT_SIZE)
+        return point if point[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little") else b""
 
-    def _reparse_point(self) -> bytes:
-        points = [i for i in self._record.attributes() if i.type == s.REPARSE_POINT and i.resident]
-        return points[0].value if points else b""
+    def _open_overlay(self, point: bytes, size: int, name: str) -> Source:
+        # Few questions meet such a file: what it needs is imported when one is there.
+        from imagetool.filesystem.ntfs import overlay
+
+        algorithm = overlay.algorithm_of(point, name)
+        extents = self._volume.extents(self._record, s.DATA, overlay.STREAM)
+        if not size:
+            return Memory(b"", name)
+        if not extents:
+            raise Corrupt(
+                f"{name}: the file is compressed by the Windows overlay filter and has no stream "
+                f"{overlay.STREAM}",
+                hint="The volume is damaged: let the guest check it, or restore the image.",
+            )
+        stream = self._open_extents(extents, f"{name}:{overlay.STREAM}")
+        return overlay.OverlayData(stream, size, algorithm, name)
 
     def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
         """What a directory holds, in the order of its index. Raises NotFound for a file.

@@ -1,129 +1,230 @@
-"""Files that the Windows overlay filter compressed (CompactOS, `compact /exe`).
+"""Files that the Windows overlay filter compressed (CompactOS): their chunks as a source.
 
-The data attribute is empty; the reparse point names the algorithm ([MS-FSCC] 2.1.2.1, wofapi.h,
-WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO), and the alternate stream WofCompressedData holds
-a table of offsets and the chunks, each compressed on its own, or stored where that is no longer.
-The layout is that of a resource in a WIM ("Windows Imaging File Format", "Resources").
+Such a file has a reparse point ([MS-FSCC] 2.1.2.1, IO_REPARSE_TAG_WOF; wofapi.h,
+WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1), data that is one hole of the right size, and
+a stream WofCompressedData laid out as a resource of a WIM is ([MS-WIM] "Resource"): where each
+chunk but the first begins, counted from behind this table, then the chunks.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
+from typing import NamedTuple
 
+from imagetool.compression import xpress
+from imagetool.compression.lzx import LzxChunk
 from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Unsupported
+from imagetool.filesystem.ntfs import structs as s
 
 STREAM = "WofCompressedData"
-_INFORMATION = struct.Struct("<8xIIII")  # behind tag and length: version, provider, version, …
-_FILE_PROVIDER = 2
-_CHUNKS_KEPT = 64
-_WIDE = 1 << 32
+"""The alternate stream that holds the chunks."""
+
+_POINT_SIZE = 24
+
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
+_EXPAND = "`compact /u /exe` in the guest expands such files."
+_BYTES_KEPT = 1 << 20
+_PAGE = 1024  # offsets of the table that are read at once
+_PAGES_KEPT = 64
 
-Decompress = Callable[[bytes, int, str], bytes]
-_CHUNKS = {0: 4096, 1: 32768, 2: 8192, 3: 16384}
-"""The size of a chunk by algorithm: XPRESS, LZX, XPRESS, XPRESS."""
-_LZX = 1
+
+class Algorithm(NamedTuple):
+    """How chunks are compressed: its name, the size of a chunk, and what decompresses one."""
+
+    name: str
+    chunk: int
+    decompress: Callable[[bytes, int, str], bytes]
 
 
-def open_overlay(reparse_point: bytes, stream: Source, size: int, name: str) -> OverlayData:
-    """The data behind a reparse point of the overlay filter.
+def _lzx(packed: bytes, size: int, name: str) -> bytes:
+    return LzxChunk(name).decode(packed, size)
 
-    Raises Unsupported for a file that lies in a WIM, and for an unknown algorithm.
+
+XPRESS4K = Algorithm("XPRESS4K", 4096, xpress.decompress)
+LZX = Algorithm("LZX", 32768, _lzx)
+XPRESS8K = Algorithm("XPRESS8K", 8192, xpress.decompress)
+XPRESS16K = Algorithm("XPRESS16K", 16384, xpress.decompress)
+
+ALGORITHMS = (XPRESS4K, LZX, XPRESS8K, XPRESS16K)
+"""By their numbers: FILE_PROVIDER_COMPRESSION_…, wofapi.h."""
+
+
+def algorithm_of(point: bytes, name: str) -> Algorithm:
+    """What a reparse point of the overlay filter says of its file (WOF_EXTERNAL_INFO, wofapi.h).
+
+    Raises Unsupported for a file whose data lies elsewhere (a WIM), and for what is unknown.
     """
-    if len(reparse_point) < _INFORMATION.size:
-        raise Corrupt(f"{name}: a damaged reparse point", hint=_DAMAGED)
-    _, provider, _, algorithm = _INFORMATION.unpack_from(reparse_point)
-    if provider != _FILE_PROVIDER:
+    if len(point) < _POINT_SIZE - 8:
+        raise Corrupt(f"{name}: a reparse point of {len(point)} bytes", hint=_DAMAGED)
+    fields = s.OverlayPoint.parse(point[:_POINT_SIZE].ljust(_POINT_SIZE, b"\0"))
+    if fields.provider == s.WOF_PROVIDER_WIM:
         raise Unsupported(
-            f"{name}: the file's data lies in a WIM archive beside the volume (WIMBoot)",
-            hint="Such files are not read.",
+            f"{name}: the file's data lies in a WIM archive (WIMBoot)",
+            hint="Read the file in that archive; on this volume there is only a pointer to it.",
         )
-    if algorithm not in _CHUNKS:
-        raise Unsupported(f"{name}: compressed by an unknown algorithm ({algorithm})")
-    from imagetool.compression import lzx, xpress
+    if fields.provider != s.WOF_PROVIDER_FILE:
+        raise Unsupported(
+            f"{name}: provider {fields.provider} of the Windows overlay filter holds the data",
+            hint=_EXPAND,
+        )
+    if len(point) < _POINT_SIZE:
+        raise Corrupt(f"{name}: a reparse point of {len(point)} bytes", hint=_DAMAGED)
+    if (fields.version, fields.provider_version) != (1, 1):
+        raise Unsupported(
+            f"{name}: version {fields.version}.{fields.provider_version} of the Windows overlay "
+            "filter's reparse point",
+            hint=_EXPAND,
+        )
+    if fields.algorithm >= len(ALGORITHMS):
+        raise Unsupported(
+            f"{name}: algorithm {fields.algorithm} of the Windows overlay filter", hint=_EXPAND
+        )
+    return ALGORITHMS[fields.algorithm]
 
-    decompress = lzx.decompress_chunk if algorithm == _LZX else xpress.decompress
-    return OverlayData(stream, size, _CHUNKS[algorithm], decompress, name)
+
+class _Recent:
+    """What was used last, bounded; several threads may ask."""
+
+    __slots__ = ("_items", "_lock", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._items: dict[int, bytes] = {}
+        self._lock = Lock()
+
+    def find(self, keys: Iterable[int]) -> dict[int, bytes]:
+        with self._lock:
+            return {key: self._items[key] for key in keys if key in self._items}
+
+    def keep(self, items: Mapping[int, bytes]) -> None:
+        with self._lock:
+            for key in list(items)[-self._most :]:
+                self._items.pop(key, None)
+                self._items[key] = items[key]
+            while len(self._items) > self._most:
+                del self._items[next(iter(self._items))]
 
 
 class OverlayData:
-    """The data of a compressed file; only the chunks that a read touches are decompressed."""
+    """The data of a compressed file: only the chunks that a read touches are decompressed.
 
-    __slots__ = ("_chunk", "_chunks", "_decompress", "_start", "_stream", "_width", "name", "size")
+    `size` is that of the file's own data. Raises Corrupt where the stream cannot hold so many
+    chunks.
+    """
 
-    def __init__(
-        self, stream: Source, size: int, chunk: int, decompress: Decompress, name: str
-    ) -> None:
+    __slots__ = ("_algorithm", "_chunks", "_count", "_entry", "_pages", "_stream", "name", "size")
+
+    def __init__(self, stream: Source, size: int, algorithm: Algorithm, name: str) -> None:
         self._stream = stream
-        self._chunk = chunk
-        self._decompress = decompress
-        self._chunks: dict[int, bytes] = {}
-        self._width = 8 if size > _WIDE else 4
-        self._start = self._width * max(0, -(-size // chunk) - 1)
+        self._algorithm = algorithm
         self.name = name
         self.size = size
-        if self._start > stream.size:
-            raise Corrupt(f"{name}: a table of {self._start} bytes does not fit", hint=_DAMAGED)
+        self._count = -(-size // algorithm.chunk)
+        self._entry = 8 if size > 0xFFFFFFFF else 4
+        self._chunks = _Recent(_BYTES_KEPT // algorithm.chunk)
+        self._pages = _Recent(_PAGES_KEPT)
+        if size and self._table_size + self._count > stream.size:  # no chunk is empty
+            raise Corrupt(
+                f"{name}: {self._count} compressed chunks in a stream of {stream.size} bytes",
+                hint=_DAMAGED,
+            )
+
+    @property
+    def _table_size(self) -> int:
+        return max(0, self._count - 1) * self._entry
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
         return self.read_many([(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many: one batch for the table, one for the chunks."""
-        size = self._chunk
-        results = []
-        for offset, length in ranges:
-            length = min(length, self.size - offset)
-            if offset < 0 or length <= 0:
-                results.append(b"")
-                continue
-            first, last = offset // size, (offset + length - 1) // size
-            parts = []
-            for start in range(first, last + 1, _CHUNKS_KEPT):
-                numbers = range(start, min(start + _CHUNKS_KEPT, last + 1))
-                self._load(numbers)
-                parts += [self._chunks[number] for number in numbers]
-            inside = offset - first * size
-            results.append(b"".join(parts)[inside : inside + length])
-        return results
+        """As Source.read_many: one batch for the table where it is not at hand, one for chunks."""
+        size = self._algorithm.chunk
+        bounded = [
+            (offset, offset + max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
+            for offset, length in ranges
+        ]
+        wanted = {
+            number
+            for start, end in bounded
+            if start < end
+            for number in range(start // size, (end - 1) // size + 1)
+        }
+        chunks = self._load(sorted(wanted))
+        return [self._cut(chunks, start, end) for start, end in bounded]
 
-    def _load(self, numbers: Iterable[int]) -> None:
-        wanted = [number for number in numbers if number not in self._chunks]
-        if not wanted:
-            return
-        if len(self._chunks) + len(wanted) > _CHUNKS_KEPT:
-            self._chunks.clear()
-            wanted = list(numbers)
-        places = self._places(wanted)
-        for number, (_, length), packed in zip(
-            wanted, places, self._stream.read_many(places), strict=True
+    def _cut(self, chunks: Mapping[int, bytes], start: int, end: int) -> bytes:
+        if start >= end:
+            return b""
+        size = self._algorithm.chunk
+        first, last = start // size, (end - 1) // size
+        if first == last:
+            return chunks[first][start - first * size : end - first * size]
+        return b"".join(
+            (
+                chunks[first][start - first * size :],
+                *(chunks[number] for number in range(first + 1, last)),
+                chunks[last][: end - last * size],
+            )
+        )
+
+    def _load(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        """The chunks of these numbers, decompressed."""
+        found = self._chunks.find(numbers)
+        missing = [number for number in numbers if number not in found]
+        if not missing:
+            return found
+        places = self._places(missing)
+        fresh: dict[int, bytes] = {}
+        for number, place, packed in zip(
+            missing, places, self._stream.read_many(places), strict=True
         ):
-            if len(packed) != length:
-                raise Corrupt(f"{self.name}: chunk {number} is missing", hint=_DAMAGED)
-            expected = min(self._chunk, self.size - number * self._chunk)
-            if length == expected:
-                self._chunks[number] = packed
+            if len(packed) != place[1]:
+                raise Corrupt(f"{self.name}: chunk {number} ends beyond its stream", hint=_DAMAGED)
+            plain = self._plain_size(number)
+            if len(packed) == plain:
+                fresh[number] = packed
             else:
                 where = f"{self.name}: chunk {number}"
-                self._chunks[number] = self._decompress(packed, expected, where)
+                fresh[number] = self._algorithm.decompress(packed, plain, where)
+        self._chunks.keep(fresh)
+        return found | fresh
+
+    def _plain_size(self, number: int) -> int:
+        return min(self._algorithm.chunk, self.size - number * self._algorithm.chunk)
 
     def _places(self, numbers: Sequence[int]) -> list[Range]:
-        """Where the chunks lie in the stream: the table holds where each but the first begins."""
-        first, last = numbers[0], numbers[-1]
-        width, end = self._width, self._start // self._width
-        low, high = max(first - 1, 0), min(last + 1, end)
-        raw = self._stream.read_at(low * width, (high - low) * width)
-        listed = struct.unpack(f"<{len(raw) // width}{'Q' if width == 8 else 'I'}", raw)
-        bounds = {low + 1 + index: offset for index, offset in enumerate(listed)}
-        bounds |= {0: 0, end + 1: self._stream.size - self._start}
-        places = []
+        """Where these chunks lie in the stream."""
+        bounds = {bound for number in numbers for bound in (number, number + 1)}
+        wanted = {(bound - 1) // _PAGE for bound in bounds if 0 < bound < self._count}
+        pages = self._pages.find(wanted)
+        missing = sorted(wanted - pages.keys())
+        if missing:
+            length = _PAGE * self._entry
+            ranges = [
+                (page * length, min(length, self._table_size - page * length)) for page in missing
+            ]
+            fresh = dict(zip(missing, self._stream.read_many(ranges), strict=True))
+            self._pages.keep(fresh)
+            pages |= fresh
+        total = self._stream.size - self._table_size
+
+        def begins(bound: int) -> int:
+            if not 0 < bound < self._count:
+                return total if bound else 0
+            page, index = divmod(bound - 1, _PAGE)
+            place = index * self._entry
+            return int.from_bytes(pages[page][place : place + self._entry], "little")
+
+        places: list[Range] = []
         for number in numbers:
-            start, stop = bounds.get(number, -1), bounds.get(number + 1, -1)
-            expected = min(self._chunk, self.size - number * self._chunk)
-            if not 0 <= start <= stop <= self._stream.size or stop - start > expected:
-                raise Corrupt(f"{self.name}: chunk {number} has no sound place", hint=_DAMAGED)
-            places.append((self._start + start, stop - start))
+            start, end = begins(number), begins(number + 1)
+            if not start < end <= total or end - start > self._plain_size(number):
+                raise Corrupt(
+                    f"{self.name}: chunk {number} lies at {start} to {end} of {total} bytes",
+                    hint=_DAMAGED,
+                )
+            places.append((self._table_size + start, end - start))
         return places

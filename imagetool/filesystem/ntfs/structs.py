@@ -7,7 +7,7 @@ attributes and index entries are read thousands of times and are unpacked where 
 
 from __future__ import annotations
 
-from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int64ul, Padding, Struct
+from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
 
 from imagetool.disk.layout import Layout
 
@@ -28,6 +28,20 @@ BootSector = Layout(
         "serial_number" / Bytes(8),
     )
 )
+
+OverlayPoint = Layout(
+    Struct(
+        "tag" / Int32ul,
+        "length" / Int16ul,
+        Padding(2),
+        "version" / Int32ul,
+        "provider" / Int32ul,
+        "provider_version" / Int32ul,
+        "algorithm" / Int32ul,
+    )
+)
+"""The reparse point of a file that the Windows overlay filter compressed: [MS-FSCC] 2.1.2.2,
+then WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1 of wofapi.h."""
 
 # Attribute types
 STANDARD_INFORMATION = 0x10
@@ -54,3 +68,6 @@ DOS_NAME = 2
 IS_DIRECTORY = 0x10000000
 WOF_REPARSE_TAG = 0x80000017
 """A file compressed by the Windows overlay filter (CompactOS); [MS-FSCC] 2.1.2.1."""
+
+WOF_PROVIDER_WIM, WOF_PROVIDER_FILE = 1, 2
+"""Who holds the data of such a file: a WIM archive, or an alternate stream; wofapi.h."""

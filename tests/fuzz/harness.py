@@ -1,0 +1,475 @@
+"""Mutated inputs against every reader: only our own errors may come out, soon and in little memory.
+
+`python -m tests.fuzz.harness [--seconds N] [--target NAME] [--seed N]`: without seconds until it is
+interrupted. An input is a target and a number, so that every finding can be repeated. Each may take
+a second of processor time and 100 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from google_crc32c import value as crc32c
+
+from fixtures import chains, linux, overlays
+from fixtures.cabinets import MSZIP, write_cabinet
+from fixtures.cache import cached, cached_folder
+from fixtures.disks import MIB, format_ntfs, run
+from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
+from fixtures.hives import RegistryText
+from fixtures.packages import package_files
+from imagetool.disk import FileSource, open_disk, read_partitions
+from imagetool.disk.source import Range, Source
+from imagetool.disk.vhdx import Vhdx
+from imagetool.errors import ImagetoolError
+from imagetool.filesystem import Volume, open_volume
+from imagetool.registry import Hive, Key
+
+LIMIT_SECONDS = 1.0
+LIMIT_BYTES = 100 << 20
+_MOST_ENTRIES = 60
+
+
+class TooSlow(BaseException):
+    """The time of an input is over; a base exception, so that no reader swallows it."""
+
+
+class Patched:
+    """Bytes with others over them, as a source: what a mutation changes, not a copy of all."""
+
+    def __init__(self, data: bytes, patches: Sequence[tuple[int, bytes]], size: int) -> None:
+        self._data = data
+        self._patches = patches
+        self.size = size
+        self.name = "input"
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        length = min(length, self.size - offset)
+        if offset < 0 or length <= 0:
+            return b""
+        found = self._data[offset : offset + length].ljust(length, b"\0")
+        for place, patch in self._patches:
+            first, last = max(place, offset), min(place + len(patch), offset + length)
+            if first < last:
+                piece = patch[first - place : last - place]
+                found = found[: first - offset] + piece + found[last - offset :]
+        return found
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many."""
+        return [self.read_at(*item) for item in ranges]
+
+
+@dataclass
+class Target:
+    """A reader: a sound input, what is asked of it, and what keeps checksums right."""
+
+    name: str
+    load: Callable[[], bytes]
+    ask: Callable[[Source], None]
+    repair: Callable[[Patched], list[tuple[int, bytes]]] = field(default=lambda source: [])
+    span: int = 1 << 40
+    """How many bytes from the start are changed."""
+
+    @cached_property
+    def data(self) -> bytes:
+        """The sound input."""
+        return self.load()
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The sectors that hold anything."""
+        end = min(len(self.data), self.span)
+        zeros = bytes(512)
+        return [
+            place
+            for place in range(0, end, 512)
+            if self.data[place : place + 512] != zeros[: min(512, len(self.data) - place)]
+        ]
+
+    def mutated(self, seed: int) -> Patched:
+        """The input of that number."""
+        noise = random.Random(f"{self.name}{seed}")
+        size = len(self.data)
+        if noise.random() < 0.1:
+            size = noise.randrange(1, size)
+        # Most changes lie close together: one structure has several fields to get wrong.
+        near = noise.choice(self.places)
+        patches = []
+        for _ in range(noise.choice((1, 1, 2, 3, 5, 10, 30))):
+            place = near if noise.random() < 0.7 else noise.choice(self.places)
+            offset = place + noise.randrange(512)
+            patches.append((offset, _change(noise, self.data, offset)))
+        source = Patched(self.data, patches, size)
+        if noise.random() < 0.9:
+            return Patched(self.data, [*patches, *self.repair(source)], size)
+        return source
+
+
+_NUMBERS = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF)
+_NUMBERS += (0x80000000, 0xFFFFFFFF, 1 << 32, 1 << 48, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+
+
+def _change(noise: random.Random, data: bytes, offset: int) -> bytes:
+    kind = noise.randrange(5)
+    if kind == 0:
+        return bytes([noise.randrange(256)])
+    if kind == 1:
+        return bytes([data[offset] ^ 1 << noise.randrange(8)]) if offset < len(data) else b"\1"
+    if kind == 2:
+        width = noise.choice((1, 2, 4, 8))
+        number = noise.choice(_NUMBERS) + noise.choice((0, 0, 1, -1)) & (1 << 8 * width) - 1
+        return number.to_bytes(width, noise.choice(("little", "big")))
+    if kind == 3:
+        start = noise.randrange(max(1, len(data) - 64))
+        return data[start : start + noise.randrange(1, 64)]
+    return noise.randbytes(noise.randrange(1, 16))
+
+
+# What is asked
+
+
+def _walk(volume: Volume, folder: str = "", depth: int = 0) -> None:
+    node = volume.find(folder)
+    if node is None or not node.is_directory:
+        return
+    for entry, _ in zip(node.entries(), range(_MOST_ENTRIES), strict=False):
+        path = f"{folder}/{entry.name}"
+        try:
+            found = volume.find(path)
+            if found is None:
+                continue
+            if found.is_directory:
+                if depth < 3:
+                    _walk(volume, path, depth + 1)
+                continue
+            for stream in ("", *found.streams()[:2]):
+                source = found.open(stream)
+                source.read_at(0, 1 << 16)
+                source.read_at(max(0, source.size - 100), 4096)
+        except ImagetoolError as error:
+            assert error.message
+
+
+def ask_volume(source: Source) -> None:
+    """Walk a volume."""
+    volume = open_volume(source)
+    assert isinstance(volume.label, str)
+    assert isinstance(volume.warnings, tuple)
+    _walk(volume)
+
+
+def ask_disk(source: Source) -> None:
+    """Open a disk, list its partitions, read here and there."""
+    disk = open_disk(source)
+    list(zip(disk.allocated(), range(_MOST_ENTRIES), strict=False))
+    read_partitions(disk)
+    for place in (0, 1 << 20, disk.size // 2, disk.size - 512):
+        disk.read_at(place, 1 << 16)
+
+
+def ask_child(source: Source) -> None:
+    """Read a differencing disk over its base."""
+    with FileSource(cached_folder("chain", chains.build_chain) / "base.vhdx") as below:
+        base = Vhdx(below)
+        disk = Vhdx(source, lambda _: base)
+        list(zip(disk.allocated(), range(_MOST_ENTRIES), strict=False))
+        for place, _ in chains.CHILD_WRITES:
+            disk.read_at(max(0, place - 4096), 1 << 16)
+
+
+def ask_hive(source: Source) -> None:
+    """Read every key of a hive."""
+    hive = Hive(source)
+    keys: list[tuple[Key, int]] = [(hive.root, 0)]
+    count = 0
+    while keys and count < 400:
+        key, depth = keys.pop()
+        count += 1
+        try:
+            for value in key.values()[:_MOST_ENTRIES]:
+                assert isinstance(value.text(), str)
+            assert key.last_written
+            if depth < 8:
+                for subkey, _ in zip(key.subkeys(), range(50), strict=False):
+                    keys.append((subkey, depth + 1))
+            key.subkey("Name")
+        except ImagetoolError as error:
+            assert error.message
+
+
+def ask_guest(source: Source) -> None:
+    """Everything that a verdict reads."""
+    from imagetool.guest.image import Image
+    from imagetool.guest.inspection import inspect_image
+    from imagetool.servicing.verify import verify
+
+    image = Image.__new__(Image)
+    image.path = "input"
+    image._file = source  # type: ignore[assignment]
+    image.disk = open_disk(source)
+    inspect_image(image)
+    verify(image)
+
+
+def ask_cabinet(source: Source) -> None:
+    """Every member of a cabinet, and its package."""
+    from imagetool.package.cab import Cabinet
+    from imagetool.package.cbs import parse_package_manifest
+
+    cabinet = Cabinet(source)
+    for member in cabinet.members[:_MOST_ENTRIES]:
+        try:
+            cabinet.read(member)
+        except ImagetoolError as error:
+            assert error.message
+    for member in cabinet.members[:_MOST_ENTRIES]:
+        if member.name.lower() == "update.mum":
+            parse_package_manifest(cabinet.read(member), "update.mum")
+
+
+def ask_logical_volumes(source: Source) -> None:
+    """A physical volume and what lies on it."""
+    from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
+
+    for volume in logical_volumes([read_physical_volume(source)]):
+        volume.open().read_at(0, 4096)
+
+
+# What keeps checksums right
+
+
+def repair_vhdx(source: Patched) -> list[tuple[int, bytes]]:
+    """The CRC-32C of both headers and both region tables."""
+    patches = []
+    for place, size in ((65536, 4096), (131072, 4096), (196608, 65536), (262144, 65536)):
+        block = source.read_at(place, size)
+        if len(block) == size:
+            checksum = crc32c(block[:4] + bytes(4) + block[8:])
+            patches.append((place + 4, checksum.to_bytes(4, "little")))
+    return patches
+
+
+def repair_gpt(source: Patched) -> list[tuple[int, bytes]]:
+    """The checksums of the first partition table."""
+    head = source.read_at(512, 92)
+    if len(head) < 92:
+        return []
+    count, size = struct.unpack_from("<II", head, 80)
+    place = struct.unpack_from("<Q", head, 72)[0] * 512
+    entries = source.read_at(place, min(count * size, 1 << 20)) if place < 1 << 40 else b""
+    head = head[:88] + struct.pack("<I", zlib.crc32(entries))
+    check = zlib.crc32(head[:16] + bytes(4) + head[20:])
+    return [(512 + 88, head[88:]), (512 + 16, check.to_bytes(4, "little"))]
+
+
+def repair_hive(source: Patched) -> list[tuple[int, bytes]]:
+    """The checksum of the base block."""
+    from imagetool.registry.structs import checksum
+
+    block = source.read_at(0, 512)
+    return [(508, checksum(block).to_bytes(4, "little"))] if len(block) == 512 else []
+
+
+# Sound inputs
+
+
+def _ntfs(path: Path) -> None:
+    work = path.with_suffix(".files")
+    work.mkdir()
+    tree = work / "tree"
+    linux.write_plain(tree)
+    format_ntfs(path, 16 * MIB, MIB, "fuzz")
+    from fixtures.disks import fill
+
+    fill(path, tree, work)
+    import shutil
+
+    shutil.rmtree(work)
+
+
+def _gpt(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(4 * MIB)
+    rows = "label: gpt\nstart=2048, size=2048\nstart=4096, size=1024\n"
+    run("sfdisk", "-q", path, text=rows)
+
+
+def _mbr(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(8 * MIB)
+    rows = "label: dos\nstart=2048, size=2048, type=7\nstart=4096, size=8192, type=5\n"
+    run("sfdisk", "-q", path, text=rows + "start=4300, size=500\nstart=5000, size=500\n")
+
+
+def _hive(path: Path) -> None:
+    from fixtures.guests import INSTALLED
+
+    text = RegistryText()
+    for number in range(600):
+        text.key(f"Classes\\Key{number:04}", {"Name": f"value {number}", "Data": number})
+    text.key("Big", {"": b"x" * 40000, "List": ["a", "b"], "Name": "text"})
+    with tempfile.TemporaryDirectory() as folder:
+        text.write(path, Path(folder), INSTALLED)
+
+
+def _xfs(*options: str) -> Callable[[Path], None]:
+    def build(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder)
+            linux.write_tree(tree, many=100, large=300_000)
+            linux.make_xfs(path, tree, "-d", "agcount=1", *options, size=24 * MIB)
+
+    return build
+
+
+def _built(name: str, suffix: str, build: Callable[[Path], None]) -> Callable[[], bytes]:
+    return lambda: cached(f"fuzz-{name}", suffix, build).read_bytes()
+
+
+def _linux(name: str) -> Callable[[], bytes]:
+    def load() -> bytes:
+        with (cached_folder("linux-volumes", linux.build_volumes) / name).open("rb") as file:
+            return file.read(24 * MIB)
+
+    return load
+
+
+def _cabinet() -> bytes:
+    return write_cabinet(package_files("6.2", "amd64"), MSZIP)
+
+
+def _volume(name: str, build: Callable[[Path], None], file: str) -> Callable[[], bytes]:
+    return lambda: (cached_folder(name, build) / file).read_bytes()
+
+
+_chain = _volume("chain", chains.build_chain, "child.avhdx")
+_LINUX = ("ext2", "ext4", "ext4-1k", "fat12", "fat32")
+_XFS_4 = ("-m", "crc=0,finobt=0", "-i", "size=256", "-l", "size=8m")
+
+
+def _guest(spec: GuestSpec) -> Callable[[], bytes]:
+    return lambda: cached_guest(spec).read_bytes()
+
+
+TARGETS = (
+    Target("vhdx", _guest(SERVER_2012_R2), ask_disk, repair_vhdx, 4 * MIB),
+    Target("vhd", _guest(SERVER_2008_R2), ask_disk, span=MIB),
+    Target("child", _chain, ask_child, repair_vhdx, 8 * MIB),
+    Target("gpt", _built("gpt", ".raw", _gpt), ask_disk, repair_gpt),
+    Target("mbr", _built("mbr", ".raw", _mbr), ask_disk),
+    Target("ntfs", _built("ntfs", ".raw", _ntfs), ask_volume),
+    Target("compact", _built("compact", ".raw", overlays.build_volume), ask_volume),
+    Target("hive", _built("hive", ".hive", _hive), ask_hive, repair_hive),
+    Target("guest", _guest(SERVER_2012_R2), ask_guest, repair_vhdx),
+    Target("cabinet", _cabinet, ask_cabinet),
+    Target("xfs-4", _built("xfs-4", ".raw", _xfs(*_XFS_4)), ask_volume),
+    Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=8m")), ask_volume),
+    *(Target(name, _linux(name), ask_volume) for name in _LINUX),
+)
+
+
+# The run
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """A limit on processor time: a signal ends the reader between two steps of Python."""
+    import signal
+
+    def over(*_: object) -> None:
+        raise TooSlow
+
+    previous = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
+
+
+def limit_memory(more: int = LIMIT_BYTES) -> None:
+    """Let this process have so many bytes beyond what it has now."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    size = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+
+
+def try_one(target: Target, seed: int) -> str:
+    """What is wrong with an input; empty where only our own errors came out."""
+    source = target.mutated(seed)
+    try:
+        with _limited(LIMIT_SECONDS):
+            target.ask(source)
+    except ImagetoolError as error:
+        return "" if error.exit_code in (1, 2, 3) and error.message else f"exit {error.exit_code}"
+    except TooSlow as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"takes longer than {LIMIT_SECONDS} s ({Path(where.filename).name}:{where.lineno})"
+    except MemoryError:
+        return f"takes more than {LIMIT_BYTES >> 20} MB"
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    return ""
+
+
+def fuzz(targets: Sequence[Target], seconds: float | None, first: int) -> tuple[int, int]:
+    """Try inputs in turn until the time is over; how many there were, and how many findings."""
+    for target in targets:
+        assert target.places, target.name
+    limit_memory()
+    inputs = findings = 0
+    end = None if seconds is None else time.monotonic() + seconds
+    seed = first
+    try:
+        while end is None or time.monotonic() < end:
+            for target in targets:
+                inputs += 1
+                found = try_one(target, seed)
+                if found:
+                    findings += 1
+                    print(f"{target.name} {seed}: {found}", flush=True)
+                if end is not None and time.monotonic() >= end:
+                    break
+            seed += 1
+    except KeyboardInterrupt:
+        pass
+    return inputs, findings
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, help="how long; without it until interrupted")
+    parser.add_argument("--target", choices=[target.name for target in TARGETS])
+    parser.add_argument("--seed", type=int, help="this input alone, with its traceback")
+    options = parser.parse_args()
+    targets = [item for item in TARGETS if options.target in (None, item.name)]
+    if options.seed is not None:
+        for target in targets:
+            target.ask(target.mutated(options.seed))
+        return
+    inputs, findings = fuzz(targets, options.seconds, random.SystemRandom().randrange(1 << 32))
+    print(f"inputs {inputs}, findings {findings}")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()
