@@ -44,6 +44,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt
 	@$(BIN)/pip install -qq --editable .
+	@$(BIN)/python -m compileall -q imagetool
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

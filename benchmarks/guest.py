@@ -1,8 +1,8 @@
-"""The disk that the benchmarks read, built by independent tools and cached outside the tree.
+"""The disks that the benchmarks read, built by independent tools and cached outside the tree.
 
-GPT, one NTFS volume, Windows/System32 with many files, and a SOFTWARE hive of many megabytes that
-holds Microsoft\\Virtual Machine\\Auto, value IntegrationServicesVersion = 6.3.9600.18692. Needs
-what `make test` installs, neither root nor FUSE. The same arguments give the same content.
+The large one: GPT, one NTFS volume, Windows/System32 with many files, a SOFTWARE hive of many
+megabytes, a SYSTEM hive of twelve, and everything that a verdict reads. The small ones: a fleet of
+a thousand. Needs what `make test` installs, neither root nor FUSE.
 """
 
 from __future__ import annotations
@@ -10,22 +10,41 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from fixtures import guests
 from fixtures.disks import MIB, SECTOR, copy_data, fill, format_ntfs, run
-from fixtures.hives import write_empty_hive
+from fixtures.guests import GuestSpec, Serviced, cached_guest
+from fixtures.hives import RegistryText
 
 VERSION = "6.3.9600.18692"
-_FORMAT = 1  # raised when the disk's content changes
+GUEST = GuestSpec(
+    driver=VERSION, bound=VERSION, recorded=VERSION, serviced=(Serviced("6.2", VERSION),)
+)
+FLEET = (
+    GUEST,
+    guests.SERVER_2012_R2,
+    guests.SERVER_2012,
+    guests.DATA_EXCHANGE_DISABLED,
+    replace(guests.GENERALISED, driver=VERSION),
+)
+"""The guests that the fleet consists of, one of each in turn."""
+
+_FORMAT = 3  # raised when the content of a disk changes
+
+
+def _folder() -> Path:
+    folder = Path(os.environ.get("IMAGETOOL_CACHE") or user_cache_path("imagetool"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def cached(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
     """The disk with a hive of `hive` MB, `files` files, of `size` GiB; built when it is missing."""
-    folder = Path(os.environ.get("IMAGETOOL_CACHE") or user_cache_path("imagetool"))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"benchmark-{_FORMAT}-{hive}-{files}-{size}.vhdx"
+    path = _folder() / f"benchmark-{_FORMAT}-{hive}-{files}-{size}.vhdx"
     if not path.exists():
         print(f"building {path.name}, once ...", flush=True)
         build(path.with_suffix(".new"), hive, files, size)
@@ -37,19 +56,18 @@ def build(target: Path, hive: int, files: int, size: int) -> None:
     """Make the disk."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         work = Path(folder)
-        system = work / "tree/Windows/System32"
-        (system / "config").mkdir(parents=True)
+        tree = work / "tree"
+        software, system = guests.software_of(GUEST), guests.system_of(GUEST)
+        _widen(software, "Classes", hive)
+        _widen(system, "ControlSet001\\Enum", 12)
+        guests.write_tree(GUEST, tree, work, software, system)
         for number in range(files):
             name = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()[:8]
-            (system / f"{name}.dll").write_bytes(b"%d" % number * 40)
-        text = work / "software.reg"
-        text.write_text(_registry(hive), encoding="ascii")
-        write_empty_hive(system / "config/SOFTWARE")
-        run("hivexregedit", "--merge", "--prefix", "ROOT", system / "config/SOFTWARE", text)
+            (tree / f"Windows/System32/{name}.dll").write_bytes(b"%d" % number * 40)
         start = MIB
         volume, disk, length = work / "volume", work / "disk", (size << 30) - 2 * MIB
         format_ntfs(volume, length, start, "")
-        fill(volume, work / "tree", work)
+        fill(volume, tree, work)
         with disk.open("wb") as file:
             file.truncate(size << 30)
         place = f"start={start // SECTOR}, size={length // SECTOR}"
@@ -62,24 +80,33 @@ def build(target: Path, hive: int, files: int, size: int) -> None:
         run("qemu-img", "convert", "-O", "vhdx", "-o", options, disk, target)
 
 
-def _registry(megabytes: int) -> str:
-    """A tree of the shape of a real SOFTWARE hive: Classes wide, values of up to 2 KiB."""
-    lines = ["Windows Registry Editor Version 5.00", ""]
-
-    def key(path: str, *values: str) -> None:
-        lines.extend([f"[ROOT\\{path}]", *values, ""])
-
-    for path in ("Classes", "Microsoft", "Microsoft\\Windows NT", "Policies"):
-        key(path)
+def _widen(hive: RegistryText, below: str, megabytes: int) -> None:
+    """Fill a hive as real ones are: keys in wide groups, values of up to 2 KiB."""
     for number in range((megabytes << 20) // 2400 + 1):
-        group = f"Classes\\Group{number // 100:05}"
-        if number % 100 == 0:
-            key(group)
         seed = hashlib.sha256(str(number).encode()).digest()
-        data = (seed * 64).hex(",")
-        key(f"{group}\\Key{number:07}", f'"Name"="value {number}"', f'"Data"=hex:{data}')
-    for path in ("Microsoft\\Virtual Machine", "Microsoft\\Virtual Machine\\Guest"):
-        key(path)
-    text = f"{VERSION}\0".encode("utf-16-le").hex(",")
-    key("Microsoft\\Virtual Machine\\Auto", f'"IntegrationServicesVersion"=hex(1):{text}')
-    return "\n".join(lines) + "\n"
+        group = f"{below}\\Group{number // 100:05}\\Key{number:07}"
+        hive.key(group, {"Name": f"value {number}", "Data": seed * 64})
+
+
+def fleet(count: int = 1000) -> Path:
+    """A directory with so many guests, each a file of its own; holes where it is zero."""
+    target = _folder() / f"fleet-{_FORMAT}-{count}"
+    if not target.exists():
+        print(f"building {count} images, once ...", flush=True)
+        new = target.with_suffix(".new")
+        new.mkdir(exist_ok=True)
+        for place, spec in enumerate(FLEET):
+            data = cached_guest(replace(spec, size=256 * MIB)).read_bytes()
+            pieces = [
+                (start, data[start : start + 65536])
+                for start in range(0, len(data), 65536)
+                if data[start : start + 65536].strip(b"\0")
+            ]
+            for number in range(place, count, len(FLEET)):
+                with (new / f"image-{number:04}.vhdx").open("wb") as file:
+                    for start, piece in pieces:
+                        file.seek(start)
+                        file.write(piece)
+                    file.truncate(len(data))
+        new.rename(target)
+    return target

@@ -43,9 +43,6 @@ _MODULES = {
 }
 """Which module of this folder has which commands; `later` has whatever else there is."""
 
-_OBJECTS = 50_000
-"""How many new objects make Python look for unused circles: imports alone make many thousands."""
-
 _FAULT, _INTERRUPTED = 70, 130
 
 
@@ -86,7 +83,6 @@ def run() -> Never:
         if isinstance(stream, io.TextIOWrapper):
             # A Windows console or a C locale lacks many characters; no name may end the program.
             stream.reconfigure(errors="backslashreplace")
-    gc.set_threshold(_OBJECTS)
     command = typer.main.get_command(program(sys.argv[1:]))
     try:
         code = command.main(prog_name="imagetool", standalone_mode=False)
@@ -110,6 +106,7 @@ def run() -> Never:
         else:
             code = _fault(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is going
+    gc.freeze()  # and need not be searched for circles first
     sys.exit(code if isinstance(code, int) else 0)
 
 

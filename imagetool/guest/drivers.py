@@ -8,13 +8,14 @@ the version of the driver itself is all there is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Node
 from imagetool.guest.image import Installation
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Version
+from imagetool.registry import Key
 
 WINDOWS_7, WINDOWS_8 = Version(6, 1), Version(6, 2)
 REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
@@ -38,14 +39,22 @@ def active_driver(windows: Installation) -> tuple[Version | None, str]:
     return file_version(windows.volume.find(VMBUS_SYS)), ""
 
 
-def driver_place(windows: Installation, inf: str, version: Version) -> str:
-    """The path of the INF of that version in the driver store; empty where no package has it."""
+def driver_places(windows: Installation, wanted: Iterable[tuple[str, Version]]) -> list[str]:
+    """Where INFs of these versions lie in the driver store; empty where no package has one."""
     if windows.version >= WINDOWS_8:
         packages = windows.system.find(_PACKAGES)
-        for package in packages.subkeys(f"{inf}_") if packages is not None else ():
-            if read_driver_version(package.get("Version")) == version:
-                return f"{REPOSITORY}\\{package.name}\\{inf}"
-        return ""
+        return [_in_database(packages, inf, version) for inf, version in wanted]
+    return [_in_store(windows, inf, version) for inf, version in wanted]
+
+
+def _in_database(packages: Key | None, inf: str, version: Version) -> str:
+    for package in packages.subkeys(f"{inf}_") if packages is not None else ():
+        if read_driver_version(package.get("Version")) == version:
+            return f"{REPOSITORY}\\{package.name}\\{inf}"
+    return ""
+
+
+def _in_store(windows: Installation, inf: str, version: Version) -> str:
     for stored, name in _stored(windows, inf):
         if stored == version:
             return f"{REPOSITORY}\\{name}\\{inf}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node
-from imagetool.guest.drivers import driver_place
+from imagetool.guest.drivers import driver_places
 from imagetool.guest.image import Installation
 from imagetool.package.identity import Identity
 
@@ -77,20 +77,18 @@ def store_name(identity: Identity) -> str:
 
 
 def _missing(windows: Installation, package: PackageManifest) -> list[str]:
-    store = windows.volume.find(_STORE)
+    folders = windows.volume.find_many([_STORE, f"{_STORE}\\Manifests"])
+    stores = [node for node in folders if node is not None and node.is_directory]
     missing: list[str] = []
     updates = [driver.identity for driver in package.drivers]
     for identity in updates + [component.identity for component in package.components]:
         prefix = store_name(identity)
-        listed = store.entries(prefix) if store is not None and store.is_directory else ()
         # A deployment component has a manifest, and no directory of its own.
-        manifests = windows.volume.find(f"{_STORE}\\Manifests")
-        noted = manifests.entries(prefix) if manifests is not None else ()
-        if not any(True for _ in listed) and not any(True for _ in noted):
+        if not any(True for store in stores for _ in store.entries(prefix)):
             missing.append(f"{_STORE}\\{prefix}…")
     wanted: list[str] = []
-    for driver in package.drivers:
-        place = driver_place(windows, driver.inf, driver.identity.version)
+    places = driver_places(windows, [(item.inf, item.identity.version) for item in package.drivers])
+    for driver, place in zip(package.drivers, places, strict=True):
         if place:
             wanted.append(place)
         else:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.package.identity import Identity, Version
@@ -22,8 +21,7 @@ _DAMAGED = "The package is damaged: compare it with its origin."
 _LARGEST = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class DriverUpdate:
+class DriverUpdate(NamedTuple):
     """A driver that a package brings."""
 
     name: str
@@ -31,16 +29,14 @@ class DriverUpdate:
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentUpdate:
+class ComponentUpdate(NamedTuple):
     """A component that a package brings."""
 
     name: str
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class PackageManifest:
+class PackageManifest(NamedTuple):
     """update.mum: who the package is, what it needs, what it brings."""
 
     identity: Identity
@@ -55,8 +51,7 @@ class PackageManifest:
     components: tuple[ComponentUpdate, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentFile:
+class ComponentFile(NamedTuple):
     """A file of a component."""
 
     name: str
@@ -66,8 +61,7 @@ class ComponentFile:
     """In hexadecimal; empty where the manifest gives no SHA-256."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryEntry:
+class RegistryEntry(NamedTuple):
     """A value that a component sets, or a key (name None)."""
 
     key: str
@@ -76,8 +70,7 @@ class RegistryEntry:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """A service that a component defines."""
 
     name: str
@@ -86,8 +79,7 @@ class Service:
     object_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentManifest:
+class ComponentManifest(NamedTuple):
     """The manifest of a component or driver."""
 
     identity: Identity

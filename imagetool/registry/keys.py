@@ -25,6 +25,7 @@ _NAME_LENGTH = struct.Struct("<H")
 _NAME = 76
 _NAME_IS_LATIN1 = 0x20
 _BATCH = 512
+_FEW = 4  # as many names share a prefix, as a rule
 
 
 def _upper(name: str) -> str:
@@ -99,7 +100,7 @@ class Key:
         upper = _upper(prefix)
         offsets = self._offsets()
         start = self._first_from(offsets, upper) if prefix else 0
-        size = 16 if prefix else _BATCH
+        size = _FEW if prefix else _BATCH
         for place in range(start, len(offsets), size):
             batch = offsets[place : place + size]
             for offset, cell in zip(batch, self._cells.cells(batch), strict=True):

@@ -158,6 +158,9 @@ def compare(left: str, right: str, upcase: UpCase) -> int:
 
     The table of upper case takes 128 KiB to read, and is asked for only where it decides.
     """
+    if left.isascii() and right.isascii():
+        one_name, other_name = left.upper(), right.upper()
+        return (one_name > other_name) - (one_name < other_name)
     units = [memoryview(_units(name)).cast("H") for name in (left, right)]
     for one, other in zip(*units, strict=False):
         if one == other:

@@ -76,6 +76,7 @@ class Ntfs:
                 raise Corrupt(f"{source.name}: a {what} of {size} bytes", hint=_DAMAGED)
         self.identifier = fields.serial_number[::-1].hex()
         self._blocks: dict[tuple[int, int], bytes] = {}
+        self._directories: dict[str, Record] = {}
         self._mft = self._open_table(fields.mft_cluster * self.cluster_size)
 
     def _size(self, exponent: int) -> int:
@@ -206,7 +207,10 @@ class Ntfs:
         active: list[tuple[int, Walk, Want]] = []
         for place, path in enumerate(paths):
             walk = self._walk(_clean(path))
-            active.append((place, walk, next(walk)))
+            try:
+                active.append((place, walk, next(walk)))
+            except StopIteration as stop:
+                found[place] = stop.value
         while active:
             blocks = self._fetch([want for _, _, want in active])
             going: list[tuple[int, Walk, Want]] = []
@@ -219,11 +223,27 @@ class Ntfs:
         return found
 
     def _walk(self, path: str) -> Walk:
-        """From the root along the names of `path`: asks for blocks, ends with the node."""
-        record = self._record(s.ROOT, (yield self._want_record(s.ROOT)))
-        for name in path.split("\\") if path else ():
+        """From the root along the names of `path`: asks for blocks, ends with the node.
+
+        Directories that were passed before are not looked for again.
+        """
+        names = path.split("\\") if path else []
+        upper = path.upper().split("\\")
+        depth = len(names) - 1
+        while depth > 0 and "\\".join(upper[:depth]) not in self._directories:
+            depth -= 1
+        if depth > 0:
+            record = self._directories["\\".join(upper[:depth])]
+        else:
+            depth = 0
+            record = self._record(s.ROOT, (yield self._want_record(s.ROOT)))
+        for place, name in enumerate(names[depth:], depth):
             if not record.is_directory:
                 return None
+            if place > depth:
+                if len(self._directories) >= _BLOCKS_KEPT:
+                    self._directories.clear()
+                self._directories["\\".join(upper[:place])] = record
             reference = yield from self._search(record, name)
             if reference is None:
                 return None
