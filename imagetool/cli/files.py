@@ -19,7 +19,9 @@ from imagetool.cli.options import (
     VolumeOption,
     here,
 )
-from imagetool.errors import CannotWrite, NotFound, SeveralInstallations, WrongUsage
+from imagetool.cli.progress import Progress
+from imagetool.errors import SeveralInstallations, WrongUsage
+from imagetool.report.text import safe
 
 if TYPE_CHECKING:
     from imagetool.filesystem import Node
@@ -145,31 +147,27 @@ def extract(
     image: ImageArgument,
     path: PathArgument,
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="A new file, or a directory to put it in.")
+        Path, typer.Argument(metavar="TARGET", help="A new name, or a directory to put it in.")
     ],
     volume: VolumeOption = None,
     parents: ParentsOption = None,
     max_size: Annotated[
-        int, typer.Option("--max-size", metavar="BYTES", help="Refuse a larger file.")
+        int, typer.Option("--max-size", metavar="BYTES", help="Refuse more in all.")
     ] = _MAX_SIZE,
 ) -> None:
-    """Write a file of an image to a new file here."""
-    from imagetool.disk.target import new_file
-    from imagetool.package.names import safe_name
+    """Write a file, or a directory and all below it, to a new place here."""
+    from imagetool.disk.names import safe_name
+    from imagetool.filesystem.extract import Extraction
 
-    with _node(image, path, volume, parents or ()) as node:
-        if node.is_directory:
-            raise NotFound(
-                f"{path} is a directory", hint="Extract its files one by one; whole trees later."
-            )
-        source = node.open()
-        if source.size > max_size:
-            raise CannotWrite(
-                f"{path}: {source.size} bytes are more than --max-size {max_size} allows",
-                hint="Raise --max-size if you trust the image.",
-            )
+    with _node(image, path, volume, parents or ()) as node, Progress("extracting") as progress:
         if target.is_dir():
-            target = target / safe_name(node.path.rpartition("\\")[2])
-        with new_file(target) as file:
-            for offset in range(0, source.size, _CHUNK):
-                file.write(source.read_at(offset, _CHUNK))
+            target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
+        extraction = Extraction(max_size, progress)
+        if node.is_directory:
+            extraction.tree(node.volume, node, target)
+        else:
+            extraction.file(node, target)
+        for text in extraction.left_out:
+            typer.echo(f"left out: {safe(text)}", err=True)
+        if node.is_directory:
+            typer.echo(f"{safe(target)}: {extraction.files} files", err=True)

@@ -75,9 +75,9 @@ def extract(
     """Write all files of a cabinet or disc into a directory."""
     from functools import partial
 
+    from imagetool.disk.names import safe_path
     from imagetool.disk.target import new_file
     from imagetool.package import open_media
-    from imagetool.package.names import safe_path
 
     with open_media(here(package)) as media:
         items: list[tuple[str, int, Callable[[], bytes]]] = []

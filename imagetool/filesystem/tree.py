@@ -22,6 +22,7 @@ _MOST_NAMES = 4096
 
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 
 
 class Kind(Enum):
@@ -31,6 +32,12 @@ class Kind(Enum):
     DIRECTORY = "directory"
     LINK = "symbolic link"
     OTHER = "device, pipe or socket"
+
+
+_ATTRIBUTES = {
+    Kind.DIRECTORY: FILE_ATTRIBUTE_DIRECTORY,
+    Kind.LINK: FILE_ATTRIBUTE_REPARSE_POINT,
+}
 
 
 class Inode(Protocol):
@@ -58,7 +65,7 @@ I = TypeVar("I", bound=Inode)  # noqa: E741
 
 def attributes_of(kind: Kind) -> int:
     """The file attributes of an inode whose file system has none of Windows' own."""
-    return FILE_ATTRIBUTE_DIRECTORY if kind is Kind.DIRECTORY else FILE_ATTRIBUTE_NORMAL
+    return _ATTRIBUTES.get(kind, FILE_ATTRIBUTE_NORMAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,11 @@ class TreeNode(Generic[I]):
         self._volume = volume
         self._inode = inode
         self.path = path
+
+    @property
+    def volume(self) -> TreeVolume[I]:
+        """Where it lies."""
+        return self._volume
 
     @property
     def is_directory(self) -> bool:

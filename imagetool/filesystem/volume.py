@@ -37,6 +37,10 @@ class Node(Protocol):
     """A file or directory of a volume."""
 
     @property
+    def volume(self) -> Volume:
+        """Where it lies."""
+
+    @property
     def path(self) -> str:
         """The path as it was asked for, with backslashes and without a leading one."""
 

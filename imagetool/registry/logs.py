@@ -18,7 +18,7 @@ from imagetool.disk.source import Source
 from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_sound
 
 SECTOR = 512
-_LARGEST_LOG = 64 << 20
+_LARGEST_LOG = 16 << 20  # its hash takes a second for five megabytes
 _ENTRY = struct.Struct("<4s5IQQ")
 _ENTRY_SIZE = 40
 _BINS_LIMIT = 1 << 31

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -253,3 +254,131 @@ def test_a_linux_guest_is_unknown_and_never_in_box(tmp_path: Path, oracle: objec
     target = tmp_path / "out"
     assert run("file", "extract", path, "boot/vmlinuz", target).returncode == 0
     assert subprocess.run(["cmp", target, tree / "boot/vmlinuz"], check=False).returncode == 0
+
+
+def test_a_tree_is_extracted_and_links_are_left_out(template: Path, tmp_path: Path) -> None:
+    target = tmp_path / "servicing"
+    done = run("file", "extract", template, "Windows/servicing", target)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in target.rglob("*") if path.is_file())
+    assert any(name.endswith(".mum") for name in names)
+    assert f"{len(names)} files" in done.stderr
+    for path in target.rglob("*"):
+        if path.is_file():
+            inside = f"Windows/servicing/{path.relative_to(target).as_posix()}"
+            read = subprocess.run(
+                [sys.executable, "-m", "imagetool", "file", "read", template, inside],
+                capture_output=True,
+                check=True,
+            )
+            assert read.stdout == path.read_bytes()
+    again = ("Windows/servicing/Packages", target)
+    assert "already" in refused(7, "file", "extract", template, *again)
+    small = ("--max-size", "10")
+    assert "--max-size" in refused(
+        7, "file", "extract", template, "Windows", tmp_path / "x", *small
+    )
+
+
+def test_the_tree_of_a_linux_volume_leaves_links_out(tmp_path: Path, oracle: object) -> None:
+    from fixtures.linux import hashes, make_ext, write_tree
+
+    oracle("mkfs.ext4")  # type: ignore[operator]
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    write_tree(tree, many=3)
+    path = tmp_path / "linux.raw"
+    make_ext(path, tree, "ext4", size=64 * MIB)
+    target = tmp_path / "out"
+    done = run("file", "extract", path, "/", target)
+    assert done.returncode == 0, done.stderr
+    assert hashes(target) == hashes(tree)
+    assert "etc\\loop: a link" in done.stderr
+    assert not any(item.is_symlink() for item in target.rglob("*"))
+
+
+def sector(label: bytes) -> bytes:
+    """A boot sector that says what its volume is."""
+    block = bytearray(512)
+    block[: len(label)] = label
+    block[510:] = b"\x55\xaa"
+    return bytes(block)
+
+
+def test_what_would_hinder_is_warned_of(template: Path, tmp_path: Path, oracle: object) -> None:
+    """Dynamic disks, ReFS, BitLocker beside the volume of Windows."""
+    oracle("sfdisk")  # type: ignore[operator]
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as file:
+        file.truncate(32 * MIB)
+    rows = ["label: dos", *(f"start={start}, size=4096, type={kind}" for start, kind in
+            ((2048, "42"), (8192, "7"), (16384, "7")))]  # fmt: skip
+    run_tool("sfdisk", "-q", path, text="\n".join(rows) + "\n")
+    with path.open("r+b") as file:
+        file.seek(8192 * 512)
+        file.write(sector(b"\0\0\0ReFS\0\0\0\0"))
+        file.seek(16384 * 512)
+        file.write(sector(b"\xeb\x58\x90-FVE-FS-"))
+    done = run("inspect", path)
+    assert done.returncode == 0
+    for words in ("belongs to a dynamic disk", "volume 2 is ReFS", "encrypted (BitLocker)"):
+        assert words in done.stdout
+    with path.open("rb+") as file:
+        rows = ["label: gpt", "start=2048, size=4096, type=E75CAF8F-F680-4CEE-AFA3-B001E56EFC2D"]
+        run_tool("sfdisk", "-q", path, text="\n".join(rows) + "\n")
+    assert "Storage Spaces" in run("inspect", path).stdout
+
+
+@pytest.mark.usefixtures("writers")
+def test_a_dirty_hive_in_a_guest_is_replayed_and_said(
+    template: Path, testdata: Path, tmp_path: Path
+) -> None:
+    """Windows 10's own dirty SYSTEM and its logs, in the place of the guest's."""
+    import lzma
+
+    from imagetool.lab.workers import FileChange, write_files
+
+    path = Path(shutil.copyfile(template, tmp_path / "x.vhdx"))
+    changes = []
+    for suffix in ("", ".LOG1", ".LOG2"):
+        packed = testdata / f"hive/windows10-SYSTEM-dirty{suffix}.xz"
+        data = lzma.decompress(packed.read_bytes())
+        changes.append(FileChange(f"Windows\\System32\\config\\SYSTEM{suffix}", data))
+    with open_image(path) as image:
+        partition = image.windows().place.partition
+    write_files(path, partition.offset, partition.size, changes)
+    key = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}\\0003"
+    done = run("registry", "get", path, f"HKLM\\SYSTEM\\{key}", "DriverVersion")
+    assert done.stdout == "10.0.16299.251\n"
+    done = run("inspect", path)
+    assert "SYSTEM: the hive is dirty; its transaction logs were replayed in memory" in done.stdout
+    assert "the boot driver vmbus is overridden" in done.stdout
+    changes = [FileChange(f"{change.path}", b"\0" * 512) for change in changes[1:]]
+    write_files(path, partition.offset, partition.size, changes)
+    assert "the hive is dirty, and not recovered" in run("inspect", path).stdout
+
+
+@pytest.mark.usefixtures("writers")
+def test_a_dirty_or_hibernated_volume_is_read_and_said(template: Path, tmp_path: Path) -> None:
+    from imagetool.lab.workers import FileChange, write_files
+
+    path = Path(shutil.copyfile(template, tmp_path / "x.vhdx"))
+    with open_image(path) as image:
+        partition = image.windows().place.partition
+        flags = image.windows().volume._mft.pieces(3 * 1024, 1024)[0][0]
+        block, inside = divmod(partition.offset + flags, image.disk.layout.block_size)
+        place = image.disk.table.offset_of(block) + inside
+    change = [FileChange("hiberfil.sys", b"hibr" + bytes(4092))]
+    write_files(path, partition.offset, partition.size, change)
+    with path.open("r+b") as file:
+        file.seek(place)
+        record = file.read(1024)
+        # $VOLUME_INFORMATION: eight bytes, the version 3.1, the flags.
+        found = record.index(b"\x70\0\0\0", 56)
+        file.seek(place + found + 24 + 10)
+        file.write(b"\1")
+    done = run("inspect", path)
+    assert done.returncode == 0
+    assert "the volume is marked dirty" in done.stdout
+    assert "the volume is hibernated" in done.stdout
+    assert run("verify", path).returncode == 0

@@ -8,6 +8,8 @@ a second of processor time and 100 MB.
 from __future__ import annotations
 
 import argparse
+import bz2
+import os
 import random
 import struct
 import sys
@@ -30,13 +32,16 @@ from fixtures.disks import MIB, format_ntfs, run
 from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
 from fixtures.hives import RegistryText
 from fixtures.packages import package_files
-from imagetool.disk import FileSource, open_disk, read_partitions
+from imagetool.disk import FileSource, Memory, open_disk, read_partitions
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx import Vhdx
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Volume, open_volume
 from imagetool.registry import Hive, Key
 
+FOREIGN = Path(
+    os.environ.get("IMAGETOOL_TESTDATA", Path(__file__).resolve().parents[3] / "shared/testdata")
+)
 LIMIT_SECONDS = 1.0
 LIMIT_BYTES = 100 << 20
 _MOST_ENTRIES = 60
@@ -211,6 +216,18 @@ def ask_hive(source: Source) -> None:
             assert error.message
 
 
+def ask_logs(name: str) -> Callable[[Source], None]:
+    """A question about a dirty hive with this log."""
+
+    def ask(source: Source) -> None:
+        hive = Hive(Memory((FOREIGN / name).read_bytes(), "hive"), lambda: [source])
+        assert isinstance(hive.warnings, tuple)
+        for key, _ in zip(hive.root.subkeys(), range(_MOST_ENTRIES), strict=False):
+            key.values()
+
+    return ask
+
+
 def ask_guest(source: Source) -> None:
     """Everything that a verdict reads."""
     from imagetool.guest.image import Image
@@ -282,6 +299,38 @@ def repair_hive(source: Patched) -> list[tuple[int, bytes]]:
 
     block = source.read_at(0, 512)
     return [(508, checksum(block).to_bytes(4, "little"))] if len(block) == 512 else []
+
+
+def repair_vhdx_log(source: Patched) -> list[tuple[int, bytes]]:
+    """Those of the headers, and of the entries in the log."""
+    patches = repair_vhdx(source)
+    for place in range(MIB, 2 * MIB, 4096):
+        head = source.read_at(place, 12)
+        if head[:4] == b"loge":
+            entry = source.read_at(place, min(int.from_bytes(head[8:12], "little"), MIB))
+            checksum = crc32c(entry[:4] + bytes(4) + entry[8:])
+            patches.append((place + 4, checksum.to_bytes(4, "little")))
+    return patches
+
+
+def repair_hive_log(source: Patched) -> list[tuple[int, bytes]]:
+    """The checksum of the log's base block, and the hashes of its entries."""
+    from imagetool.registry.logs import marvin32
+
+    patches = repair_hive(source)
+    place = 512
+    for _ in range(8):
+        entry = source.read_at(place, 40)
+        size = int.from_bytes(entry[4:8], "little")
+        if entry[:4] != b"HvLE" or size < 512 or size > 1 << 18 or size % 4:
+            break
+        rest = source.read_at(place + 40, size - 40)
+        if len(rest) != size - 40:
+            break
+        first = marvin32(rest).to_bytes(8, "little")
+        patches.append((place + 24, first + marvin32(entry[:24] + first).to_bytes(8, "little")))
+        place += size
+    return patches
 
 
 # Sound inputs
@@ -365,7 +414,29 @@ def _guest(spec: GuestSpec) -> Callable[[], bytes]:
     return lambda: cached_guest(spec).read_bytes()
 
 
+def _foreign() -> tuple[Target, ...]:
+    """Logs that other systems wrote; where the foreign data is missing they are left out."""
+    if not FOREIGN.is_dir():
+        return ()
+    new, old = "hive/yarp/NewDirtyHive1/NewDirtyHive", "hive/yarp/OldDirtyHive/OldDirtyHive"
+    packed = FOREIGN / "disk/iotest-dirtylog-10G-4M.vhdx.bz2"
+
+    def log(name: str) -> Target:
+        load = (FOREIGN / f"{name}.LOG1").read_bytes
+        return Target(f"log of {Path(name).name}", load, ask_logs(name), repair_hive_log)
+
+    def load_disk() -> bytes:
+        return bz2.decompress(packed.read_bytes())
+
+    return (
+        log(new),
+        log(old),
+        Target("vhdx-log", load_disk, ask_disk, repair_vhdx_log, 2 * MIB),
+    )
+
+
 TARGETS = (
+    *_foreign(),
     Target("vhdx", _guest(SERVER_2012_R2), ask_disk, repair_vhdx, 4 * MIB),
     Target("vhd", _guest(SERVER_2008_R2), ask_disk, span=MIB),
     Target("child", _chain, ask_child, repair_vhdx, 8 * MIB),

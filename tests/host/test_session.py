@@ -187,7 +187,7 @@ def test_what_was_mounted_is_dismounted_when_the_client_is_gone(
 
 def test_an_interrupted_cmdlet_is_finished_before_the_next_one(start: Start) -> None:
     with start() as session:
-        signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.4)
         with pytest.raises(KeyboardInterrupt):
             session.invoke("Get-Volume")

@@ -11,6 +11,7 @@ import pytest
 
 from fixtures.cabinets import write_cabinet
 from fixtures.packages import package_files, put_into_disc
+from imagetool.disk.names import safe_name, safe_path
 from imagetool.errors import (
     CannotOpen,
     CannotWrite,
@@ -21,7 +22,6 @@ from imagetool.errors import (
 )
 from imagetool.package import Version, open_media, open_package
 from imagetool.package.cbs import parse_component_manifest, parse_package_manifest
-from imagetool.package.names import safe_name, safe_path
 
 Oracle = Callable[[str], str]
 NEW = Version(6, 3, 9600, 19456)

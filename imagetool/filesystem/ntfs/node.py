@@ -35,6 +35,11 @@ class NtfsNode:
         return f"NtfsNode({self.path!r})"
 
     @property
+    def volume(self) -> Ntfs:
+        """Where it lies."""
+        return self._volume
+
+    @property
     def record_number(self) -> int:
         """The number of its record in the master file table."""
         return self._record.number
