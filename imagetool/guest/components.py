@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 from imagetool.guest.payload import Payload, read_payload
 from imagetool.guest.services import DATA_EXCHANGE, Service, read_services
 from imagetool.package.identity import Identity, Version

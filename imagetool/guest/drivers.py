@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Node
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Version
 from imagetool.registry import Key

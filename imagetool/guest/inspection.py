@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
 from imagetool.guest.components import Components, read_components
-from imagetool.guest.image import Image, Installation
+from imagetool.guest.image import Image
+from imagetool.guest.installation import Installation
 from imagetool.guest.linux import LinuxFacts
 from imagetool.guest.pending import Pending, read_pending
 from imagetool.guest.windows import WindowsFacts, read_facts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node
 from imagetool.guest.drivers import driver_places
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 from imagetool.package.identity import Identity
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 from imagetool.registry import Key
 
 _CBS = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing"

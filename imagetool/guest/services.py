@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 
 BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
 GUEST_SERVICES = (

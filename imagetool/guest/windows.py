@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from imagetool.errors import Corrupt
-from imagetool.guest.image import Installation
+from imagetool.guest.installation import Installation
 from imagetool.package.identity import Version
 
 _CURRENT = "Microsoft\\Windows NT\\CurrentVersion"

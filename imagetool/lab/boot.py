@@ -21,7 +21,8 @@ from imagetool.guest.components import (
     read_packages,
 )
 from imagetool.guest.drivers import read_driver_version
-from imagetool.guest.image import CONFIG, Installation, open_image
+from imagetool.guest.image import open_image
+from imagetool.guest.installation import CONFIG, Installation
 from imagetool.guest.services import DATA_EXCHANGE, DISABLED, read_services
 from imagetool.lab.packages import DRIVERS, INFS, MARK, PACKAGES, REPOSITORY, changed_hive
 from imagetool.lab.workers import FileChange, KeyChange, write_files

@@ -18,7 +18,8 @@ from uuid import UUID
 from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ImagetoolError
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
-from imagetool.guest.image import CONFIG, Installation, open_image
+from imagetool.guest.image import open_image
+from imagetool.guest.installation import CONFIG, Installation
 from imagetool.guest.payload import place_of
 from imagetool.lab.cmdlet import CmdletFailure, Report, Said
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files

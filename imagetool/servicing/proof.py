@@ -7,7 +7,8 @@ from pathlib import Path
 
 from imagetool.errors import ImagetoolError, ServicingFailed
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT
-from imagetool.guest.image import Installation, open_image
+from imagetool.guest.image import open_image
+from imagetool.guest.installation import Installation
 from imagetool.guest.payload import place_of
 from imagetool.package import Package, open_package
 from imagetool.servicing.plan import Plan, read_identity

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
-from imagetool.guest.image import Image, Installation
+from imagetool.guest.image import Image
+from imagetool.guest.installation import Installation
 from imagetool.guest.windows import WindowsFacts, read_facts
 from imagetool.package.identity import Version
 from imagetool.servicing.verdict import Verdict, judge, present_version

@@ -1,0 +1,105 @@
+"""A Windows on a volume: its files, its hives, its version."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt, NotFound
+from imagetool.filesystem import Node, Volume
+from imagetool.package.identity import Version
+from imagetool.registry import Hive
+
+if TYPE_CHECKING:
+    from imagetool.guest.image import Image, Place
+
+CONFIG = "Windows\\System32\\config"
+
+
+class Installation:
+    """A Windows on a volume: its files and its hives."""
+
+    def __init__(self, image: Image, place: Place, software: Hive) -> None:
+        self.image = image
+        self.place = place
+        self.volume = image.volume(place)
+        self.software = software
+
+    @classmethod
+    def find(cls, image: Image, place: Place) -> Installation | None:
+        """The Windows on that volume, or None. A file that is no hive is no sign of Windows."""
+        volume = image.volume(place)
+        path = f"{CONFIG}\\SOFTWARE"
+        node = volume.find(path)
+        if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
+            return None
+        return cls(image, place, _open_hive(volume, node, path))
+
+    @cached_property
+    def system(self) -> Hive:
+        """The SYSTEM hive. Raises Corrupt where there is none: no Windows starts without it."""
+        try:
+            return self._open("SYSTEM")
+        except NotFound as error:
+            raise Corrupt(
+                f"{self.image.path}: this Windows has no SYSTEM hive ({CONFIG})",
+                hint="The installation is damaged or incomplete: restore the image.",
+            ) from error
+
+    @cached_property
+    def control_set(self) -> str:
+        """The control set that the next start uses: ControlSet001. Raises Corrupt."""
+        select = self.system.find("Select")
+        number = select.number("Current") if select is not None else None
+        if number is None or not 0 < number < 1000:
+            raise Corrupt(
+                f"{self.system.name}: Select\\Current names no control set",
+                hint="The hive is damaged: restore the image.",
+            )
+        return f"ControlSet{number:03}"
+
+    @cached_property
+    def version(self) -> Version:
+        """The version of the system: major, minor, build, update revision."""
+        current = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        if current is None:
+            return Version(0, 0)
+        build = current.text("CurrentBuildNumber") or current.text("CurrentBuild")
+        major = current.number("CurrentMajorVersionNumber")
+        minor = current.number("CurrentMinorVersionNumber")
+        if major is None:
+            # Windows 10 still says 6.3 here, and tells the truth in the two numbers above.
+            parsed = Version.parse(current.text("CurrentVersion"))
+            major, minor = (parsed.major, parsed.minor) if parsed else (0, 0)
+        number = int(build) if build.isascii() and build.isdigit() and len(build) < 10 else 0
+        return Version(major, minor or 0, number, current.number("UBR") or 0)
+
+    @property
+    def product(self) -> str:
+        """ProductName, or "Windows"."""
+        key = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        return (key.text("ProductName") if key is not None else "") or "Windows"
+
+    def hive(self, name: str) -> Hive:
+        """A hive by the name of its file: SOFTWARE, SYSTEM, SAM … Raises NotFound."""
+        if name.upper() == "SOFTWARE":
+            return self.software
+        return self.system if name.upper() == "SYSTEM" else self._open(name)
+
+    def _open(self, name: str) -> Hive:
+        node = self.volume.find(f"{CONFIG}\\{name}")
+        if node is None:
+            raise NotFound(
+                f"{self.image.path}: there is no hive {name}",
+                hint="HKLM\\SOFTWARE, HKLM\\SYSTEM, HKLM\\SAM and HKLM\\SECURITY are usual.",
+            )
+        return _open_hive(self.volume, node, f"{CONFIG}\\{name}")
+
+
+def _open_hive(volume: Volume, node: Node, path: str) -> Hive:
+    def logs() -> list[Source]:
+        found = volume.find_many([f"{path}.LOG1", f"{path}.LOG2", f"{path}.LOG"])
+        return [log.open() for log in found if log is not None]
+
+    return Hive(node.open(), logs)
