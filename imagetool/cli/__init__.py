@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 _OBJECTS = 50_000
 """How many new objects make Python look for unused circles: imports alone make many thousands."""
@@ -11,6 +12,8 @@ _OBJECTS = 50_000
 def main() -> None:
     """The program `imagetool`."""
     gc.set_threshold(_OBJECTS)
-    from imagetool.cli.app import run
-
+    try:
+        from imagetool.cli.app import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()

@@ -83,13 +83,13 @@ def run() -> Never:
         if isinstance(stream, io.TextIOWrapper):
             # A Windows console or a C locale lacks many characters; no name may end the program.
             stream.reconfigure(errors="backslashreplace")
-    command = typer.main.get_command(program(sys.argv[1:]))
     try:
+        command = typer.main.get_command(program(sys.argv[1:]))
         code = command.main(prog_name="imagetool", standalone_mode=False)
         sys.stdout.flush()
     except ImagetoolError as error:
         code = fail(error)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("imagetool: interrupted", err=True)
         code = _INTERRUPTED
     except BrokenPipeError:

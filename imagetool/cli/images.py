@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -222,9 +222,13 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
+    before = output.exists()
     try:
         output.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
+        if not before:
+            with suppress(OSError):
+                output.unlink(missing_ok=True)
         raise CannotWrite(
             f"{output}: cannot be written: {error.strerror}",
             hint="Is the disk full, or the directory missing or read-only?",

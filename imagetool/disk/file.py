@@ -13,7 +13,9 @@ from imagetool.disk.source import Range
 from imagetool.errors import CannotOpen
 
 _HAS_PREAD = hasattr(os, "pread")
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_RDONLY
+for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: a pipe may not hold us up
+    _FLAGS |= getattr(os, _name, 0)
 
 
 def _directory(path: str | Path) -> CannotOpen:
@@ -37,6 +39,12 @@ class FileSource:
             if stat.S_ISDIR(state.st_mode):
                 self.close()
                 raise _directory(path)
+            if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
+                self.close()
+                raise CannotOpen(
+                    f"{path}: this is a pipe or a device, which cannot be read at any place",
+                    hint="Name a file, or copy its content into one.",
+                )
             # A block device says its size only to whoever goes to its end.
             self.size = state.st_size or os.lseek(self._descriptor, 0, os.SEEK_END)
         except FileNotFoundError:

@@ -203,7 +203,7 @@ class TreeNode(Generic[I]):
 
     def open(self, stream: str = "") -> Source:
         """The data. Raises NotFound for a directory, a device, or an alternate stream."""
-        name = f"{self._volume.name}: {self.path}"
+        name = f"{self._volume.name}: {self.path or 'the root'}"
         if stream:
             raise NotFound(f"{name}:{stream}: {self._volume.kind} has no alternate streams")
         if self._inode.kind is not Kind.FILE:

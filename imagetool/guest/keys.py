@@ -65,9 +65,11 @@ def find_key_in_file(path: Path, key: str) -> tuple[FileSource, Key]:
 def is_hive(path: Path) -> bool:
     """Whether a file begins as a hive does."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(4) == b"regf"
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

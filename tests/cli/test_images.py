@@ -154,6 +154,10 @@ def test_what_is_no_image(tmp_path: Path, template: Path) -> None:
     path.write_text("this is a text\n" * 100)
     assert all("no VHDX file" in text for text in everywhere(3, path))
     assert all("directory" in text for text in everywhere(3, tmp_path))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert all("pipe or a device" in text for text in everywhere(3, tmp_path / "pipe"))
+        assert "pipe or a device" in refused(3, "verify", "/dev/zero")
     whole = template.read_bytes()
     for size in (8, 70000, 300000, 3 << 20, 20 << 20):
         path.write_bytes(whole[:size])

@@ -80,7 +80,8 @@ class NtfsNode:
         Raises NotFound where there is none, Unsupported for a file whose data the Windows overlay
         filter keeps outside of the volume, Encrypted for one that EFS encrypted.
         """
-        name = f"{self._volume.name}: {self.path}" + (f":{stream}" if stream else "")
+        path = self.path or "the root"
+        name = f"{self._volume.name}: {path}" + (f":{stream}" if stream else "")
         extents = self._volume.extents(self._record, s.DATA, stream)
         if not extents:
             what = "is a directory" if self.is_directory and not stream else "has no such data"
