@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imagetool.cli.options import Format, FormatOption, here
-from imagetool.errors import CannotWrite, NotRecognised, Unsupported
+from imagetool.errors import CannotWrite, NotRecognised
 
 PackageArgument = Annotated[
     str,
@@ -26,7 +26,8 @@ def add_to(app: typer.Typer) -> None:
     group.command("extract", epilog="Example: imagetool package extract Windows6.2.cab folder")(
         extract
     )
-    group.command("check", epilog="Example: imagetool package check vmguest.iso")(check)
+    example = "Example: imagetool package check vmguest.iso --trust our-root.pem"
+    group.command("check", epilog=example)(check)
     app.add_typer(group, name="package", help="Look into what is to be injected.")
 
 
@@ -112,12 +113,29 @@ def extract(
     typer.echo(f"{target}: {len(items)} files, {total} bytes", err=True)
 
 
-def check(package: PackageArgument) -> None:
-    """Whether a package is genuine: signature, catalog, digests."""
+def check(
+    package: PackageArgument,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option("--trust", metavar="FILE", help="A root certificate, beside Microsoft's."),
+    ] = None,
+    output_format: FormatOption = Format.TEXT,
+) -> None:
+    """Whether a package is genuine: signature, catalog, and the digest of every file."""
     from imagetool.package import open_package
+    from imagetool.package.signature.certificates import read_roots
+    from imagetool.package.signature.check import Judgement
+    from imagetool.package.signature.check import check as judge
+    from imagetool.report.data import document
+    from imagetool.report.packages import checked_data, checked_text
 
-    open_package(here(package)).close()
-    raise Unsupported(
-        f"{package}: signatures are not checked yet",
-        hint="Until then check the CAB on Windows with Get-AuthenticodeSignature.",
-    )
+    roots = [root for path in trust or () for root in read_roots(path)]
+    with open_package(here(package)) as media:
+        results = [judge(item, roots) for item in media.packages]
+        if output_format is Format.JSON:
+            content: dict[str, object] = {"packages": [checked_data(item) for item in results]}
+            typer.echo(document("package-check", {"package": media.name} | content), nl=False)
+        else:
+            typer.echo("".join(map(checked_text, results)), nl=False)
+    genuine = all(item.judgement is Judgement.GENUINE for item in results)
+    raise typer.Exit(0 if genuine else 1)

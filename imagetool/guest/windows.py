@@ -12,6 +12,8 @@ from imagetool.package.identity import Version
 _CURRENT = "Microsoft\\Windows NT\\CurrentVersion"
 _STATE = "Microsoft\\Windows\\CurrentVersion\\Setup\\State"
 _PARAMETERS = "Microsoft\\Virtual Machine\\Guest\\Parameters"
+_SHA2 = "Microsoft\\Windows\\CurrentVersion\\Servicing\\Codesigning\\SHA2"
+_WINDOWS_8 = Version(6, 2)
 _LAB = "imagetool\\Lab"
 
 _ARCHITECTURES = {"AMD64": "amd64", "X86": "x86", "ARM64": "arm64", "IA64": "ia64"}
@@ -76,6 +78,14 @@ def read_facts(windows: Installation) -> WindowsFacts:
         hosted_on=_hosted_on(windows),
         marks=tuple((value.name, value.text()) for value in marks.values()) if marks else (),
     )
+
+
+def accepts_sha2(windows: Installation) -> bool:
+    """Whether the guest believes signatures made with SHA-2 alone: Windows 7 only when updated."""
+    if windows.version >= _WINDOWS_8:
+        return True
+    key = windows.software.find(_SHA2)
+    return key is not None and bool(key.number("SHA2-Codesigning-Support"))
 
 
 def _hosted_on(windows: Installation) -> HostedOn | None:

@@ -86,6 +86,13 @@ class Package:
         """amd64 or x86."""
         return self.identity.architecture
 
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """The digests that the cabinet is signed with: sha1, sha256; none where it is not."""
+        from imagetool.package.signature.check import digests_of
+
+        return digests_of(self)
+
     @property
     def parents(self) -> tuple[Identity, ...]:
         """Any one of these must be in the image."""

@@ -52,6 +52,10 @@ class GuestFacts(Protocol):
     def active_driver(self) -> Version | None:
         """The version of the active wvmbus driver."""
 
+    @property
+    def accepts_sha2(self) -> bool:
+        """Whether it believes a signature that is made with SHA-2 alone."""
+
 
 class Rule(Enum):
     """The rule that decided."""
@@ -63,6 +67,7 @@ class Rule(Enum):
     NO_PARENT = "no parent"
     CARRIES_ITS_OWN = "carries its own"
     TOO_OLD = "too old"
+    NO_SHA2 = "no SHA-2 support"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,12 @@ def fit(package: Package, guest: GuestFacts) -> Fit:
     if guest.active_driver is not None and guest.active_driver > package.version:
         return decided(
             Rule.SUPERSEDED, f"the active driver {guest.active_driver} is newer than the package"
+        )
+    if not guest.accepts_sha2 and package.digests and "sha1" not in package.digests:
+        return decided(
+            Rule.NO_SHA2,
+            f"it is signed with {', '.join(package.digests)} alone, and the guest has not "
+            "learned that (KB4474419, servicing stack KB4490628)",
         )
     return decided(Rule.APPLICABLE, f"its parent {parent} is installed")
 

@@ -9,7 +9,7 @@ from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
 from imagetool.guest.image import Image
 from imagetool.guest.installation import Installation
-from imagetool.guest.windows import WindowsFacts, read_facts
+from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_facts
 from imagetool.package.identity import Version
 from imagetool.servicing.verdict import Verdict, judge, present_version
 
@@ -43,6 +43,7 @@ class Guest(NamedTuple):
     architecture: str
     packages: Sequence[ServicedPackage]
     active_driver: Version | None
+    accepts_sha2: bool = True
 
 
 def read_guest(
@@ -59,6 +60,7 @@ def read_guest(
         architecture=facts.architecture,
         packages=(*parents, *components.packages),
         active_driver=components.active_driver,
+        accepts_sha2=accepts_sha2(windows),
     )
 
 

@@ -29,6 +29,7 @@ class Guest:
     architecture: str = "amd64"
     packages: list[Known] = field(default_factory=list)
     active_driver: Version | None = Version(6, 3, 9600, 16384)
+    accepts_sha2: bool = True
 
 
 def known(name: str, version: Version, state: int = 0x70, architecture: str = "amd64") -> Known:

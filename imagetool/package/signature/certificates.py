@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -83,9 +84,18 @@ def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
 def load(data: bytes) -> x509.Certificate | None:
     """A certificate, or None where it makes no sense."""
     try:
-        return x509.load_der_x509_certificate(data)
-    except (ValueError, TypeError):
+        with warnings.catch_warnings():  # of what RFC 5280 forbids and certificates do
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(data)
+        # These are read when they are asked for, and raise only then.
+        _ = certificate.public_key(), certificate.subject, certificate.issuer
+        _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return None
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+    return certificate
 
 
 def name_of(certificate: x509.Certificate) -> str:

@@ -73,6 +73,13 @@ def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked
     return Checked(package.name, tuple(findings))
 
 
+def check_signature(package: Package) -> Finding:
+    """Who signed a package: the cabinet, or where there is only a folder its catalog."""
+    if package.cabinet is not None:
+        return _check_cabinet(package, microsoft_roots())
+    return _check_catalog(package, microsoft_roots())[1]
+
+
 def _signature_of(package: Package) -> SignedData | None:
     """The signature behind the cabinet (Authenticode)."""
     cabinet, source = package.cabinet, package.source

@@ -1,0 +1,266 @@
+"""Genuine, altered, unsigned, unknown: Microsoft's packages, and ours by osslsigncode."""
+
+from __future__ import annotations
+
+import random
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures import guests
+from fixtures.cabinets import MSZIP, write_cabinet
+from fixtures.guests import cached_guest
+from fixtures.packages import package_files
+from fixtures.signing import catalog, make_authority, sign, signed_files
+from imagetool.errors import Corrupt, ImagetoolError, NotRecognised
+from imagetool.guest.image import open_image
+from imagetool.package import open_package
+from imagetool.package.signature.catalog import Catalog
+from imagetool.package.signature.certificates import Untrusted, read_roots
+from imagetool.package.signature.check import Checked, Judgement, check
+from imagetool.package.signature.signed import SignedData
+from imagetool.servicing.applicability import Rule
+from imagetool.servicing.verify import choose_package, read_evidence
+from tests.cli.test_cli import refused, run
+
+Roots = tuple[x509.Certificate, ...]
+
+
+class Signed:
+    """Packages under a test root, signed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_authority(folder)
+        self.root = folder / "root.pem"
+        self.roots = read_roots(self.root)
+        self.files = signed_files(folder, folder, package_files("6.2", "amd64"))
+        self.plain = self.write("plain.cab", self.files)
+        self.cab = folder / "signed.cab"
+        sign(folder, self.plain, self.cab)
+
+    def write(self, name: str, files: dict[str, bytes]) -> Path:
+        path = self.folder / name
+        path.write_bytes(write_cabinet(files, MSZIP))
+        return path
+
+    def signed(self, name: str, files: dict[str, bytes]) -> Path:
+        """A cabinet with these files, its own signature right."""
+        target = self.folder / f"signed-{name}"
+        target.unlink(missing_ok=True)
+        sign(self.folder, self.write(name, files), target)
+        return target
+
+
+@pytest.fixture(scope="module")
+def signed(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Signed:
+    oracle("osslsigncode")
+    return Signed(tmp_path_factory.mktemp("signed"))
+
+
+def checked(path: Path, roots: Roots = ()) -> Checked:
+    with open_package(path) as media:
+        return check(media.packages[0], roots)
+
+
+def says(result: Checked) -> str:
+    return " | ".join(item.reason for item in result.findings)
+
+
+def osslsigncode(path: Path, root: Path) -> bool:
+    """Whether osslsigncode believes a cabinet or catalog under this root."""
+    done = subprocess.run(
+        ["osslsigncode", "verify", "-CAfile", root, "-in", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0 and "Signature verification: ok" in done.stdout
+
+
+def test_microsofts_own_packages_are_genuine(real_packages: Path) -> None:
+    names = sorted(real_packages.glob("*.cab"))
+    assert len(names) == 4
+    for path in names:
+        result = checked(path)
+        assert result.judgement is Judgement.GENUINE, says(result)
+        cabinet, listed, content = result.findings
+        assert cabinet.signer is not None
+        assert cabinet.signer.name == "Microsoft Windows"
+        assert cabinet.signer.signed_at is not None
+        assert (cabinet.signer.signed_at.year, cabinet.signer.signed_at.month) == (2017, 5)
+        assert "sha1, and with sha256" in cabinet.reason
+        assert listed.signer is not None
+        assert "all " in content.reason
+
+
+def test_one_byte_of_a_real_package_decides(real_packages: Path, tmp_path: Path) -> None:
+    path = min(real_packages.glob("*.cab"))
+    data = bytearray(path.read_bytes())
+    data[200_000] ^= 1
+    copy = tmp_path / path.name
+    copy.write_bytes(data)
+    with open_package(copy) as media:
+        cabinet = media.packages[0]
+        from imagetool.package.signature.check import check_signature
+
+        assert check_signature(cabinet).judgement is Judgement.ALTERED
+
+
+def test_a_package_is_genuine_under_a_root_that_is_trusted(signed: Signed) -> None:
+    assert osslsigncode(signed.cab, signed.root)
+    result = checked(signed.cab, signed.roots)
+    assert result.judgement is Judgement.GENUINE, says(result)
+    assert [item.subject for item in result.findings] == ["cabinet", "update.cat", "content"]
+    result = checked(signed.cab)
+    assert result.judgement is Judgement.UNKNOWN_SIGNER
+    assert "no known root" in says(result)
+
+
+def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:
+    assert not osslsigncode(signed.plain, signed.root)
+    assert checked(signed.plain, signed.roots).judgement is Judgement.UNSIGNED
+
+
+def test_an_extracted_folder_is_as_genuine_as_its_catalog(signed: Signed, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    assert run("package", "extract", signed.cab, folder).returncode == 0
+    assert checked(folder, signed.roots).judgement is Judgement.GENUINE
+    victim = next(folder.rglob("vmbus.sys"))
+    victim.write_bytes(victim.read_bytes() + b"x")
+    result = checked(folder, signed.roots)
+    assert result.judgement is Judgement.ALTERED
+    assert "vmbus.sys has other bytes than its manifest states" in says(result)
+    victim.unlink()
+    assert "vmbus.sys is missing" in says(checked(folder, signed.roots))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"update.mum": b"<assembly/>"}, "update.mum is not in the catalog"),
+        ({"extra.exe": b"MZ"}, "extra.exe is in no list"),
+        ({"amd64_extra/extra.sys": b"MZ"}, "extra.sys is in no list"),
+    ],
+)
+def test_what_the_catalog_does_not_list_is_altered(
+    signed: Signed, change: dict[str, bytes], words: str
+) -> None:
+    """The cabinet's own signature is right: whoever added the file signed it anew."""
+    files = {**signed.files, **change}
+    if "update.mum" in change:
+        files["update.mum"] = signed.files["update.mum"].replace(b"restart", b"restarT")
+    path = signed.signed(f"changed-{len(words)}.cab", files)
+    assert osslsigncode(path, signed.root)
+    result = checked(path, signed.roots)
+    assert result.judgement is Judgement.ALTERED
+    assert words in says(result)
+
+
+def test_bytes_that_changed_after_signing(signed: Signed, tmp_path: Path) -> None:
+    whole = signed.cab.read_bytes()
+    # A byte in the list of files: the time of the first one.
+    data = bytearray(whole)
+    data[struct.unpack_from("<I", whole, 16)[0] + 12] ^= 1
+    path = tmp_path / "altered.cab"
+    path.write_bytes(data)
+    assert not osslsigncode(path, signed.root)
+    result = checked(path, signed.roots)
+    assert result.judgement is Judgement.ALTERED
+    assert "the cabinet is not what was signed" in says(result)
+
+
+def test_a_signer_whose_certificate_has_expired(
+    oracle: Callable[[str], str], tmp_path: Path
+) -> None:
+    oracle("osslsigncode")
+    make_authority(tmp_path, days=-10)
+    source, target = tmp_path / "a.cat", tmp_path / "b.cat"
+    source.write_bytes(catalog({"x": b"x"}))
+    sign(tmp_path, source, target)
+    data = SignedData(target.read_bytes(), "b.cat")
+    roots = read_roots(tmp_path / "root.pem")
+    with pytest.raises(Untrusted, match="is valid from"):
+        data.verify(roots)
+    then = datetime.now(UTC) - timedelta(days=10, hours=12)
+    assert data.verify(roots, then).name == "Fixture Signer"
+
+
+def test_sha1_and_nested_signatures(signed: Signed, tmp_path: Path) -> None:
+    old, both = tmp_path / "old.cab", tmp_path / "both.cab"
+    sign(signed.folder, signed.plain, old, "sha1")
+    assert checked(old, signed.roots).judgement is Judgement.GENUINE
+    sign(signed.folder, old, both, "sha256", "-nest")
+    result = checked(both, signed.roots)
+    assert result.judgement is Judgement.GENUINE, says(result)
+    assert "signed with sha1, and with sha256" in says(result)
+    for path, digests in ((old, ("sha1",)), (both, ("sha1", "sha256")), (signed.cab, ("sha256",))):
+        with open_package(path) as media:
+            assert media.packages[0].digests == digests
+
+
+def test_a_windows_7_that_has_not_learned_sha2_is_not_given_such_a_package(
+    oracle: Callable[[str], str], signed: Signed
+) -> None:
+    for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "llvm-rc"):
+        oracle(name)
+    files = signed_files(signed.folder, signed.folder, package_files("6.x", "amd64"))
+    path = signed.signed("sixx.cab", files)
+    spec = guests.SERVER_2008_R2
+    for accepts, rule in ((False, Rule.NO_SHA2), (True, Rule.APPLICABLE)):
+        with (
+            open_image(cached_guest(replace(spec, accepts_sha2=accepts))) as image,
+            open_package(path) as media,
+        ):
+            windows = image.windows()
+            facts, components = read_evidence(windows)
+            found = choose_package(windows, facts, components, media.packages).fits[0]
+            assert found.rule is rule, found.read
+
+
+def test_the_command_says_it_with_exit_codes(signed: Signed, tmp_path: Path) -> None:
+    done = run("package", "check", signed.cab, "--trust", signed.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("signed.cab: genuine\n")
+    assert run("package", "check", signed.cab).returncode == 1
+    done = run("package", "check", signed.plain, "--trust", signed.root, "--format", "json")
+    assert done.returncode == 1
+    assert '"judgement": "unsigned"' in done.stdout
+    text = tmp_path / "text.pem"
+    text.write_text("no certificate")
+    assert "no certificate" in refused(3, "package", "check", signed.cab, "--trust", text)
+    refused(3, "package", "check", signed.cab, "--trust", tmp_path / "none.pem")
+    assert "signature" in run("package", "show", signed.cab).stdout
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1 << 32), behind=st.booleans())
+def test_damaged_signatures_end_in_our_errors_only(signed: Signed, seed: int, behind: bool) -> None:
+    noise = random.Random(seed)
+    whole = signed.cab.read_bytes()
+    first = struct.unpack_from("<I", whole, 8)[0]
+    data = bytearray(whole[first:] if behind else signed.files["update.cat"])
+    for _ in range(noise.randrange(1, 6)):
+        data[noise.randrange(len(data))] = noise.randrange(256)
+    if noise.random() < 0.2:
+        del data[noise.randrange(len(data)) :]
+    begun = time.process_time()
+    try:
+        if behind:
+            path = signed.folder / "damaged.cab"
+            path.write_bytes(whole[:first] + bytes(data))
+            assert checked(path, signed.roots).judgement in Judgement
+        else:
+            Catalog.parse(bytes(data), "catalog")
+    except ImagetoolError as error:
+        assert isinstance(error, Corrupt | NotRecognised)
+    assert time.process_time() - begun < 2
