@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imagetool.cli.options import Format, FormatOption, here
-from imagetool.errors import CannotWrite, NotRecognised
+from imagetool.errors import CannotWrite, ImagetoolError, NotRecognised, Unsupported
+from imagetool.report.text import safe
 
 PackageArgument = Annotated[
     str,
@@ -77,7 +79,6 @@ def extract(
     from functools import partial
 
     from imagetool.disk.names import safe_path
-    from imagetool.disk.target import new_file
     from imagetool.package import open_media
 
     with open_media(here(package)) as media:
@@ -103,14 +104,46 @@ def extract(
             )
         # All names are judged before the first byte is written.
         places = [safe_path(target, name) for name, _, _ in items]
-        for (_, _, read), place in zip(items, places, strict=True):
+        refused = _written(
+            target, [(read, place) for (_, _, read), place in zip(items, places, strict=True)]
+        )
+    count = len(items) - len(refused)
+    typer.echo(f"{target}: {count} files of {len(items)}", err=True)
+    if refused:
+        for error in refused[1:]:
+            typer.echo(f"imagetool: {safe(error.message)}", err=True)
+        raise refused[0]
+
+
+def _written(target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsupported]:
+    """Write what can be read; why the others cannot. Of a damaged cabinet nothing is left."""
+    from imagetool.disk.target import new_file
+
+    refused: list[Unsupported] = []
+    made: list[Path] = []
+    try:
+        for read, place in items:
+            try:
+                data = read()
+            except Unsupported as error:
+                refused.append(error)
+                continue
+            missing = [folder for folder in (place.parent, *place.parent.parents)
+                       if not folder.exists()]  # fmt: skip
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise CannotWrite(f"{place.parent}: {error.strerror}") from None
-            with new_file(place) as target_file:
-                target_file.write(read())
-    typer.echo(f"{target}: {len(items)} files, {total} bytes", err=True)
+            made += reversed(missing)
+            with new_file(place) as file:
+                file.write(data)
+            made.append(place)
+    except ImagetoolError:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
+    return refused
 
 
 def check(

@@ -14,6 +14,7 @@ from imagetool.disk.file import FileSource
 from imagetool.disk.source import Source
 from imagetool.errors import NotFound, NotRecognised
 from imagetool.package.cab import Cabinet
+from imagetool.package.cab.sets import join_set
 from imagetool.package.cbs import (
     ComponentManifest,
     PackageManifest,
@@ -150,6 +151,7 @@ class Media:
             if source.read_at(0, 4) == b"MSCF":
                 self.kind = "cabinet"
                 self.cabinet = Cabinet(source)
+                join_set(self.cabinet, path.parent, self._stack.enter_context)
                 self.packages = tuple(_cabinet_packages(self.cabinet, path.name, source))
             elif is_disc(source):
                 self.kind = "disc"

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.cabinets import MSZIP, STORED, write_cabinet
+from fixtures.cabinets import LZX, MSZIP, STORED, write_cabinet
 from imagetool.disk import FileSource, Memory
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
+from imagetool.package.media import open_media
+from tests.cli.test_cli import refused, run
 
 Oracle = Callable[[str], str]
+LZX_SMALL = 0x0F03  # the smallest window
 
 
 def opened(path: Path) -> Cabinet:
@@ -100,7 +103,7 @@ def test_every_member_of_the_real_packages(real_packages: Path, testdata: Path, 
     assert cabinet.signature == (FileSource(real_packages / name).size - 15576, 15576)
 
 
-@pytest.mark.parametrize("method", [STORED, MSZIP])
+@pytest.mark.parametrize("method", [STORED, MSZIP, LZX, LZX_SMALL])
 @pytest.mark.parametrize("program", ["cabextract", "7z", "bsdtar"])
 def test_our_cabinets_come_out_of_foreign_programs_and_of_ours_alike(
     oracle: Oracle, tmp_path: Path, method: int, program: str
@@ -125,13 +128,94 @@ def test_our_cabinets_come_out_of_foreign_programs_and_of_ours_alike(
     st.dictionaries(
         st.text("abcdefgh/", min_size=1, max_size=12), st.binary(max_size=3000), max_size=8
     ),
-    st.sampled_from([STORED, MSZIP]),
+    st.sampled_from([STORED, MSZIP, LZX, LZX_SMALL]),
     st.integers(1, 40),
 )
 def test_any_files_come_back(files: dict[str, bytes], method: int, times: int) -> None:
     files = {name: data * times for name, data in files.items()}
     cabinet = Cabinet(Memory(write_cabinet(files, method)))
     assert {member.name: cabinet.read(member) for member in cabinet.members} == files
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    files=st.dictionaries(
+        st.text("abcdefgh", min_size=1, max_size=8),
+        st.builds(
+            lambda data, times, seed: data * times + random.Random(seed).randbytes(seed),
+            st.binary(max_size=300),
+            st.integers(1, 300),
+            st.integers(0, 3000),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    method=st.sampled_from([STORED, MSZIP, LZX, LZX_SMALL]),
+    program=st.sampled_from(["cabextract", "7z", "bsdtar"]),
+)
+def test_any_files_come_out_of_any_program(
+    oracle: Oracle,
+    tmp_path_factory: pytest.TempPathFactory,
+    files: dict[str, bytes],
+    method: int,
+    program: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    path = folder / "any.cab"
+    path.write_bytes(write_cabinet(files, method))
+    assert extracted(oracle, program, path, folder / "out") == files
+
+
+@pytest.fixture
+def parts(testdata: Path, tmp_path: Path) -> Path:
+    """A set of five cabinets under the names that they know each other by."""
+    for number in range(1, 6):
+        source = testdata / f"cab/libmspack/multi_basic_pt{number}.cab"
+        (tmp_path / f"cabd_multi_basic_pt{number}.cab").write_bytes(source.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_a_set_is_read_from_any_of_its_parts(parts: Path, oracle: Oracle, number: int) -> None:
+    truth = extracted(oracle, "cabextract", parts / "cabd_multi_basic_pt1.cab", parts / "out")
+    with open_media(parts / f"cabd_multi_basic_pt{number}.cab") as media:
+        assert media.cabinet is not None
+        found = {member.name: media.cabinet.read(member) for member in media.cabinet.members}
+    assert found == truth
+    assert len(found) == 3
+
+
+def test_a_set_with_a_part_missing_or_foreign_is_said(parts: Path) -> None:
+    (parts / "cabd_multi_basic_pt3.cab").unlink()
+    with open_media(parts / "cabd_multi_basic_pt1.cab") as media:
+        assert media.cabinet is not None
+        with pytest.raises(Unsupported, match="in another cabinet of its set"):
+            media.cabinet.read("test1.txt")
+    five = (parts / "cabd_multi_basic_pt5.cab").read_bytes()
+    (parts / "cabd_multi_basic_pt3.cab").write_bytes(five)
+    with pytest.raises(Corrupt, match="is not part 3 of the set"):
+        open_media(parts / "cabd_multi_basic_pt1.cab").close()
+
+
+def test_what_can_be_read_comes_out_and_of_a_damaged_cabinet_nothing(
+    testdata: Path, tmp_path: Path
+) -> None:
+    source = testdata / "cab/libmspack/mszip_lzx_qtm.cab"
+    done = run("package", "extract", source, tmp_path / "some")
+    assert done.returncode == 3
+    assert "Quantum" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["lzx.txt", "mszip.txt"]
+    path = tmp_path / "damaged.cab"
+    data = bytearray(write_cabinet({"a/b": b"x" * 70_000, "c": b"y" * 70_000}, LZX))
+    data[-20] ^= 255
+    path.write_bytes(data)
+    assert "wrong checksum" in refused(3, "package", "extract", path, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_changed_byte_is_found_by_the_checksum() -> None:

@@ -1,14 +1,14 @@
 """Cabinets: members, and folders decompressed only as far as they are asked for ([MS-CAB]).
 
-A signed cabinet is longer than its header says: the signature lies behind it. Refused by name, for
-now: sets of several cabinets, and Quantum compression.
+A signed cabinet is longer than its header says: the signature lies behind it. Several cabinets can
+be one set, whose folders go on from one to the next. Refused by name: Quantum compression.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from construct import ConstructError
 
@@ -20,6 +20,7 @@ from imagetool.package.cab import structs as s
 _DAMAGED = "The cabinet is truncated or damaged: compare it with its origin."
 _LONGEST_NAME = 1024
 _LARGEST_FOLDER = 512 << 20
+_LARGEST_BLOCK = s.BLOCK_SIZE + 6144
 _METHODS = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.LZX: "LZX"}
 
 
@@ -61,7 +62,6 @@ class Cabinet:
             raise self._damaged(
                 f"it ends at offset {source.size}, and should be {header.cabinet_size} bytes long"
             )
-        self.set_size_known = not header.flags & (s.PREVIOUS_CABINET | s.NEXT_CABINET)
         self._end: int = header.cabinet_size
         offset, folder_reserve, self._data_reserve = s.HEADER_SIZE, 0, 0
         self.signature: tuple[int, int] | None = None
@@ -71,9 +71,17 @@ class Cabinet:
             folder_reserve, self._data_reserve = reserves.folder, reserves.data
             self.signature = self._read_signature(offset + 4, reserves.header)
             offset += 4 + reserves.header
+        self.set_id, self.number = header.set_id, header.number_in_set
+        names: list[str] = []
         for flag in (s.PREVIOUS_CABINET, s.NEXT_CABINET):
-            for _ in range(2 if header.flags & flag else 0):
-                offset += len(self._read_text(offset)) + 1
+            names.append("")
+            for part in range(2 if header.flags & flag else 0):
+                raw = self._read_text(offset)
+                offset += len(raw) + 1
+                if not part:  # the second text is what people call the disk
+                    names[-1] = self._decode(raw, False)
+        self.previous, self.following = names
+        """The files that hold the parts of the set before and after this one; or nothing."""
         size = s.FOLDER_SIZE + folder_reserve
         table = read_exactly(source, offset, size * header.folder_count, "the folders")
         self._folders = [
@@ -141,15 +149,56 @@ class Cabinet:
                 hint="`imagetool package list` shows what is there.",
             )
         if found.folder >= s.FIRST_CONTINUED:
+            other = self.previous if found.folder == s.CONTINUED_FROM_PREVIOUS else self.following
             raise Unsupported(
-                f"{self.name}: {found.name} goes on in another cabinet of its set",
-                hint="Sets of several cabinets are not read yet.",
+                f"{self.name}: {found.name} lies in another cabinet of its set, too: {other}",
+                hint="Put all cabinets of the set beside it, under the names that they had.",
             )
         return self._folders[found.folder].read(found)
+
+    def join(self, before: Sequence[Cabinet], after: Sequence[Cabinet]) -> None:
+        """Become the whole set: these are its other cabinets, in their order.
+
+        A folder may go on in the next cabinet, and a file is listed in each that holds a part.
+        """
+        parts = [*before, self, *after]
+        folders: list[_Folder] = []
+        members: list[CabinetMember] = []
+        for place, part in enumerate(parts):
+            last = len(part._folders) - 1
+            carried = place > 0 and any(
+                item.folder in (s.CONTINUED_FROM_PREVIOUS, s.CONTINUED_BOTH)
+                for item in part.members
+            )
+            if carried and part._folders and folders:
+                folders[-1].go_on_in(part._folders[0])
+            first = len(folders) - (1 if carried else 0)
+            folders += part._folders[1 if carried else 0 :]
+            for item in part.members:
+                if item.folder < s.FIRST_CONTINUED:
+                    members.append(replace(item, folder=first + item.folder))
+                elif place == 0 or item.folder == s.CONTINUED_TO_NEXT:
+                    # Without a next part it stays what it is, and reading it says so.
+                    whole = _ends(item.name, parts[place + 1 :])
+                    members.append(replace(item, folder=first + last) if whole else item)
+        self._folders = folders
+        self.members = tuple(members)
+        self.previous, self.following = parts[0].previous, parts[-1].following
 
     def decompressed(self) -> int:
         """How many bytes have been decompressed so far."""
         return sum(len(folder.data) for folder in self._folders)
+
+
+def _ends(name: str, parts: Sequence[Cabinet]) -> bool:
+    """Whether a file that goes on in these cabinets ends in one of them."""
+    for part in parts:
+        kinds = {item.folder for item in part.members if item.name == name}
+        if s.CONTINUED_FROM_PREVIOUS in kinds:
+            return True
+        if s.CONTINUED_BOTH not in kinds:
+            return False
+    return False
 
 
 class _Folder:
@@ -161,23 +210,33 @@ class _Folder:
         self._where = f"{cabinet.name}: folder {number}"
         self._offset: int = fields.data_offset
         self._blocks: int = fields.block_count
-        self._done = 0
+        self._done = self._read = 0
         self._compression: int = fields.compression
         self._decode: Callable[[bytes, int], bytes] | None = None
+        self._rest: list[_Folder] = []
         self.data = bytearray()
+
+    def go_on_in(self, other: _Folder) -> None:
+        """The blocks go on in the first folder of the next cabinet."""
+        if other._compression != self._compression:
+            raise self._cabinet._damaged("a folder goes on with another compression")
+        self._rest.append(other)
+
+    def _total(self) -> int:
+        return self._blocks + sum(other._blocks for other in self._rest)
 
     def read(self, member: CabinetMember) -> bytes:
         end = member.offset + member.size
-        if end > self._blocks * s.BLOCK_SIZE:
+        most = self._total() * s.BLOCK_SIZE
+        if end > most:
             raise Corrupt(
-                f"{self._where} holds at most {self._blocks * s.BLOCK_SIZE} bytes, and "
-                f"{member.name} ends at {end}",
+                f"{self._where} holds at most {most} bytes, and {member.name} ends at {end}",
                 hint=_DAMAGED,
             )
         if end > _LARGEST_FOLDER:
             raise Unsupported(f"{self._where} is larger than {_LARGEST_FOLDER >> 20} MiB")
         while len(self.data) < end:
-            if self._done == self._blocks:
+            if self._done == self._total():
                 raise Corrupt(
                     f"{self._where} ends after {len(self.data)} bytes, and {member.name} ends at "
                     f"{end}",
@@ -187,11 +246,38 @@ class _Folder:
         return bytes(self.data[member.offset : end])
 
     def _next_block(self) -> bytes:
+        """The next block; one that a cabinet's end cut in two is put together."""
+        packed, size = b"", 0
+        what = f"block {self._done}"
+        while not size:
+            part = self._part()
+            if part is None:
+                raise Corrupt(f"{self._where}: {what} ends too early", hint=_DAMAGED)
+            piece, size = part._packed(what)
+            packed += piece
+            self._done += 1
+        if len(packed) > _LARGEST_BLOCK:
+            raise Corrupt(f"{self._where}: {what} of {len(packed)} bytes", hint=_DAMAGED)
+        if self._decode is None:
+            self._decode = self._decoder()
+        data = self._decode(packed, size)
+        if len(data) != size:
+            raise Corrupt(
+                f"{self._where}: {what} gives {len(data)} bytes instead of {size}", hint=_DAMAGED
+            )
+        return data
+
+    def _part(self) -> _Folder | None:
+        """The part of the folder that has blocks left."""
+        return next((part for part in (self, *self._rest) if part._read < part._blocks), None)
+
+    def _packed(self, what: str) -> tuple[bytes, int]:
+        """A block as it is stored, and its size; 0 where it goes on in the next cabinet."""
         source, reserve = self._cabinet._source, self._cabinet._data_reserve
-        what = f"block {self._done} of {self._where.rpartition(': ')[2]}"
+        what = f"{what} of {self._where.rpartition(': ')[2]}"
         head = read_exactly(source, self._offset, s.DATA.size + reserve, what)
         checksum, packed_size, size = s.DATA.unpack_from(head)
-        if size > s.BLOCK_SIZE or packed_size > s.BLOCK_SIZE + 6144 or not size:
+        if size > s.BLOCK_SIZE or packed_size > _LARGEST_BLOCK:
             raise Corrupt(
                 f"{self._where}: {what} of {packed_size} and {size} bytes (offset {self._offset})",
                 hint=_DAMAGED,
@@ -203,16 +289,9 @@ class _Folder:
                 f"{self._where}: {what} has a wrong checksum (offset {self._offset})",
                 hint=_DAMAGED,
             )
-        if self._decode is None:
-            self._decode = self._decoder()
-        data = self._decode(packed, size)
-        if len(data) != size:
-            raise Corrupt(
-                f"{self._where}: {what} gives {len(data)} bytes instead of {size}", hint=_DAMAGED
-            )
         self._offset = place + packed_size
-        self._done += 1
-        return data
+        self._read += 1
+        return packed, size
 
     def _decoder(self) -> Callable[[bytes, int], bytes]:
         method = self._compression & 0x0F

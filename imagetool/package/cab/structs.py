@@ -44,6 +44,7 @@ STORED, MSZIP, QUANTUM, LZX = 0, 1, 2, 3
 FILE = struct.Struct("<IIHHHH")
 NAME_IS_UTF8 = 0x80
 FIRST_CONTINUED = 0xFFFD
+CONTINUED_FROM_PREVIOUS, CONTINUED_TO_NEXT, CONTINUED_BOTH = 0xFFFD, 0xFFFE, 0xFFFF
 """Folder numbers from here on: the file goes on in another cabinet of the set."""
 DATA = struct.Struct("<IHH")
 BLOCK_SIZE = 32768
