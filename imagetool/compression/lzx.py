@@ -9,6 +9,7 @@ the length of its code.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 
 from imagetool.errors import Corrupt
@@ -20,8 +21,11 @@ _BASE = [0]
 for _bits in _EXTRA:
     _BASE.append(_BASE[-1] + (1 << _bits))
 
+_OFFSETS = [start - 2 for start in _BASE]  # what is stored is two more than the offset
 _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
 _INVALID = -1
+_MASKS = [(1 << bits) - 1 for bits in range(64)]
+_FIRST_MATCH = 256 << 5  # the first entry of a table that is no literal
 _E8_LIMIT = 32768  # frames: the first GiB
 _CHUNK_FILE_SIZE = 12_000_000
 _CHARS, _LENGTHS, _PRE = 256, 249, 20
@@ -46,42 +50,40 @@ def _table(lengths: Sequence[int], bits: int = 16) -> list[int]:
 
 
 class _Bits:
-    """Words of 16 bits, the highest bit first; taken 48 bits at a time.
+    """Words of 16 bits, the highest bit first; taken 64 bits at a time.
 
-    Uncompressed blocks let the words begin anywhere: they are made once for each of the six ways
-    in which 48 bits can lie, so that many small blocks cost no more than large ones.
+    Uncompressed blocks let the words begin anywhere: they are made once for each of the eight ways
+    in which 64 bits can lie, so that many small blocks cost no more than large ones.
     """
 
     __slots__ = ("_data", "_ways", "count", "limit", "place", "start", "value", "words")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._ways: dict[int, list[int]] = {}
+        self._ways: dict[int, tuple[int, ...]] = {}
         self.limit = 8 * len(data) + 16
         self.seek(0)
 
     def seek(self, start: int) -> None:
         """Go on at a byte."""
         self.start = start
-        self.place, way = divmod(start, 6)
+        self.place, way = divmod(start, 8)
         self.value = self.count = 0
         if way not in self._ways:
             rest = self._data[way:]
-            rest += bytes(-len(rest) % 6 + 12)
-            units = struct.unpack(f"<{len(rest) // 2}H", rest)
-            self._ways[way] = [
-                a << 32 | b << 16 | c
-                for a, b, c in zip(units[::3], units[1::3], units[2::3], strict=False)
-            ]
+            rest += bytes(-len(rest) % 8 + 16)
+            units = array("H", rest)
+            units.byteswap()
+            self._ways[way] = struct.unpack(f">{len(rest) // 8}Q", units.tobytes())
         self.words = self._ways[way]
 
     def read(self, bits: int) -> int:
         while self.count < bits:
             if self.place >= len(self.words):
                 raise _Damaged
-            self.value = (self.value & ((1 << self.count) - 1)) << 48 | self.words[self.place]
+            self.value = (self.value & ((1 << self.count) - 1)) << 64 | self.words[self.place]
             self.place += 1
-            self.count += 48
+            self.count += 64
         self.count -= bits
         return self.value >> self.count & ((1 << bits) - 1)
 
@@ -96,7 +98,7 @@ class _Bits:
     @property
     def consumed(self) -> int:
         """How many bits of the data have been taken."""
-        return 8 * (self.start % 6) + 48 * self.place - self.count
+        return 8 * (self.start % 8) + 64 * self.place - self.count
 
 
 class LzxDecoder:
@@ -219,46 +221,46 @@ class LzxDecoder:
         out, main, length_table, aligned = self._history, self._main, self._length, self._aligned
         words, place, value, count = bits.words, bits.place, bits.value, bits.count
         recent0, recent1, recent2 = self._recent
-        extra, base = _EXTRA, _BASE
+        extra, offsets = _EXTRA, _OFFSETS
         is_aligned = self._kind == _ALIGNED
-        append, here = out.append, len(out)
+        append, here, masks = out.append, len(out), _MASKS
         while here < stop:
             if count < 16:
-                value = (value & ((1 << count) - 1)) << 48 | words[place]
+                value = (value & masks[count]) << 64 | words[place]
                 place += 1
-                count += 48
+                count += 64
             entry = main[value >> (count - 16) & 0xFFFF]
             count -= entry & 31
-            symbol = entry >> 5
-            if symbol < 256:
-                append(symbol)  # refuses the -1 of an invalid code
+            if entry < _FIRST_MATCH:
+                append(entry >> 5)  # refuses the -1 of an invalid code
                 here += 1
                 continue
+            symbol = entry >> 5
             length = (symbol & 7) + 2
             if length == 9:
                 if count < 16:
-                    value = (value & ((1 << count) - 1)) << 48 | words[place]
+                    value = (value & masks[count]) << 64 | words[place]
                     place += 1
-                    count += 48
+                    count += 64
                 entry = length_table[value >> (count - 16) & 0xFFFF]
                 if entry < 0:
                     raise _Damaged
                 count -= entry & 31
                 length += entry >> 5
-            slot = (symbol - 256) >> 3
+            slot = (symbol >> 3) - 32
             if slot > 2:
                 more = extra[slot]
-                if count < 24:
-                    value = (value & ((1 << count) - 1)) << 48 | words[place]
+                if count < more:
+                    value = (value & masks[count]) << 64 | words[place]
                     place += 1
-                    count += 48
+                    count += 64
                 if is_aligned and more >= 3:
                     count -= more - 3
-                    offset = base[slot] - 2 + ((value >> count & ((1 << (more - 3)) - 1)) << 3)
+                    offset = offsets[slot] + ((value >> count & ((1 << (more - 3)) - 1)) << 3)
                     if count < 16:
-                        value = (value & ((1 << count) - 1)) << 48 | words[place]
+                        value = (value & masks[count]) << 64 | words[place]
                         place += 1
-                        count += 48
+                        count += 64
                     entry = aligned[value >> (count - 16) & 0xFFFF]
                     if entry < 0:
                         raise _Damaged
@@ -266,7 +268,7 @@ class LzxDecoder:
                     offset += entry >> 5
                 else:
                     count -= more
-                    offset = base[slot] - 2 + (value >> count & ((1 << more) - 1))
+                    offset = offsets[slot] + (value >> count & masks[more])
                 recent0, recent1, recent2 = offset, recent0, recent1
             elif slot == 0:
                 offset = recent0
