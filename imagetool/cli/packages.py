@@ -33,7 +33,13 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="package", help="Look into what is to be injected.")
 
 
-def show(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:
+def show(
+    package: PackageArgument,
+    output_format: FormatOption = Format.TEXT,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="What update.mum says; no services, no signature.")
+    ] = False,
+) -> None:
     """What a package is, for which systems, and what it brings."""
     from imagetool.package import open_package
     from imagetool.report.data import document
@@ -41,11 +47,11 @@ def show(package: PackageArgument, output_format: FormatOption = Format.TEXT) ->
 
     with open_package(here(package)) as media:
         if output_format is Format.JSON:
-            listed = [package_data(item) for item in media.packages]
+            listed = [package_data(item, brief=brief) for item in media.packages]
             content: dict[str, object] = {"package": media.name, "kind": media.kind}
             typer.echo(document("package-show", content | {"packages": listed}), nl=False)
         else:
-            typer.echo(media_text(media), nl=False)
+            typer.echo(media_text(media, brief=brief), nl=False)
 
 
 def list_members(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:

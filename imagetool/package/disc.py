@@ -6,9 +6,10 @@ unpacked. Whatever pycdlib raises becomes an error of ours. A pure UDF disc is r
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO, cast
 
 from imagetool.disk.source import Part, Source
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
@@ -17,6 +18,7 @@ _SECTOR = 2048
 _VOLUMES = 16 * _SECTOR  # where volume descriptors begin (ECMA-119, 6.3)
 _DEEPEST = 16
 _MOST_FILES = 100_000
+_LARGEST_READ = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,41 @@ def is_disc(source: Source) -> bool:
     return source.read_at(_VOLUMES + 1, 5) in (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 
 
+class _File(io.RawIOBase):
+    """A source as pycdlib wants it: a file with a position."""
+
+    mode = "rb"
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = offset + (0, self._place, self._source.size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        size = self._source.size - self._place if size is None or size < 0 else size
+        if size > _LARGEST_READ:
+            raise ValueError(f"a structure of {size} bytes")
+        data = self._source.read_at(self._place, max(0, size))
+        self._place += len(data)
+        return data
+
+
 class Disc:
     """The files of a disc. Raises Unsupported for pure UDF, Corrupt for what is damaged."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
         if source.read_at(_VOLUMES + 1, 5) != b"CD001":
@@ -44,14 +77,14 @@ class Disc:
                 f"{source.name}: this disc is UDF alone, which is not read",
                 hint="Copy its files into a folder and name the CAB, or make an ISO 9660 disc.",
             )
-        self.files = self._list(path)
+        self.files = self._list()
 
-    def _list(self, path: Path) -> tuple[DiscFile, ...]:
+    def _list(self) -> tuple[DiscFile, ...]:
         from pycdlib import PyCdlib
 
         disc = PyCdlib()
         try:
-            disc.open(str(path))
+            disc.open_fp(cast("BinaryIO", _File(self._source)))
             try:
                 joliet = disc.has_joliet()
                 return tuple(self._walk(disc, joliet))

@@ -155,7 +155,7 @@ class Media:
                 self.packages = tuple(_cabinet_packages(self.cabinet, path.name, source))
             elif is_disc(source):
                 self.kind = "disc"
-                self.disc = Disc(path, source)
+                self.disc = Disc(source)
                 self.packages = tuple(_disc_packages(self.disc))
             else:
                 raise NotRecognised(

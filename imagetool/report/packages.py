@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from imagetool.package.signature.check import Checked, Finding
 
 
-def package_data(package: Package) -> dict[str, object]:
-    """A package, for JSON."""
+_SYSTEMS = {
+    (6, 0): "Windows Vista, Server 2008",
+    (6, 1): "Windows 7, Server 2008 R2",
+    (6, 2): "Windows 8, Server 2012",
+    (6, 3): "Windows 8.1, Server 2012 R2",
+}
+
+
+def _systems(package: Package) -> list[str]:
+    """The systems whose packages are its parents, by their names."""
+    versions = sorted({parent.version[:2] for parent in package.manifest.parents})
+    return [_SYSTEMS.get(item, f"Windows {item[0]}.{item[1]}") for item in versions]
+
+
+def package_data(package: Package, *, brief: bool = False) -> dict[str, object]:
+    """A package, for JSON; the brief form is what update.mum says."""
     manifest = package.manifest
-    components = package.components()
-    services = [service for item in components for service in item.manifest.services]
-    return {
+    data: dict[str, object] = {
         "name": package.name,
         "size": package.size,
         "identity": package.identity,
@@ -27,33 +39,63 @@ def package_data(package: Package) -> dict[str, object]:
         "description": manifest.description,
         "release_type": manifest.release_type,
         "restart": manifest.restart,
+        "systems": _systems(package),
         "parents": manifest.parents,
         "drivers": [
             {"inf": driver.inf, "name": driver.name, "version": driver.identity.version}
             for driver in manifest.drivers
         ],
-        "components": [component.identity for component in manifest.components],
-        "services": [{"name": item.name, "start": item.start} for item in services],
+        "updated_components": [item.identity for item in manifest.components],
         "files": len(package.members()),
+    }
+    if brief:
+        return data
+    components = package.components()
+    services = [service for item in components for service in item.manifest.services]
+    return data | {
+        "components": [
+            {
+                "identity": item.manifest.identity,
+                "driver": item.manifest.is_driver,
+                "directory": item.directory,
+                "files": [file._asdict() for file in item.manifest.files],
+                "registry": [entry._asdict() for entry in item.manifest.registry],
+            }
+            for item in components
+        ],
+        "services": [service._asdict() for service in services],
         "signature": _finding_data(_signature(package)),
     }
 
 
-def package_text(package: Package) -> str:
-    """A package, for people."""
+def package_text(package: Package, *, brief: bool = False) -> str:
+    """A package, for people; the brief form is what update.mum says."""
     manifest = package.manifest
-    services = [s.name for item in package.components() for s in item.manifest.services]
-    systems = sorted({f"{p.name} {p.version}" for p in manifest.parents})
+    parents = sorted({f"{p.name} {p.version}" for p in manifest.parents})
+    kind = f"{manifest.identifier}, {manifest.release_type}, restart {manifest.restart}"
     rows: list[Sequence[object]] = [
         ("identity", package.identity),
-        ("article", f"{manifest.identifier}, {manifest.release_type}, restart {manifest.restart}"),
-        ("for", systems[0] if systems else "any system"),
-        *(("", f"or {system}") for system in systems[1:]),
-        ("drivers", f"{len(manifest.drivers)}: {', '.join(d.inf for d in manifest.drivers)}"),
+        ("version", f"{package.version}, {package.architecture}"),
+        ("article", kind),
+        ("for", "; ".join(_systems(package)) or "any system"),
+        ("parents", f"one of {len(parents)}" if parents else "none"),
+        *(("", parent) for parent in parents),
     ]
-    if services:
-        rows.append(("services", f"{len(services)}: {', '.join(services)}"))
-    rows.append(("signature", _finding_text(_signature(package))))
+    rows += [
+        ("drivers" if not place else "", f"{driver.inf:<20}  {driver.identity.version}")
+        for place, driver in enumerate(manifest.drivers)
+    ]
+    if not brief:
+        services = [
+            (service, item.manifest.identity.version)
+            for item in package.components()
+            for service in item.manifest.services
+        ]
+        rows += [
+            ("services" if not place else "", f"{service.name:<20}  {version}  {service.start}")
+            for place, (service, version) in enumerate(services)
+        ]
+        rows.append(("signature", _finding_text(_signature(package))))
     rows.append(("size", f"{size(package.size)}, {len(package.members())} files"))
     return table([(package.name,)]) + table(rows, indent="  ")
 
@@ -101,6 +143,6 @@ def checked_text(checked: Checked) -> str:
     return f"{safe(checked.package)}: {checked.judgement.value}\n" + table(rows, indent="  ")
 
 
-def media_text(media: Media) -> str:
+def media_text(media: Media, *, brief: bool = False) -> str:
     """All packages of a medium."""
-    return "\n".join(package_text(package) for package in media.packages)
+    return "\n".join(package_text(package, brief=brief) for package in media.packages)

@@ -18,15 +18,15 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from google_crc32c import value as crc32c
 
-from fixtures import chains, linux, overlays
-from fixtures.cabinets import MSZIP, write_cabinet
+from fixtures import chains, linux, overlays, signing
+from fixtures.cabinets import LZX, MSZIP, write_cabinet
 from fixtures.cache import cached, cached_folder
 from fixtures.disks import MIB, format_ntfs, run
 from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
@@ -258,6 +258,17 @@ def ask_cabinet(source: Source) -> None:
             parse_package_manifest(cabinet.read(member), "update.mum")
 
 
+def ask_catalog(source: Source) -> None:
+    """A catalog, and who signed it."""
+    from imagetool.package.signature.catalog import Catalog
+    from imagetool.package.signature.certificates import Untrusted, microsoft_roots
+    from imagetool.package.signature.signed import Altered
+
+    catalog = Catalog.parse(source.read_at(0, source.size), "catalog")
+    with suppress(Altered, Untrusted):
+        catalog.signed.verify(microsoft_roots())
+
+
 def ask_logical_volumes(source: Source) -> None:
     """A physical volume and what lies on it."""
     from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
@@ -397,8 +408,15 @@ def _linux(name: str) -> Callable[[], bytes]:
     return load
 
 
-def _cabinet() -> bytes:
-    return write_cabinet(package_files("6.2", "amd64"), MSZIP)
+def _cabinet(method: int) -> Callable[[], bytes]:
+    return lambda: write_cabinet(package_files("6.2", "amd64"), method)
+
+
+def _catalog() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        signing.make_authority(folder)
+        return signing.signed_files(folder, folder, package_files("6.2", "amd64"))["update.cat"]
 
 
 def _volume(name: str, build: Callable[[Path], None], file: str) -> Callable[[], bytes]:
@@ -446,7 +464,9 @@ TARGETS = (
     Target("compact", _built("compact", ".raw", overlays.build_volume), ask_volume),
     Target("hive", _built("hive", ".hive", _hive), ask_hive, repair_hive),
     Target("guest", _guest(SERVER_2012_R2), ask_guest, repair_vhdx),
-    Target("cabinet", _cabinet, ask_cabinet),
+    Target("cabinet", _cabinet(MSZIP), ask_cabinet),
+    Target("cabinet-lzx", _cabinet(LZX), ask_cabinet),
+    Target("catalog", _catalog, ask_catalog),
     Target("xfs-4", _built("xfs-4", ".raw", _xfs(*_XFS_4)), ask_volume),
     Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=8m")), ask_volume),
     *(Target(name, _linux(name), ask_volume) for name in _LINUX),

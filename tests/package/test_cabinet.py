@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.cabinets import LZX, MSZIP, STORED, write_cabinet
+from fixtures.packages import write_packages
 from imagetool.disk import FileSource, Memory
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
@@ -169,6 +170,18 @@ def test_any_files_come_out_of_any_program(
     path = folder / "any.cab"
     path.write_bytes(write_cabinet(files, method))
     assert extracted(oracle, program, path, folder / "out") == files
+
+
+@pytest.mark.parametrize("program", ["cabextract", "7z", "bsdtar"])
+def test_the_look_alikes_come_out_of_every_program(
+    oracle: Oracle, tmp_path: Path, program: str
+) -> None:
+    for path in write_packages(tmp_path):
+        with open_media(path) as media:
+            assert media.cabinet is not None
+            ours = {item.name: media.cabinet.read(item) for item in media.cabinet.members}
+        assert extracted(oracle, program, path, tmp_path / path.stem) == ours
+        assert len(ours) > 50
 
 
 @pytest.fixture

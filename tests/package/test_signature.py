@@ -27,7 +27,7 @@ from imagetool.package import open_package
 from imagetool.package.signature.catalog import Catalog
 from imagetool.package.signature.certificates import Untrusted, read_roots
 from imagetool.package.signature.check import Checked, Judgement, check
-from imagetool.package.signature.signed import SignedData
+from imagetool.package.signature.signed import Altered, SignedData
 from imagetool.servicing.applicability import Rule
 from imagetool.servicing.verify import choose_package, read_evidence
 from tests.cli.test_cli import refused, run
@@ -124,6 +124,20 @@ def test_a_package_is_genuine_under_a_root_that_is_trusted(signed: Signed) -> No
     result = checked(signed.cab)
     assert result.judgement is Judgement.UNKNOWN_SIGNER
     assert "no known root" in says(result)
+
+
+def test_a_catalog_is_judged_as_osslsigncode_judges_it(signed: Signed, tmp_path: Path) -> None:
+    sound = signed.files["update.cat"]
+    path = tmp_path / "x.cat"
+    path.write_bytes(sound)
+    assert osslsigncode(path, signed.root)
+    found = Catalog.parse(sound, "x.cat")
+    assert found.signed.verify(signed.roots).name == "Fixture Signer"
+    place = sound.index(next(iter(found.digests)))
+    path.write_bytes(sound[:place] + b"\0" * 32 + sound[place + 32 :])
+    assert not osslsigncode(path, signed.root)
+    with pytest.raises(Altered):
+        Catalog.parse(path.read_bytes(), "x.cat").signed.verify(signed.roots)
 
 
 def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:

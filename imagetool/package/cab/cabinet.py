@@ -118,7 +118,7 @@ class Cabinet:
         for _ in range(count):
             if len(data) - place < s.FILE.size + _LONGEST_NAME and offset + len(data) < self._end:
                 offset, place = offset + place, 0
-                data = self._source.read_at(offset, 1 << 20)
+                data = self._source.read_at(offset, 1 << 15)
             end = data.find(b"\0", place + s.FILE.size, place + s.FILE.size + _LONGEST_NAME)
             if end < 0:
                 raise self._damaged(f"the entry of a file at offset {offset + place} is cut off")

@@ -8,6 +8,7 @@ must be valid now.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -143,14 +144,16 @@ def _verify_signer(
 ) -> x509.Certificate:
     """The certificate whose key signed these content octets. Raises Altered, Untrusted."""
     serial, issuer = int(signer["signer"]["serial"]), bytes(signer["signer"]["issuer"])
-    certificate = next(
-        (
-            item
-            for item in certificates
-            if item.serial_number == serial and item.issuer.public_bytes() == issuer
-        ),
-        None,
-    )
+    with warnings.catch_warnings():  # of serial numbers that RFC 5280 forbids
+        warnings.simplefilter("ignore")
+        certificate = next(
+            (
+                item
+                for item in certificates
+                if item.serial_number == serial and item.issuer.public_bytes() == issuer
+            ),
+            None,
+        )
     if certificate is None:
         raise Untrusted("the signer's certificate is not in the signature")
     digest = _digest_name(signer["digestAlgorithm"], where)
