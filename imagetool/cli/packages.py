@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imagetool.cli.options import Format, FormatOption, here
-from imagetool.errors import CannotWrite, ImagetoolError, NotRecognised, Unsupported
+from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
 
 PackageArgument = Annotated[
@@ -144,7 +144,7 @@ def _written(target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]) ->
             with new_file(place) as file:
                 file.write(data)
             made.append(place)
-    except ImagetoolError:
+    except BaseException:  # an interruption, too
         for path in reversed(made):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()

@@ -244,7 +244,8 @@ def _folder_package(path: Path) -> Package:
 
     def read(name: str) -> bytes:
         parts = PurePosixPath(name).parts
-        if ".." in parts or PurePosixPath(name).is_absolute():
+        leaves = ".." in parts or PurePosixPath(name).is_absolute()
+        if leaves or not path.joinpath(*parts).is_file():
             raise NotFound(f"{path}: there is no file {name} in it")
         with FileSource(path.joinpath(*parts)) as source:
             return source.read_at(0, source.size)

@@ -193,6 +193,23 @@ def test_bytes_that_changed_after_signing(signed: Signed, tmp_path: Path) -> Non
     assert "the cabinet is not what was signed" in says(result)
 
 
+def test_bytes_behind_the_signature_are_vouched_for_by_nobody(
+    signed: Signed, tmp_path: Path
+) -> None:
+    path = tmp_path / "longer.cab"
+    path.write_bytes(signed.cab.read_bytes() + b"more")
+    result = checked(path, signed.roots)
+    assert result.judgement is Judgement.ALTERED
+    assert "4 bytes follow the signature" in says(result)
+
+
+def test_a_folder_without_a_catalog_and_one_that_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "update.mum").write_bytes(package_files("6.2", "amd64")["update.mum"])
+    assert checked(tmp_path).judgement is Judgement.UNSIGNED
+    (tmp_path / "update.mum").write_bytes(b"not XML")
+    refused(3, "package", "check", tmp_path)
+
+
 def test_a_signer_whose_certificate_has_expired(
     oracle: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from imagetool.errors import CannotOpen, NotRecognised
+from imagetool.disk.file import FileSource
+from imagetool.errors import NotRecognised
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
@@ -67,10 +68,8 @@ def microsoft_roots() -> tuple[x509.Certificate, ...]:
 
 def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
     """The certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
-    try:
-        data = path.read_bytes()[:_LARGEST]
-    except OSError as error:
-        raise CannotOpen(f"{path}: cannot be read: {error.strerror}") from None
+    with FileSource(path) as source:
+        data = source.read_at(0, _LARGEST)
     try:
         if _PEM.search(data):
             return tuple(x509.load_pem_x509_certificates(data))

@@ -63,6 +63,7 @@ class Checked(NamedTuple):
 def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked:
     """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
     roots = (*microsoft_roots(), *trusted)
+    assert package.identity  # what does not say who it is, is no package
     findings = []
     if package.cabinet is not None:
         findings.append(_check_cabinet(package, roots))
@@ -122,6 +123,9 @@ def _verify_cabinet(
     assert package.source is not None
     if signed.content_type != asn1.SPC_INDIRECT_DATA:
         raise Altered("the signature is not one of a file")
+    end = sum(package.cabinet.signature)
+    if end != package.source.size:
+        raise Altered(f"{package.source.size - end} bytes follow the signature")
     content = asn1.decoded(signed.content, asn1.SpcIndirectData(), signed.where)
     stated = bytes(content["messageDigest"]["digest"])
     digest = signed.digest
