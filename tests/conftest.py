@@ -5,10 +5,12 @@ Where one of these is missing a test skips and says which; where CI is set, a mi
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -53,6 +55,19 @@ def real_packages() -> Path:
 def oracle() -> Callable[[str], str]:
     """A function that gives the path of an independent program."""
     return tool
+
+
+@pytest.fixture(scope="session")
+def library() -> Callable[[str], ModuleType]:
+    """A function that gives an independent library of Python's."""
+
+    def load(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            missing(f"the library {name} (make test installs it)")
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,11 +17,12 @@ from imagetool.disk import FileSource, open_disk, read_partitions
 from imagetool.filesystem import open_volume
 
 MIB = 1 << 20
+Library = Callable[[str], Any]
 
 
 @pytest.fixture(scope="session")
-def chain(oracle: Callable[[str], str]) -> Path:
-    pytest.importorskip("FATtools")
+def chain(oracle: Callable[[str], str], library: Library) -> Path:
+    library("FATtools")
     for name in ("qemu-img", "qemu-io"):
         oracle(name)
     return cached_folder("chain", chains.build_chain)
@@ -46,8 +48,8 @@ def test_a_chain_with_bitmaps_of_several_chunks(chain: Path) -> None:
         disk.close()
 
 
-def test_libvhdi_reads_the_same_chain(chain: Path) -> None:
-    pyvhdi = pytest.importorskip("pyvhdi")
+def test_libvhdi_reads_the_same_chain(chain: Path, library: Library) -> None:
+    pyvhdi = library("pyvhdi")
     child, parent = pyvhdi.file(), pyvhdi.file()
     child.open(str(chain / "child.avhdx"))
     parent.open(str(chain / "base.vhdx"))
@@ -79,9 +81,9 @@ def test_any_reads_near_what_was_written(chain: Path, ranges: list[tuple[int, in
         disk.close()
 
 
-def test_sectors_of_4096_bytes(oracle: Callable[[str], str]) -> None:
-    pyvhdi = pytest.importorskip("pyvhdi")
-    pytest.importorskip("FATtools")
+def test_sectors_of_4096_bytes(oracle: Callable[[str], str], library: Library) -> None:
+    pyvhdi = library("pyvhdi")
+    library("FATtools")
     for name in ("mkntfs", "ntfscp"):
         oracle(name)
     folder = cached_folder("4kn", chains.build_4kn)

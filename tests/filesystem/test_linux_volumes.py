@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from imagetool.filesystem.xfs import Xfs
 from imagetool.filesystem.xfs import structs as xfs_structs
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
+from tests.conftest import missing
 
 LINUX = ("ext2", "ext3", "ext4", "ext4-1k", "xfs-4", "xfs-5")
 TREES = {"xfs-4": "tree", "xfs-5": "tree", "fat12": "plain", "fat16": "plain", "fat32": "plain"}
@@ -43,7 +45,7 @@ def lvm_disk(oracle: Callable[[str], str]) -> Path:
     for name in ("pvcreate", "vgcfgrestore", "losetup", "mkfs.xfs", "mkfs.ext4", "qemu-img"):
         oracle(name)
     if os.geteuid():
-        pytest.skip("missing: root, for a loop device (lvm2 takes no plain file)")
+        missing("root, for a loop device (lvm2 takes no plain file)")
     return cached_folder("linux-on-lvm", linux.build_lvm) / "linux.vhdx"
 
 
@@ -151,8 +153,10 @@ def test_the_foreign_ext4_and_ext2_volumes(testdata: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["xfs-4", "xfs-5"])
-def test_xfs_is_read_as_libfsxfs_reads_it(volumes: Path, name: str) -> None:
-    pyfsxfs = pytest.importorskip("pyfsxfs")
+def test_xfs_is_read_as_libfsxfs_reads_it(
+    volumes: Path, library: Callable[[str], Any], name: str
+) -> None:
+    pyfsxfs = library("pyfsxfs")
     other = pyfsxfs.volume()
     other.open(str(volumes / name))
     with FileSource(volumes / name) as source:

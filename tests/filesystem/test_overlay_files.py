@@ -22,6 +22,7 @@ from imagetool.disk import FileSource, Memory
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 from imagetool.filesystem.ntfs import Ntfs, overlay
 from imagetool.filesystem.ntfs.overlay import ALGORITHMS, OverlayData
+from tests.conftest import missing
 
 Oracle = Callable[[str], str]
 MIB = 1 << 20
@@ -76,7 +77,7 @@ def contents() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
     if not Path("/bin/bash").is_file():
-        pytest.skip("missing: /bin/bash")
+        missing("/bin/bash")
     return contents()
 
 
@@ -252,7 +253,7 @@ def volume(
 
     oracle("mkntfs")
     if ctypes.util.find_library("ntfs-3g") is None:
-        pytest.skip("missing: the library libntfs-3g")
+        missing("the library libntfs-3g")
     path = tmp_path_factory.mktemp("volume") / "volume"
     format_ntfs(path, 96 * MIB, 0, "overlay")
     wanted = ("program", "text", "zeros", "random", "mixed", "calls", "one", "size 32769")
