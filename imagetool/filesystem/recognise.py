@@ -23,7 +23,8 @@ _BTRFS = 65536 + 64  # where the magic of its first superblock stands
 
 def recognise(source: Source) -> str:
     """NTFS, ReFS, BitLocker, exFAT, FAT, ext, XFS, LVM, LUKS, swap, or nothing."""
-    head, superblock = source.read_many([(0, 1024), (1024, 1024)])
+    head = source.read_at(0, 2048)
+    superblock = head[1024:]
     known = _BOOT_SECTOR.get(head[3:11])
     if known:
         return known
