@@ -140,6 +140,20 @@ def test_a_catalog_is_judged_as_osslsigncode_judges_it(signed: Signed, tmp_path:
         Catalog.parse(path.read_bytes(), "x.cat").signed.verify(signed.roots)
 
 
+def test_a_signer_under_microsofts_roots_must_be_one_of_windows_itself(
+    signed: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others sign drivers and programs under the same roots: the test root stands in for one."""
+    from imagetool.package.signature import certificates
+    from imagetool.package.signature import check as checking
+
+    for module in (certificates, checking):
+        monkeypatch.setattr(module, "microsoft_roots", lambda: signed.roots)
+    result = checked(signed.cab)
+    assert result.judgement is Judgement.UNKNOWN_SIGNER
+    assert "Fixture Signer may not sign Windows itself" in says(result)
+
+
 def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:
     assert not osslsigncode(signed.plain, signed.root)
     assert checked(signed.plain, signed.roots).judgement is Judgement.UNSIGNED

@@ -28,6 +28,9 @@ from imagetool.errors import NotRecognised
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
+WINDOWS_COMPONENT = x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.6")
+"""What Microsoft's roots vouch for counts only where the signer is one of Windows itself: other
+certificates under them sign drivers and programs of others (wincrypt.h, szOID_NT5_CRYPTO)."""
 
 _MICROSOFT = frozenset(
     {
@@ -115,11 +118,14 @@ def check_chain(
     Raises Untrusted.
     """
     _check_purpose(signer, purpose)
+    ours = microsoft_roots()
     chain = [signer]
     while True:
         here = chain[-1]
         _check_time(here, at)
         if here in roots:
+            if purpose == CODE_SIGNING and here in ours:
+                _check_purpose(signer, WINDOWS_COMPONENT)
             return tuple(chain)
         issuer = _issuer(here, [*roots, *others])
         if issuer is None or issuer in chain or len(chain) >= _LONGEST_CHAIN:
@@ -178,7 +184,9 @@ def _check_time(certificate: x509.Certificate, at: datetime) -> None:
 def _check_purpose(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> None:
     usage = _extension(certificate, x509.ExtendedKeyUsage)
     if usage is None or purpose not in usage:
-        raise Untrusted(f"{name_of(certificate)} is not for this purpose")
+        what = {CODE_SIGNING: "sign programs", TIME_STAMPING: "confirm times"}
+        said = what.get(purpose, "sign Windows itself")
+        raise Untrusted(f"{name_of(certificate)} may not {said}")
 
 
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
