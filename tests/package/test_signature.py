@@ -309,3 +309,14 @@ def test_damaged_signatures_end_in_our_errors_only(signed: Signed, seed: int, be
     except ImagetoolError as error:
         assert isinstance(error, Corrupt | NotRecognised)
     assert time.process_time() - begun < 2
+
+
+def test_a_signature_counts_only_for_what_it_was_made_as(signed: Signed) -> None:
+    """A catalog's list under the type of another content: the signed attribute says otherwise."""
+    sound = signed.files["update.cat"]
+    listed, file = bytes.fromhex("2b0601040182370a01"), bytes.fromhex("2b0601040182370204")
+    place = sound.index(listed)
+    assert len(listed) == len(file)
+    data = SignedData(sound[:place] + file + sound[place + len(file) :], "relabelled")
+    with pytest.raises(Altered, match="signed as something else"):
+        data.verify(signed.roots)

@@ -19,7 +19,7 @@ from imagetool.errors import Corrupt
 _DAMAGED = "The signature is damaged: compare the package with its origin."
 LARGEST = 4 << 20
 
-T = TypeVar("T", bound=univ.SequenceOf | univ.SetOf | univ.Sequence | univ.OctetString)
+T = TypeVar("T")
 
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 SPC_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"

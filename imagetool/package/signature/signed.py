@@ -84,8 +84,9 @@ class SignedData:
         signer = self._signers[0]
         attributes = _attributes(signer["unsignedAttributes"], self.where)
         signed_at = self._signing_time(signer, attributes, roots, now)
+        octets = asn1.value_of(content, self.where)
         certificate = _verify_signer(
-            signer, asn1.value_of(content, self.where), self.certificates, self.where
+            signer, octets, self.certificates, self.where, self.content_type
         )
         chain = check_chain(certificate, self.certificates, roots, signed_at or now, CODE_SIGNING)
         digest = _digest_name(signer["digestAlgorithm"], self.where)
@@ -133,16 +134,25 @@ def _time_stamp(token: SignedData, signature: bytes, roots: Sequence[x509.Certif
     digest = _digest_name(imprint["hashAlgorithm"], token.where)
     if hashlib.new(digest, signature).digest() != bytes(imprint["hashedMessage"]):
         raise Altered("the time stamp belongs to another signature")
-    certificate = _verify_signer(token._signers[0], content, token.certificates, token.where)
+    certificate = _verify_signer(
+        token._signers[0], content, token.certificates, token.where, token.content_type
+    )
     at = _moment(stamp["genTime"], token.where)
     check_chain(certificate, token.certificates, roots, at, TIME_STAMPING)
     return at
 
 
 def _verify_signer(
-    signer: Any, content: bytes, certificates: Sequence[x509.Certificate], where: str
+    signer: Any,
+    content: bytes,
+    certificates: Sequence[x509.Certificate],
+    where: str,
+    content_type: str = "",
 ) -> x509.Certificate:
-    """The certificate whose key signed these content octets. Raises Altered, Untrusted."""
+    """The certificate whose key signed these content octets, as this type of content.
+
+    Raises Altered, Untrusted.
+    """
     serial, issuer = int(signer["signer"]["serial"]), bytes(signer["signer"]["issuer"])
     with warnings.catch_warnings():  # of serial numbers that RFC 5280 forbids
         warnings.simplefilter("ignore")
@@ -164,6 +174,11 @@ def _verify_signer(
         own = hashlib.new(digest, content).digest()
         if not listed or bytes(asn1.decoded(listed, univ.OctetString(), where)) != own:
             raise Altered("the content is not what was signed")
+        kind = attributes.get(asn1.CONTENT_TYPE, [b""])[0]
+        if content_type and (
+            not kind or str(asn1.decoded(kind, univ.ObjectIdentifier(), where)) != content_type
+        ):
+            raise Altered("it was signed as something else")  # RFC 5652, 11.1
         signed = asn1.set_of(signer["signedAttributes"])  # RFC 5652, 5.4
     if not is_signed_by(certificate, bytes(signer["signature"]), signed, _HASHES[digest]()):
         raise Altered(f"the signature of {name_of(certificate)} does not fit")
