@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from imagetool.filesystem import Node
     from imagetool.guest.image import Image
 
-READABLE = ("NTFS", "ext", "XFS", "FAT")
 _CHUNK = 1 << 20
 _MAX_SIZE = 16 << 30
 
@@ -68,10 +67,12 @@ def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) ->
 
 def _chosen(opened: Image, image: str) -> int:
     """The volume that is meant: that of Windows, the root of Linux, or the only one."""
+    from imagetool.filesystem.recognise import READ
+
     roots = [item.place.number for item in opened.installations]
     roots = roots or [place.number for place, _ in opened.linux]
     if not roots:
-        roots = [place.number for place in opened.places if place.file_system in READABLE]
+        roots = [place.number for place in opened.places if place.file_system in READ]
     if not roots:
         if len(opened.places) == 1:
             return opened.places[0].number  # opening it says what is wrong with it

@@ -12,9 +12,8 @@ from pathlib import Path
 from imagetool.disk.names import safe_name
 from imagetool.disk.target import new_file
 from imagetool.errors import CannotWrite, Encrypted, NotFound
-from imagetool.filesystem.volume import Node, Volume
+from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT, Node, Volume
 
-FILE_ATTRIBUTE_REPARSE_POINT = 0x400  # [MS-FSCC] 2.6
 _CHUNK = 1 << 20
 _DEEPEST = 128
 

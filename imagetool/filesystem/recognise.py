@@ -50,7 +50,7 @@ def open_volume(source: Source) -> Volume:
     kind = recognise(source)
     if kind == "NTFS":
         return Ntfs(source)
-    if kind in _READ:
+    if kind in READ:
         return _open_other(kind, source)
     if kind in ("BitLocker", "LUKS"):
         hint = {
@@ -60,7 +60,7 @@ def open_volume(source: Source) -> Volume:
         raise Encrypted(f"{source.name}: the volume is encrypted ({kind})", hint=hint[kind])
     if kind:
         raise Unsupported(
-            f"{source.name}: {kind} volumes are not read", hint=f"{', '.join(_READ)} volumes are."
+            f"{source.name}: {kind} volumes are not read", hint=f"{', '.join(READ)} volumes are."
         )
     raise NotRecognised(
         f"{source.name}: no file system is recognised here",
@@ -68,7 +68,8 @@ def open_volume(source: Source) -> Volume:
     )
 
 
-_READ = ("NTFS", "ext", "XFS", "FAT")
+READ = ("NTFS", "ext", "XFS", "FAT")
+"""What `open_volume` reads, as `recognise` names it."""
 
 
 def _open_other(kind: str, source: Source) -> Volume:

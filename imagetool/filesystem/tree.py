@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
+from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT
 
 _MOST_LINKS = 40  # as Linux bounds them
 _LONGEST_LINK = 4096
@@ -22,7 +23,6 @@ _MOST_NAMES = 4096
 
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
-FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 
 
 class Kind(Enum):

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from imagetool.disk.source import Source
 
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
+"""A link, or a file that a filter keeps; [MS-FSCC] 2.6."""
+
 
 class Entry(Protocol):
     """A name in a directory, and what the directory knows of the file."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +27,12 @@ from imagetool.errors import Corrupt, ImagetoolError, NotRecognised
 from imagetool.guest.image import open_image
 from imagetool.package import open_package
 from imagetool.package.signature.catalog import Catalog
-from imagetool.package.signature.certificates import Untrusted, read_roots
+from imagetool.package.signature.certificates import (
+    CODE_SIGNING,
+    Untrusted,
+    check_chain,
+    read_roots,
+)
 from imagetool.package.signature.check import Checked, Judgement, check
 from imagetool.package.signature.signed import Altered, SignedData
 from imagetool.servicing.applicability import Rule
@@ -152,6 +159,52 @@ def test_a_signer_under_microsofts_roots_must_be_one_of_windows_itself(
     result = checked(signed.cab)
     assert result.judgement is Judgement.UNKNOWN_SIGNER
     assert "Fixture Signer may not sign Windows itself" in says(result)
+
+
+def test_only_an_authority_issues_certificates() -> None:
+    """The chain of somebody who has a certificate, and issues another with it."""
+    at = datetime.now(UTC)
+
+    def issued(
+        name: str, issuer: str, key: rsa.RSAPrivateKey, by: rsa.RSAPrivateKey, *more: object
+    ) -> x509.Certificate:
+        names = [
+            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+            for text in (name, issuer)
+        ]
+        builder = (
+            x509.CertificateBuilder(names[1], names[0], key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(at - timedelta(days=1))
+            .not_valid_after(at + timedelta(days=1))
+        )
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)  # type: ignore[arg-type]
+        return builder.sign(by, hashes.SHA256())
+
+    keys = [rsa.generate_private_key(65537, 2048) for _ in range(4)]
+    signs = x509.ExtendedKeyUsage([CODE_SIGNING])
+
+    def authority(length: int | None = None) -> x509.BasicConstraints:
+        return x509.BasicConstraints(ca=True, path_length=length)
+
+    root = issued("root", "root", keys[0], keys[0], authority())
+    leaf = issued("leaf", "middle", keys[2], keys[1], signs)
+    for extensions, words in (
+        ([authority()], ""),
+        ([x509.BasicConstraints(ca=False, path_length=None), signs], "may not issue"),
+        ([signs], "may not issue"),
+    ):
+        between = issued("middle", "root", keys[1], keys[0], *extensions)
+        if not words:
+            assert check_chain(leaf, [between], [root], at, CODE_SIGNING)[-1] == root
+            continue
+        with pytest.raises(Untrusted, match=words):
+            check_chain(leaf, [between], [root], at, CODE_SIGNING)
+    upper = issued("upper", "root", keys[3], keys[0], authority(0))
+    between = issued("middle", "upper", keys[1], keys[3], authority())
+    with pytest.raises(Untrusted, match="so far from the signer"):
+        check_chain(leaf, [between, upper], [root], at, CODE_SIGNING)
 
 
 def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:

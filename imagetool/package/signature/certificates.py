@@ -191,12 +191,11 @@ def _check_purpose(certificate: x509.Certificate, purpose: x509.ObjectIdentifier
 
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
     constraints = _extension(certificate, x509.BasicConstraints)
-    # The oldest roots are of version 1 and say nothing.
-    if constraints is None and certificate.version is x509.Version.v1:
-        return
-    if constraints is None or not constraints.ca:
-        if certificate.issuer == certificate.subject and constraints is None:
-            return
+    usage = _extension(certificate, x509.KeyUsage)
+    if constraints is None and certificate.issuer == certificate.subject:
+        return  # the oldest roots say nothing, and count only where they are trusted
+    may_not_sign = usage is not None and not usage.key_cert_sign
+    if constraints is None or not constraints.ca or may_not_sign:
         raise Untrusted(f"{name_of(certificate)} may not issue certificates")
     if constraints.path_length is not None and constraints.path_length < below:
         raise Untrusted(f"{name_of(certificate)} may not stand so far from the signer")

@@ -63,7 +63,7 @@ class Checked(NamedTuple):
 def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked:
     """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
     roots = (*microsoft_roots(), *trusted)
-    assert package.identity  # what does not say who it is, is no package
+    _ = package.identity  # raises Corrupt: what does not say who it is, is no package
     findings = []
     if package.cabinet is not None:
         findings.append(_check_cabinet(package, roots))
