@@ -12,7 +12,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from imagetool.errors import HostFailed
 
@@ -179,3 +179,18 @@ def _object(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
     if plain and not properties:
         return _value(plain[0], seen, depth + 1)
     return properties or text
+
+
+_SPOKEN = re.compile(r'<S S="(?:Error|Warning)">(.*?)</S>', re.DOTALL)
+
+
+def spoken(data: bytes) -> str:
+    """What PowerShell wrote to standard error, for people: CLIXML becomes its errors' text."""
+    text = data.decode("utf-8", "replace")
+    plain, *documents = text.split("#< CLIXML")
+    said = [plain.strip()]
+    for document in documents:
+        parts = _SPOKEN.findall(document)
+        said.append(_unescape(unescape("".join(parts))).strip())
+        said.append(document.rpartition("</Objs>")[2].strip() if "</Objs>" in document else "")
+    return "\n".join(filter(None, said))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from imagetool.errors import HostFailed
 if TYPE_CHECKING:
     from imagetool.host.session import Session
 
-_CHUNK = 60 * 1024
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class FileOperations:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._temporary: str | None = None
 
     def make_private_directory(self, path: str) -> None:
         """A new directory that only this user and the system see; fails where one is there."""
@@ -77,16 +78,33 @@ class FileOperations:
         """Whether another process holds the file open."""
         return bool(self._session.operate("in-use", path=path)["inuse"])
 
-    def upload(self, data: bytes, target: str) -> None:
+    def find(self, pattern: str) -> list[str]:
+        """The paths on the host that fit a pattern (* ? [ ] in any part), sorted; a path without
+        such marks as it is."""
+        paths = self._session.operate("find", pattern=pattern)["paths"]
+        return sorted(map(str, paths)) if isinstance(paths, list) else []
+
+    def temporary_directory(self) -> str:
+        """A private directory that goes, with the files in it, when the session ends."""
+        if self._temporary is None:
+            self._temporary = str(self._session.operate("make-temporary-directory")["path"])
+        return self._temporary
+
+    def upload(
+        self, data: bytes, target: str, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         """Write a file on the host; it gets its name only when its SHA-256 is the right one.
 
-        Raises HostFailed where the bytes arrived changed; nothing is left then.
+        `progress` is told how many bytes are there, of how many. Raises HostFailed where the bytes
+        arrived changed, CmdletFailed where the target exists; nothing is left then.
         """
         part = f"{target}.part"
         try:
             for offset in range(0, max(len(data), 1), _CHUNK):
-                chunk = base64.b64encode(data[offset : offset + _CHUNK]).decode("ascii")
-                self._session.operate("write", path=part, offset=offset, base64=chunk)
+                chunk = data[offset : offset + _CHUNK]
+                self._session.operate("write", path=part, offset=offset, data=chunk)
+                if progress is not None:
+                    progress(offset + len(chunk), len(data))
             if self.sha256(part) != hashlib.sha256(data).hexdigest():
                 raise HostFailed(
                     f"{target}: the bytes arrived changed on the host",

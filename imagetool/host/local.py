@@ -12,21 +12,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import IO
 
 from imagetool.errors import HostFailed
-from imagetool.host.session import Session
+from imagetool.host.clixml import spoken
+from imagetool.host.session import LEASE, Session
+from imagetool.host.transport import bootstrap, explain_end, explain_first_line, script_lines
 
-# The first word is plain text in the language alone, so that a host that restricts the language
-# can still say so. One reader gets the script and everything behind it: a second one would lose
-# what the first has buffered.
-_BOOTSTRAP = (
-    '"imagetool " + $ExecutionContext.SessionState.LanguageMode; '
-    "$reader = [IO.StreamReader]::new([Console]::OpenStandardInput()); "
-    "& ([scriptblock]::Create([Text.Encoding]::UTF8.GetString("
-    "[Convert]::FromBase64String($reader.ReadLine())))) $reader"
-)
 _NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD",)
 _LONGEST_LINE = 64 << 20
 _END_PATIENCE = 60.0
@@ -57,7 +49,7 @@ class LocalProcess:
     def __init__(self, program: str, environment: Mapping[str, str]) -> None:
         # Windows clients allow no scripts by default, not even those of signed modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
-        encoded = base64.b64encode(_BOOTSTRAP.encode("utf-16-le")).decode("ascii")
+        encoded = base64.b64encode(bootstrap(LEASE).encode("utf-16-le")).decode("ascii")
         inherited = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
         try:
             self._process = subprocess.Popen(
@@ -82,22 +74,12 @@ class LocalProcess:
         ]
         for thread in self._threads:
             thread.start()
-        script = files("imagetool.host").joinpath("session.ps1").read_bytes()
+        self._started = False
         try:
-            self.send_line(base64.b64encode(script) + b"\n")
-            self._check_language()
+            self.send(script_lines())
         except BaseException:
             self.close()
             raise
-
-    def _check_language(self) -> None:
-        first = self.receive_line(90.0)
-        if first is None or first.split() != [b"imagetool", b"FullLanguage"]:
-            mode = first.decode("ascii", "replace").strip() if first else "nothing"
-            raise HostFailed(
-                f"PowerShell's first word was {mode!r} instead of its full language",
-                hint="Application control may restrict it: sign the script, or allow it there.",
-            )
 
     def _read_lines(self, stream: IO[bytes]) -> None:
         while line := stream.readline(_LONGEST_LINE):
@@ -108,13 +90,18 @@ class LocalProcess:
         while line := stream.readline(4096):
             self._complaints.append(line)
 
-    def send_line(self, line: bytes) -> None:
-        """As Transport.send_line."""
+    def send(self, data: bytes) -> None:
+        """As Transport.send."""
         try:
-            self._stdin.write(line)
+            self._stdin.write(data)
             self._stdin.flush()
         except (OSError, ValueError):
-            raise self._ended() from None
+            # What it said before it ended is heard by whoever receives.
+            if not self._lines.queue:
+                raise self._ended() from None
+
+    def reconnect(self) -> None:
+        """A pipe does not break: there is nothing to make anew."""
 
     def receive_line(self, timeout: float) -> bytes | None:
         """As Transport.receive_line."""
@@ -125,18 +112,19 @@ class LocalProcess:
         if line is None:
             self._lines.put(None)
             raise self._ended()
+        if not self._started:
+            self._started = True
+            failure = explain_first_line(line, "this machine")
+            if failure is not None:
+                raise failure
         return line
 
     def _ended(self) -> HostFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
             self._threads[1].join(timeout=2)  # until its last words have been read
-        said = b"".join(self._complaints).decode("utf-8", "replace").strip()
-        last = said.splitlines()[-1][:300] if said else "it said nothing"
-        return HostFailed(
-            f"PowerShell ended (exit code {self._process.returncode}): {last}",
-            hint="Start it by hand to see why; antimalware sometimes stops scripts.",
-        )
+        said = spoken(b"".join(self._complaints))
+        return explain_end("this machine", self._process.returncode, said)
 
     def close(self) -> None:
         """End the script's input and wait for the script to dismount and go; then kill it."""

@@ -5,7 +5,7 @@
 # described in frames.py. The language and .NET only, beside the cmdlets that are asked for.
 #
 # It lives by a lease: when nothing has been heard for LeaseSeconds, or the input ends, it lets the running
-# cmdlet finish, dismounts what it mounted, and goes.
+# cmdlet finish, dismounts what it mounted (unless told that the work is committed), and goes.
 param($Reader, [int] $LeaseSeconds = 180)
 
 Set-StrictMode -Version 2
@@ -13,31 +13,49 @@ $ErrorActionPreference = 'Stop'
 
 $allowed = @(
     'Get-VHD', 'Mount-VHD', 'Dismount-VHD', 'Test-VHD', 'Get-Disk', 'Set-Disk', 'Get-Partition',
-    'Add-PartitionAccessPath', 'Remove-PartitionAccessPath', 'Get-Volume', 'Add-WindowsPackage', 'Get-WindowsPackage'
+    'Add-PartitionAccessPath', 'Remove-PartitionAccessPath', 'Get-Volume', 'Add-WindowsPackage', 'Get-WindowsPackage',
+    'Get-VMHost', 'Get-VM', 'Get-VMIntegrationService', 'Enable-VMIntegrationService', 'Disable-VMIntegrationService'
 )
 $utf8 = [Text.UTF8Encoding]::new($false)
 $output = [Console]::OpenStandardOutput()
 if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInput()) }
 
-$state = @{ Heard = [DateTime]::UtcNow; Running = $null; Closing = $false }
+$state = @{ Heard = [DateTime]::UtcNow; Running = $null; Closing = $false; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
 $mounted = [Collections.Generic.List[string]]::new()
+$private = [Collections.Generic.List[string]]::new()         # directories that go when the script goes
+$kept = @{}                                                  # results by number, for later requests
+$opened = @{}                                                # files that are read, by the client's number
 $history = @{}                                               # answers by number: a request runs once
+$order = [Collections.Generic.Queue[long]]::new()
 $waiting = [Collections.Generic.Queue[object]]::new()        # requests that came while a cmdlet ran
+$pending = [Text.StringBuilder]::new()                       # what is to be written: several frames, one write
+
+$longestHistory = 64
+$mostBytes = 16MB                                            # of one answer
+
+function Send-Pending {
+    # One write at a time, and none that is waited for: where nobody reads any more, the lease must still end.
+    if ($pending.Length -eq 0 -or ($state.Writing -and -not $state.Writing.IsCompleted)) { return }
+    $bytes = [Text.Encoding]::ASCII.GetBytes($pending.ToString())
+    [void] $pending.Clear()
+    $state.Writing = $output.WriteAsync($bytes, 0, $bytes.Length)
+}
+
+function Test-Unsent { $pending.Length -gt 0 -or ($state.Writing -and -not $state.Writing.IsCompleted) }
 
 function Send-Frame([hashtable] $Frame) {
+    $data = $null
+    if ($Frame.ContainsKey('data')) { $data = $Frame['data']; $Frame = $Frame.Clone(); $Frame.Remove('data') }
     $xml = [Management.Automation.PSSerializer]::Serialize($Frame, 4)
-    $bytes = [Text.Encoding]::ASCII.GetBytes([Convert]::ToBase64String($utf8.GetBytes($xml)) + "`n")
-    $output.Write($bytes, 0, $bytes.Length)
-    $output.Flush()
+    [void] $pending.Append([Convert]::ToBase64String($utf8.GetBytes($xml))).Append("`n")
+    # Bytes go behind the frame as a line of their own: base64 within base64 would cost a third again.
+    if ($null -ne $data) { [void] $pending.Append(':').Append([Convert]::ToBase64String($data)).Append("`n") }
+    if ($pending.Length -gt 65536) { Send-Pending }
 }
 
 function Send-Answer($Number, [string] $Kind, [hashtable] $Content) {
     $frame = @{ number = $Number; kind = $Kind } + $Content
-    if (-not $history.ContainsKey($Number)) {
-        if ($history.Count -ge 64) { $history.Clear() }
-        $history[$Number] = [Collections.Generic.List[hashtable]]::new()
-    }
-    if ($Kind -ne 'progress') { $history[$Number].Add($frame) }
+    if ($history.ContainsKey($Number) -and $Kind -ne 'progress') { $history[$Number].Add($frame) }
     Send-Frame $frame
 }
 
@@ -61,18 +79,31 @@ function Send-Record($Number, $Record) {
 $runspace = [runspacefactory]::CreateRunspace([initialsessionstate]::CreateDefault2())
 $runspace.Open()
 
+function Start-Work($Request, $Shell) {
+    $nothing = [Management.Automation.PSDataCollection[psobject]]::new()
+    $nothing.Complete()
+    $results = [Management.Automation.PSDataCollection[psobject]]::new()
+    $state.Running = @{
+        Request = $Request; Shell = $Shell; Results = $results; Failed = $false; Stopped = $false
+        Handle = $Shell.BeginInvoke($nothing, $results)
+    }
+}
+
 function Start-Cmdlet($Request) {
     $shell = [powershell]::Create()
     $shell.Runspace = $runspace
     [void] $shell.AddCommand($Request.cmdlet)
     foreach ($name in $Request.parameters.Keys) { [void] $shell.AddParameter($name, $Request.parameters[$name]) }
-    $nothing = [Management.Automation.PSDataCollection[psobject]]::new()
-    $nothing.Complete()
-    $results = [Management.Automation.PSDataCollection[psobject]]::new()
-    $state.Running = @{
-        Request = $Request; Shell = $shell; Results = $results; Failed = $false
-        Handle = $shell.BeginInvoke($nothing, $results)
-    }
+    foreach ($name in $Request.references.Keys) { [void] $shell.AddParameter($name, $kept[[long] $Request.references[$name]]) }
+    Start-Work $Request $shell
+}
+
+function Start-Lengthy($Request) {
+    $shell = [powershell]::Create()
+    $shell.Runspace = $runspace
+    [void] $shell.AddScript([string] $lengthy[$Request.operation])
+    foreach ($name in $Request.parameters.Keys) { [void] $shell.AddParameter($name, $Request.parameters[$name]) }
+    Start-Work $Request $shell
 }
 
 function Read-Streams {
@@ -103,18 +134,30 @@ function Complete-Cmdlet {
     }
     Read-Streams
     foreach ($result in $running.Results) {
+        if ($request.operation -ne 'invoke') {
+            Send-Answer $request.number 'result' @{ properties = $result.PSObject.BaseObject }
+            continue
+        }
         $plain = @{}
         foreach ($name in $request.properties) {
             $property = $result.PSObject.Properties[$name]
             # Not as the value of an if: that would unroll a list of one.
             if ($property) { $plain[$name] = $property.Value } else { $plain[$name] = $null }
         }
-        Send-Answer $request.number 'result' @{ properties = $plain }
+        $content = @{ properties = $plain }
+        if ($request.keep) {
+            $state.Kept++
+            $kept[[long] $state.Kept] = $result
+            $content['reference'] = $state.Kept
+        }
+        Send-Answer $request.number 'result' $content
     }
-    if (-not $running.Failed) {
-        $path = $request.parameters['Path']
-        if ($request.cmdlet -eq 'Mount-VHD') { $mounted.Add($path) }
-        if ($request.cmdlet -eq 'Dismount-VHD') { [void] $mounted.Remove($path) }
+    $path = $request.parameters['Path']
+    # A mount that was cancelled may have been done; one that failed is somebody else's.
+    if ($request.cmdlet -eq 'Mount-VHD' -and $running.Stopped) { foreach ($item in $path) { $mounted.Add($item) } }
+    elseif (-not $running.Failed) {
+        if ($request.cmdlet -eq 'Mount-VHD') { foreach ($item in $path) { $mounted.Add($item) } }
+        if ($request.cmdlet -eq 'Dismount-VHD') { foreach ($item in $path) { [void] $mounted.Remove($item) } }
     }
     $running.Shell.Dispose()
     $state.Running = $null
@@ -142,14 +185,166 @@ function New-PrivateDirectory([string] $Path) {
     if ($extensions) { $extensions::SetAccessControl($info, $rights) } else { $info.SetAccessControl($rights) }
 }
 
-function Get-Hash([string] $Path) {
-    $stream = [IO.File]::OpenRead($Path)
-    $sha = [Security.Cryptography.SHA256]::Create()
-    try { [BitConverter]::ToString($sha.ComputeHash($stream)).Replace('-', '').ToLowerInvariant() }
-    finally { $sha.Dispose(); $stream.Dispose() }
+# What may take minutes runs beside the loop as a cmdlet does, so that the lease is heard meanwhile.
+$lengthy = @{
+    'copy' = { param($source, $target) [IO.File]::Copy($source, $target, $false); @{} }
+    'sha256' = {
+        [CmdletBinding()] param($path)
+        $stream = [IO.FileStream]::new($path, [IO.FileMode]::Open, [IO.FileAccess]::Read, [IO.FileShare]::Read, 1)
+        $sha = [Security.Cryptography.SHA256]::Create()
+        try {
+            $buffer = [byte[]]::new(4MB)
+            $done = 0L
+            $shown = -1
+            while ($true) {
+                $count = $stream.Read($buffer, 0, $buffer.Length)
+                if ($count -eq 0) { break }
+                [void] $sha.TransformBlock($buffer, 0, $count, $null, 0)
+                $done += $count
+                $percent = [int] [Math]::Min(100, 100 * $done / [Math]::Max($stream.Length, 1))
+                if ($percent -ne $shown) {
+                    $shown = $percent
+                    $record = [Management.Automation.ProgressRecord]::new(0, 'sha256', $path)
+                    $record.PercentComplete = $percent
+                    $PSCmdlet.WriteProgress($record)
+                }
+            }
+            [void] $sha.TransformFinalBlock($buffer, 0, 0)
+            @{ sha256 = [BitConverter]::ToString($sha.Hash).Replace('-', '').ToLowerInvariant() }
+        }
+        finally { $sha.Dispose(); $stream.Dispose() }
+    }
 }
 
-# File operations: each takes the request's parameters and gives plain data, or throws.
+function Open-Image($Request) {
+    # Shared with whoever has it, then alone among readers: the difference tells whether somebody writes.
+    $path = $Request.path
+    if ([IO.Directory]::Exists($path)) { throw [IO.IOException]::new("'$path' is a directory.") }
+    $share = [IO.FileShare] 'ReadWrite, Delete'
+    $stream = [IO.FileStream]::new($path, [IO.FileMode]::Open, [IO.FileAccess]::Read, $share, 1)
+    $busy = $false
+    try { [IO.FileStream]::new($path, [IO.FileMode]::Open, [IO.FileAccess]::Read, [IO.FileShare]::Read, 1).Dispose() }
+    catch [IO.IOException] { $busy = $true }
+    if ($opened.ContainsKey($Request.file)) { $opened[$Request.file].Dispose() }
+    $opened[$Request.file] = $stream
+    $busy
+}
+
+function Read-Ranges($Ranges) {
+    # Ranges are triples: file, offset, length. Their bytes go one behind the other, packed.
+    $total = 0L
+    for ($i = 0; $i -lt $Ranges.Count; $i += 3) {
+        if ($Ranges[$i + 1] -lt 0 -or $Ranges[$i + 2] -lt 0 -or $Ranges[$i + 2] -gt $mostBytes) { throw [ArgumentException]::new('A range makes no sense.') }
+        $total += $Ranges[$i + 2]
+    }
+    if ($total -gt $mostBytes) { throw [ArgumentException]::new("$total bytes are more than one answer may hold.") }
+    $memory = [IO.MemoryStream]::new()
+    $packer = [IO.Compression.DeflateStream]::new($memory, [IO.Compression.CompressionLevel]::Fastest, $true)
+    $lengths = [Collections.Generic.List[int]]::new()
+    for ($i = 0; $i -lt $Ranges.Count; $i += 3) {
+        $stream = $opened[$Ranges[$i]]
+        if (-not $stream) { throw [ArgumentException]::new("File $($Ranges[$i]) is not open.") }
+        $wanted = [int] $Ranges[$i + 2]
+        $buffer = [byte[]]::new($wanted)
+        [void] $stream.Seek($Ranges[$i + 1], [IO.SeekOrigin]::Begin)
+        $done = 0
+        while ($done -lt $wanted) {
+            $count = $stream.Read($buffer, $done, $wanted - $done)
+            if ($count -eq 0) { break }
+            $done += $count
+        }
+        $packer.Write($buffer, 0, $done)
+        $lengths.Add($done)
+    }
+    $packer.Dispose()
+    @{ lengths = $lengths.ToArray(); data = $memory.ToArray() }
+}
+
+function Find-Paths([string] $Pattern) {
+    # Wildcards in any part, as a shell expands them; a name with brackets in it that exists is meant as it is.
+    if ([IO.File]::Exists($Pattern) -or $Pattern.IndexOfAny([char[]] '*?[') -lt 0) { return , @($Pattern) }
+    $windows = [Environment]::OSVersion.Platform -ne 'Unix'
+    $options = [Management.Automation.WildcardOptions]::None
+    $marks = [char[]] '/'
+    if ($windows) { $options = [Management.Automation.WildcardOptions]::IgnoreCase; $marks = [char[]] '\/' }
+    $first = $Pattern.IndexOfAny([char[]] '*?[')
+    $cut = $Pattern.LastIndexOfAny($marks, $first) + 1
+    $found = [Collections.Generic.List[string]]::new()
+    $found.Add($Pattern.Substring(0, $cut))
+    $parts = $Pattern.Substring($cut).Split($marks, [StringSplitOptions]::RemoveEmptyEntries)
+    for ($level = 0; $level -lt $parts.Length; $level++) {
+        $wild = [Management.Automation.WildcardPattern]::new($parts[$level].Replace('`', '``'), $options)
+        $last = $level -eq $parts.Length - 1
+        $next = [Collections.Generic.List[string]]::new()
+        foreach ($folder in $found) {
+            $place = $folder
+            if ($place -eq '') { $place = '.' }
+            if (-not [IO.Directory]::Exists($place)) { continue }
+            $entries = if ($last) { [IO.Directory]::EnumerateFileSystemEntries($place) } else { [IO.Directory]::EnumerateDirectories($place) }
+            foreach ($entry in $entries) {
+                $name = [IO.Path]::GetFileName($entry)
+                if (-not $wild.IsMatch($name) -or ($name[0] -eq '.' -and $parts[$level][0] -ne '.')) { continue }
+                $path = $folder + $name
+                if (-not $last) { $path += [string] [IO.Path]::DirectorySeparatorChar }
+                $next.Add($path)
+                if ($next.Count -gt 10000) { throw [IO.IOException]::new("More than 10000 files fit '$Pattern'.") }
+            }
+        }
+        $found = $next
+    }
+    , $found.ToArray()
+}
+
+function Get-VolumeOf([string] $Path) {
+    $full = [IO.Path]::GetFullPath($Path)
+    if ($full.StartsWith('\\')) { return @{ path = $full; kind = 'Network'; system = ''; free = 0L; size = 0L } }
+    $name = $full
+    if ([Environment]::OSVersion.Platform -ne 'Unix') { $name = [IO.Path]::GetPathRoot($full) }
+    else { while (-not [IO.Directory]::Exists($name)) { $name = [IO.Path]::GetDirectoryName($name) } }
+    $drive = [IO.DriveInfo]::new($name)
+    @{ path = $full; kind = [string] $drive.DriveType; system = $drive.DriveFormat; free = $drive.AvailableFreeSpace; size = $drive.TotalSize }
+}
+
+function Get-Facts {
+    # Who this is, on what, and when; what only Windows has is null elsewhere.
+    $facts = @{
+        user = [Environment]::UserName; domain = [Environment]::UserDomainName; computer = [Environment]::MachineName
+        system = [Environment]::OSVersion.VersionString; now = [DateTime]::UtcNow; temporary = [IO.Path]::GetTempPath()
+        elevated = $null; filtered = $null; authentication = ''; dism = ''; iso = $null; product = ''
+    }
+    if ([Environment]::OSVersion.Platform -eq 'Unix') { return $facts }
+    $identity = [Security.Principal.WindowsIdentity]::GetCurrent()
+    $facts.elevated = [Security.Principal.WindowsPrincipal]::new($identity).IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)
+    $facts.filtered = $false
+    foreach ($claim in $identity.Claims) {
+        if ($claim.Type -like '*denyonlysid' -and $claim.Value -eq 'S-1-5-32-544') { $facts.filtered = $true }
+    }
+    $facts.user = $identity.Name
+    $facts.authentication = [string] $identity.AuthenticationType
+    $folder = [Environment]::SystemDirectory
+    $dism = [IO.Path]::Combine($folder, 'dism.exe')
+    if ([IO.File]::Exists($dism)) { $facts.dism = [string] [Diagnostics.FileVersionInfo]::GetVersionInfo($dism).FileVersion }
+    $facts.iso = [IO.File]::Exists([IO.Path]::Combine($folder, 'vmguest.iso'))
+    $key = [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey('SOFTWARE\Microsoft\Windows NT\CurrentVersion')
+    if ($key) {
+        $facts.product = [string] $key.GetValue('ProductName') + ' ' + [string] $key.GetValue('CurrentBuildNumber') + '.' + [string] $key.GetValue('UBR')
+        $key.Dispose()
+    }
+    $facts
+}
+
+function Find-Modules {
+    # Which of the modules are there, by their directories: asking PowerShell for all takes seconds.
+    $found = @()
+    foreach ($name in @('Hyper-V', 'Storage', 'Dism')) {
+        foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
+            if ($folder -and [IO.Directory]::Exists([IO.Path]::Combine($folder, $name))) { $found += $name; break }
+        }
+    }
+    , $found
+}
+
+# Operations of the script's own: each takes the request's parameters and gives plain data, or throws.
 $operations = @{
     'make-private-directory' = { param($p) New-PrivateDirectory $p.path; @{} }
     'make-directory' = {
@@ -180,13 +375,26 @@ $operations = @{
             attributes = if ($exists) { [int] $file.Attributes } else { 0 }
         }
     }
-    'copy' = { param($p) [IO.File]::Copy($p.source, $p.target, $false); @{} }
-    'sha256' = { param($p) @{ sha256 = Get-Hash $p.path } }
     'rename' = { param($p) [IO.File]::Move($p.source, $p.target); @{} }
     'delete' = { param($p) [IO.File]::Delete($p.path); @{} }
+    'make-temporary-directory' = {
+        param($p)
+        $path = [IO.Path]::Combine([IO.Path]::GetTempPath(), 'imagetool-' + [Guid]::NewGuid().ToString('n'))
+        New-PrivateDirectory $path
+        $private.Add($path)
+        @{ path = $path }
+    }
+    'open' = { param($p) $busy = Open-Image $p; @{ size = $opened[$p.file].Length; busy = $busy; written = [IO.File]::GetLastWriteTimeUtc($p.path) } + (Read-Ranges $p.ranges) }
+    'ranges' = { param($p) Read-Ranges $p.ranges }
+    'shut' = { param($p) if ($opened.ContainsKey($p.file)) { $opened[$p.file].Dispose(); $opened.Remove($p.file) }; @{} }
+    'find' = { param($p) @{ paths = Find-Paths $p.pattern } }
+    'volume' = { param($p) Get-VolumeOf $p.path }
+    'facts' = { param($p) Get-Facts }
+    'forget' = { param($p) foreach ($number in $p.references) { $kept.Remove([long] $number) }; @{} }
+    'commit' = { param($p) $mounted.Clear(); @{} }
     'write' = {
         param($p)
-        $bytes = [Convert]::FromBase64String($p.base64)
+        $bytes = $p.data
         $mode = if ($p.offset -eq 0) { [IO.FileMode]::CreateNew } else { [IO.FileMode]::Open }
         $stream = [IO.FileStream]::new($p.path, $mode, [IO.FileAccess]::Write)
         try { $stream.Position = $p.offset; $stream.Write($bytes, 0, $bytes.Length) } finally { $stream.Dispose() }
@@ -199,72 +407,149 @@ $operations = @{
     }
 }
 
+$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts')    # may run twice, so their answers need not be kept
+
+function Deny-Request($Request, [string] $Message, [string] $Category, [string] $Id) {
+    Send-Answer $Request.number 'error' (Get-Failure ([InvalidOperationException]::new($Message)) $Category $Id)
+    Send-Answer $Request.number 'end' @{}
+}
+
 function Start-Request($Request) {
     $number = $Request.number
     if ($Request.operation -eq 'invoke') {
         if ($allowed -notcontains $Request.cmdlet) {
-            Send-Answer $number 'error' (Get-Failure ([InvalidOperationException]::new("The cmdlet $($Request.cmdlet) is not on the list of those that may be asked for.")) 'PermissionDenied' 'NotAllowed')
-            Send-Answer $number 'end' @{}
+            Deny-Request $Request "The cmdlet $($Request.cmdlet) is not on the list of those that may be asked for." 'PermissionDenied' 'NotAllowed'
+            return
+        }
+        foreach ($name in $Request.references.Keys) {
+            if ($kept.ContainsKey([long] $Request.references[$name])) { continue }
+            Deny-Request $Request "There is no kept result $($Request.references[$name])." 'ObjectNotFound' 'NoSuchResult'
             return
         }
         Start-Cmdlet $Request
         return
     }
+    if ($lengthy.ContainsKey($Request.operation)) { Start-Lengthy $Request; return }
     try {
         if ($Request.operation -eq 'close') { $state.Closing = $true; $result = @{} }
         elseif ($operations.ContainsKey($Request.operation)) { $result = & $operations[$Request.operation] $Request.parameters }
         else { throw [InvalidOperationException]::new("There is no operation $($Request.operation).") }
-        Send-Answer $number 'result' @{ properties = $result }
+        $content = @{ properties = $result }
+        if ($result.ContainsKey('data')) {
+            $content['data'] = $result['data']
+            $content['bytes'] = $result['data'].Length
+            $result.Remove('data')
+        }
+        Send-Answer $number 'result' $content
     }
     catch { Send-Record $number $_ }
     Send-Answer $number 'end' @{}
 }
 
+function Receive-Request($Request) {
+    $number = $Request.number
+    if ($Request.attempt -gt 0) {
+        # Sent again, for answers may be lost; what was written last may lack its end, so on a new line.
+        [void] $pending.Append("`n")
+        Send-Frame @{ number = $number; kind = 'again'; attempt = $Request.attempt }
+    }
+    if ($history.ContainsKey($number)) {
+        # Seen before: its answers are sent again, and nothing runs twice.
+        foreach ($frame in $history[$number].ToArray()) { Send-Frame $frame }
+        return
+    }
+    if ($harmless -notcontains $Request.operation) {
+        if ($number -le $state.Newest) {
+            Deny-Request $Request "Request $number was answered long ago." 'InvalidOperation' 'Forgotten'
+            return
+        }
+        $state.Newest = $number
+        $history[$number] = [Collections.Generic.List[hashtable]]::new()
+        $order.Enqueue($number)
+        if ($order.Count -gt $longestHistory) { [void] $history.Remove($order.Dequeue()) }
+    }
+    $waiting.Enqueue($Request)
+}
+
+function Stop-Request($Number) {
+    if ($state.Running -and $state.Running.Request.number -eq $Number) {
+        $state.Running.Stopped = $true
+        [void] $state.Running.Shell.BeginStop($null, $null)
+    }
+    elseif ($Number -gt $state.Newest) {
+        # It never arrived: from now on it counts as seen, and is not run.
+        $state.Newest = $Number
+        $history[$Number] = [Collections.Generic.List[hashtable]]::new()
+        $order.Enqueue($Number)
+        Deny-Request @{ number = $Number } 'The request was cancelled before it was run.' 'OperationStopped' 'Cancelled'
+    }
+}
+
 function Receive-Line([string] $Line) {
     $state.Heard = [DateTime]::UtcNow
-    $request = [Management.Automation.PSSerializer]::Deserialize($utf8.GetString([Convert]::FromBase64String($Line)))
-    if ($request.operation -eq 'renew') { return }
-    if ($request.operation -eq 'cancel') {
-        if ($state.Running -and $state.Running.Request.number -eq $request.parameters.number) { [void] $state.Running.Shell.BeginStop($null, $null) }
-        return
+    $request = $state.Awaiting
+    $state.Awaiting = $null
+    # What cannot be read is part of a line that broke on its way: whoever sent it sends it again.
+    try {
+        if ($Line.Length -eq 0) { return }
+        if ($Line[0] -eq ':') {
+            if (-not $request) { return }
+            $bytes = [Convert]::FromBase64String($Line.Substring(1))
+            if ($bytes.Length -ne $request.bytes) { return }
+            $request.parameters['data'] = $bytes
+        }
+        else {
+            $request = [Management.Automation.PSSerializer]::Deserialize($utf8.GetString([Convert]::FromBase64String($Line)))
+            if ($request -isnot [hashtable] -or $request.operation -eq 'renew') { return }
+            if ($null -ne $request.bytes) { $state.Awaiting = $request; return }
+        }
     }
-    if ($history.ContainsKey($request.number)) {
-        # Seen before: its answers are sent again, and nothing runs twice.
-        foreach ($frame in $history[$request.number].ToArray()) { Send-Frame $frame }
-        return
+    catch { return }
+    if ($request.operation -eq 'cancel') { Stop-Request $request.parameters.number; return }
+    Receive-Request $request
+}
+
+function Receive-Lines([int] $Milliseconds) {
+    # What is there already, else what comes in time.
+    while (-not $state.Ended -and $state.Line.Wait($Milliseconds)) {
+        if ($null -eq $state.Line.Result) { $state.Ended = $true; return }
+        Receive-Line $state.Line.Result
+        $state.Line = $Reader.ReadLineAsync()
+        $Milliseconds = 0
     }
-    $history[$request.number] = [Collections.Generic.List[hashtable]]::new()
-    $waiting.Enqueue($request)
 }
 
 $edition = if ($PSVersionTable.ContainsKey('PSEdition')) { $PSVersionTable.PSEdition } else { 'Desktop' }
 Send-Frame @{
-    number = 0; kind = 'hello'; protocol = 1; version = [string] $PSVersionTable.PSVersion; edition = $edition
+    number = 0; kind = 'hello'; protocol = 2; version = [string] $PSVersionTable.PSVersion; edition = $edition
+    language = [string] $ExecutionContext.SessionState.LanguageMode
     system = [Environment]::OSVersion.VersionString; computer = [Environment]::MachineName; process = $PID
+    windows = [Environment]::OSVersion.Platform -ne 'Unix'; modules = Find-Modules
 }
 
 try {
-    $line = $Reader.ReadLineAsync()
-    $ended = $false
+    Send-Pending
+    $state.Line = $Reader.ReadLineAsync()
     while ($true) {
         if ($state.Running) {
+            [void] $state.Running.Handle.AsyncWaitHandle.WaitOne(20)
+            Receive-Lines 0
             Read-Streams
             if ($state.Running.Handle.IsCompleted) { Complete-Cmdlet }
         }
-        while (-not $state.Running -and $waiting.Count) { Start-Request $waiting.Dequeue() }
-        if ($state.Closing) { break }
-        if ($ended -or ([DateTime]::UtcNow - $state.Heard).TotalSeconds -gt $LeaseSeconds) {
-            if (-not $state.Running -and -not $waiting.Count) { break }
-            [Threading.Thread]::Sleep(20)
-            continue
+        elseif (-not $waiting.Count) { $patience = 500; if (Test-Unsent) { $patience = 10 }; Receive-Lines $patience }
+        while (-not $state.Running -and $waiting.Count) {
+            Start-Request $waiting.Dequeue()
+            if ($state.Running) { break }
+            Receive-Lines 0
         }
-        $patience = if ($state.Running) { 20 } else { 500 }
-        if ($line.Wait($patience)) {
-            if ($null -eq $line.Result) { $ended = $true; continue }
-            Receive-Line $line.Result
-            $line = $Reader.ReadLineAsync()
+        Send-Pending
+        if ($state.Closing -and -not (Test-Unsent)) { break }
+        if ($state.Ended -or ([DateTime]::UtcNow - $state.Heard).TotalSeconds -gt $LeaseSeconds) {
+            if (-not $state.Running -and -not $waiting.Count) { break }
         }
     }
+    Send-Pending
 }
 finally {
     # The newest first. A dismount that fails is nobody's to hear any more.
@@ -275,4 +560,13 @@ finally {
         $shell.Dispose()
     }
     $runspace.Dispose()
+    if ($state.Writing) { try { [void] $state.Writing.Wait(5000) } catch { } }
+    foreach ($stream in $opened.Values) { $stream.Dispose() }
+    foreach ($path in $private) {
+        # Its own files, then the directory itself: never what a mount point or a directory in it leads to.
+        try {
+            foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
+            [IO.Directory]::Delete($path, $false)
+        } catch { }
+    }
 }

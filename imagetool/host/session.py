@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from imagetool.errors import HostFailed
 from imagetool.host.files import FileOperations
-from imagetool.host.frames import Answer, Request
-from imagetool.host.transport import Transport
+from imagetool.host.frames import Answer, Request, decode_bytes
+from imagetool.host.transport import ConnectionBroke, Transport
 
-_RENEW_EVERY = 60.0
+LEASE = 180
+"""Seconds that the script lives without a word from its client."""
+
+_PROTOCOL = 2
+_RENEW_EVERY = LEASE / 3
 _START_PATIENCE = 90.0
 _CANCEL_PATIENCE = 120.0
-_TICK = 0.5
+_ATTEMPTS = 6
+_TICK = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A result that the host keeps; as a parameter of a later cmdlet it stands for the object."""
+
+    number: int
+
+
+class Result(dict[str, object]):
+    """The wanted properties of one result."""
+
+    reference: Reference | None = None
+    """Where the host keeps it, if it was asked to."""
+    data: bytes = b""
+    """The bytes that an operation gave."""
 
 
 class CmdletFailed(HostFailed):
-    """A cmdlet or file operation failed on the host. The errors are data."""
+    """A cmdlet or an operation of the script failed on the host. The errors are data."""
 
     def __init__(
-        self, cmdlet: str, message: str, hresult: int, category: str, error_id: str
+        self,
+        cmdlet: str,
+        message: str,
+        hresult: int,
+        category: str,
+        error_id: str,
+        parameters: Mapping[str, object] | None = None,
     ) -> None:
         code = f" (0x{hresult:08X})" if hresult else ""
         # A message of several lines repeats itself in its later ones.
@@ -38,6 +67,21 @@ class CmdletFailed(HostFailed):
         """Unsigned, 32 bits; 0 where there is none."""
         self.category = category
         self.error_id = error_id
+        self.parameters = {name: _shown(name, value) for name, value in (parameters or {}).items()}
+        """What it was called with; of secrets only that there were some."""
+        self.others: list[CmdletFailed] = []
+        """What else it reported, in order."""
+
+
+_SECRET = re.compile("password|credential|secret|token|key$", re.IGNORECASE)
+_LONGEST_SHOWN = 200
+
+
+def _shown(name: str, value: object) -> str:
+    if _SECRET.search(name):
+        return "(hidden)"
+    text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 _HINTS = {
@@ -68,26 +112,35 @@ class Session:
     """One script on one host. Close it, or use it as a context manager.
 
     Raises HostFailed where the host ends the conversation, CmdletFailed where what was asked
-    failed. Requests come one after the other; only the lease is renewed beside them.
+    failed. Requests come one after the other; only the lease is renewed beside them. Where the way
+    to the host breaks it is made anew, and what was asked is asked again: the script runs it once.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._sending = threading.Lock()
         self._number = 0
-        self._unfinished: int | None = None
+        self._unfinished: Request | None = None
         self._stop = threading.Event()
         self.files = FileOperations(self)
         try:
-            hello = self._receive(_START_PATIENCE, "the start of the script")
-            if hello.kind != "hello" or hello.content.get("protocol") != 1:
-                raise HostFailed("the host runs another version of the session's script")
+            hello = self._await_hello()
+            if hello.content.get("protocol") != _PROTOCOL:
+                raise HostFailed(
+                    "the host runs another version of the session's script",
+                    hint="Install the session.ps1 of this version of imagetool there.",
+                )
         except BaseException:
             transport.close()
             raise
         self.hello = hello.content
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewal.start()
+
+    def _await_hello(self) -> Answer:
+        answer = self._receive(time.monotonic() + _START_PATIENCE, "the start of the script")
+        if answer.kind != "hello":
+            raise HostFailed("the host's first word was not that of the session's script")
+        return answer
 
     @property
     def description(self) -> str:
@@ -97,88 +150,146 @@ class Session:
             name = "Python in place of PowerShell"
         return f"{name} {self.hello.get('version')}"
 
+    @property
+    def on_windows(self) -> bool:
+        """Whether the host is a Windows: which marks its paths have."""
+        return self.hello.get("windows") is True
+
     def invoke(
         self,
         cmdlet: str,
         *,
         properties: Sequence[str] = (),
+        keep: bool = False,
         deadline: float | None = None,
         on_event: OnEvent | None = None,
         **parameters: object,
-    ) -> list[dict[str, object]]:
+    ) -> list[Result]:
         """Run a cmdlet with parameters by name; the wanted properties of each of its results.
 
-        `deadline` in seconds: then it is cancelled, and HostFailed is raised. Raises CmdletFailed
-        where it reports an error of any kind.
+        With `keep` the results stay on the host too: `Result.reference` stands for the object as a
+        parameter of a later cmdlet, until `forget`. `deadline` in seconds: then it is cancelled,
+        and HostFailed is raised. Raises CmdletFailed where it reports an error of any kind.
         """
         self._number += 1
-        request = Request(self._number, "invoke", cmdlet, parameters, tuple(properties))
+        references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
+        plain = {k: v for k, v in parameters.items() if k not in references}
+        request = Request(
+            self._number, "invoke", cmdlet, plain, tuple(properties), references, keep
+        )
         return self._ask(request, cmdlet, deadline, on_event)
 
-    def operate(self, operation: str, **parameters: object) -> dict[str, object]:
-        """Run a file operation of the script's own. Raises CmdletFailed."""
+    def operate(
+        self,
+        operation: str,
+        *,
+        data: bytes | None = None,
+        deadline: float | None = None,
+        on_event: OnEvent | None = None,
+        **parameters: object,
+    ) -> Result:
+        """Run an operation of the script's own (session.ps1); `data` goes with it as bytes.
+
+        Raises CmdletFailed.
+        """
         self._number += 1
-        request = Request(self._number, operation, parameters=parameters)
-        results = self._ask(request, operation, None, None)
-        return results[0] if results else {}
+        request = Request(self._number, operation, parameters=parameters, data=data)
+        results = self._ask(request, operation, deadline, on_event)
+        return results[0] if results else Result()
+
+    def forget(self, references: Sequence[Reference]) -> None:
+        """Let the host let go of results that it keeps."""
+        self.operate("forget", references=[item.number for item in references])
+
+    def commit(self) -> None:
+        """What is mounted now stays mounted when the session ends."""
+        self.operate("commit")
 
     def _ask(
         self, request: Request, name: str, deadline: float | None, on_event: OnEvent | None
-    ) -> list[dict[str, object]]:
+    ) -> list[Result]:
         self._finish()
-        results: list[dict[str, object]] = []
-        failure: CmdletFailed | None = None
         end = None if deadline is None else time.monotonic() + deadline
-        self._unfinished = request.number
-        self._send(request)
+        self._unfinished = request
+        collected = _Answers(request, name, on_event)
+        self._converse(request, collected, end)
+        self._unfinished = None
+        return collected.results_or_raise()
+
+    def _converse(
+        self, request: Request, collected: _Answers, end: float | None, before: bytes = b""
+    ) -> None:
+        """Send a request, behind the lines `before`, and collect its answers; where the way breaks
+        once more over a new one."""
+        attempt = request.attempt
         while True:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            answer = self._receive(left, name)
-            content = answer.content
-            if answer.number != request.number:
-                continue  # the rest of a request that was given up
-            if answer.kind == "end":
-                self._unfinished = None
-                break
-            if answer.kind == "result":
-                properties = content.get("properties")
-                results.append(properties if isinstance(properties, dict) else {})
-            elif answer.kind == "error" and failure is None:
-                code = content.get("hresult")
-                failure = CmdletFailed(
-                    name,
-                    str(content.get("message") or ""),
-                    code if isinstance(code, int) else 0,
-                    str(content.get("category") or ""),
-                    str(content.get("errorid") or ""),
-                )
-            elif on_event is not None and answer.kind in ("progress", "warning"):
-                on_event(_event(answer))
-        if failure is not None:
-            raise failure
-        return results
+            try:
+                line = replace(request, attempt=attempt).encode()
+                self._transport.send(b"\n" + before + line if attempt else line)
+                self._collect(collected, end)
+                return
+            except ConnectionBroke:
+                attempt += 1
+                if attempt >= request.attempt + _ATTEMPTS:
+                    raise
+                self._reconnect()
+                collected.expect_again(attempt)
+
+    def _reconnect(self) -> None:
+        for pause in (0.0, 0.5, 2.0, 5.0, 10.0):
+            time.sleep(pause)
+            try:
+                self._transport.reconnect()
+                return
+            except ConnectionBroke as error:
+                last = error
+        raise last
+
+    def _collect(self, collected: _Answers, end: float | None) -> None:
+        while not collected.complete:
+            answer = self._receive(end, collected.name, tolerant=collected.awaits_again)
+            if answer.number == collected.number:
+                collected.add(answer)
 
     def _finish(self) -> None:
         """Cancel and await a request that was interrupted: what comes next must find it done."""
         if self._unfinished is None:
             return
-        number, self._unfinished = self._unfinished, None
-        self._send(Request(0, "cancel", parameters={"number": number}))
-        while True:
-            answer = self._receive(_CANCEL_PATIENCE, "the end of a cancelled cmdlet")
-            if answer.number == number and answer.kind == "end":
-                return
+        # Its answers may have been lost with the interruption: it is asked for them once more. One
+        # that never arrived is cancelled before it is run.
+        request, self._unfinished = replace(self._unfinished, attempt=_ATTEMPTS), None
+        cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
+        collected = _Answers(request, "the end of a cancelled cmdlet", None)
+        collected.expect_again(request.attempt)
+        self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
 
-    def _send(self, request: Request) -> None:
-        with self._sending:
-            self._transport.send_line(request.encode())
-
-    def _receive(self, patience: float | None, what: str) -> Answer:
-        end = None if patience is None else time.monotonic() + patience
+    def _receive(self, end: float | None, what: str, tolerant: bool = False) -> Answer:
+        """The next answer. Where `tolerant`, lines that broke on their way are passed over."""
         while True:
-            line = self._transport.receive_line(_TICK)
+            line = self._next_line(end, what)
+            if not line.strip():
+                continue
+            try:
+                answer = Answer.decode(line)
+                if answer.bytes_behind is not None:
+                    data = decode_bytes(self._next_line(end, what))
+                    if len(data) != answer.bytes_behind:
+                        raise HostFailed("the host answered with bytes that are not complete")
+                    answer.content["data"] = data
+            except ConnectionBroke:
+                raise
+            except HostFailed:
+                if tolerant:
+                    continue
+                raise
+            return answer
+
+    def _next_line(self, end: float | None, what: str) -> bytes:
+        while True:
+            left = _TICK if end is None else min(_TICK, end - time.monotonic())
+            line = self._transport.receive_line(max(left, 0.0))
             if line is not None:
-                return Answer.decode(line)
+                return line
             if end is not None and time.monotonic() >= end:
                 raise HostFailed(
                     f"the host did not answer in time: {what}",
@@ -188,14 +299,21 @@ class Session:
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
             try:
-                self._send(Request(0, "renew"))
+                self._transport.send(Request(0, "renew").encode())
+            except ConnectionBroke:
+                continue  # whoever asks next makes the way anew
             except HostFailed:
                 return
 
     def close(self) -> None:
         """End the script. What it still has mounted it dismounts itself."""
-        if not self._stop.is_set():
-            self._stop.set()
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        try:
+            with contextlib.suppress(HostFailed):
+                self._finish()
+        finally:
             self._transport.close()
 
     def __enter__(self) -> Session:
@@ -208,6 +326,87 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Answers:
+    """The answers to one request, as they come; begun anew where they are repeated."""
+
+    def __init__(self, request: Request, name: str, on_event: OnEvent | None) -> None:
+        self.number = request.number
+        self.name = name
+        self.complete = False
+        self._request = request
+        self._on_event = on_event
+        self._awaited = 0
+        self._warned = 0
+        self._warnings = 0
+        self._results: list[Result] = []
+        self._failures: list[CmdletFailed] = []
+
+    @property
+    def awaits_again(self) -> bool:
+        """Whether what comes now may be the rest of what was lost."""
+        return self._awaited > 0
+
+    def expect_again(self, attempt: int) -> None:
+        """The request is sent again: what comes before it is acknowledged counts for nothing."""
+        self._awaited = attempt
+
+    def add(self, answer: Answer) -> None:
+        """Take an answer in."""
+        content = answer.content
+        if answer.kind == "again":
+            if content.get("attempt") == self._awaited:
+                self._awaited = self._warnings = 0
+                self._results.clear()
+                self._failures.clear()
+            return
+        if self._awaited:
+            return
+        if answer.kind == "end":
+            self.complete = True
+        elif answer.kind == "result":
+            self._results.append(_result(content))
+        elif answer.kind == "error":
+            self._failures.append(self._failure(content))
+        elif answer.kind in ("progress", "warning"):
+            self._tell(answer)
+
+    def _tell(self, answer: Answer) -> None:
+        if answer.kind == "warning":
+            self._warnings += 1
+            if self._warnings <= self._warned:
+                return  # a repeated one
+            self._warned = self._warnings
+        if self._on_event is not None:
+            self._on_event(_event(answer))
+
+    def _failure(self, content: dict[str, object]) -> CmdletFailed:
+        code = content.get("hresult")
+        return CmdletFailed(
+            self.name,
+            str(content.get("message") or ""),
+            code if isinstance(code, int) else 0,
+            str(content.get("category") or ""),
+            str(content.get("errorid") or ""),
+            self._request.parameters,
+        )
+
+    def results_or_raise(self) -> list[Result]:
+        """The results. Raises CmdletFailed."""
+        if self._failures:
+            self._failures[0].others = self._failures[1:]
+            raise self._failures[0]
+        return self._results
+
+
+def _result(content: dict[str, object]) -> Result:
+    properties, reference = content.get("properties"), content.get("reference")
+    data = content.get("data")
+    result = Result(properties if isinstance(properties, dict) else {})
+    result.reference = Reference(reference) if isinstance(reference, int) else None
+    result.data = data if isinstance(data, bytes) else b""
+    return result
 
 
 def _event(answer: Answer) -> Event:

@@ -1,21 +1,102 @@
-"""How lines travel between a session and its script."""
+"""How lines travel between a session and its script, and how the script is started."""
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
 from typing import Protocol
+
+from imagetool.errors import HostFailed
+
+_END = "#end of the script"
+
+
+class ConnectionBroke(HostFailed):
+    """The way to the host broke: what was sent last may or may not have arrived, and answers may
+    be lost. The script may live, so what was asked can be asked again (Transport.reconnect).
+    """
 
 
 class Transport(Protocol):
-    """A way to the script: a local process, the emulated host, later WinRM."""
+    """A way to the script: a local process, the emulated host, WinRM."""
 
-    def send_line(self, line: bytes) -> None:
-        """Send a line that ends in a line feed. Raises HostFailed where nobody listens."""
+    def send(self, data: bytes) -> None:
+        """Send whole lines, each with its line feed.
+
+        Raises HostFailed where nobody listens any more, ConnectionBroke.
+        """
 
     def receive_line(self, timeout: float) -> bytes | None:
         """The next line, or None where none came in `timeout` seconds.
 
-        Raises HostFailed where the script has ended.
+        Raises HostFailed where the script has ended, ConnectionBroke.
         """
+
+    def reconnect(self) -> None:
+        """Make the way anew after ConnectionBroke. Raises HostFailed, ConnectionBroke."""
 
     def close(self) -> None:
         """End the script's input, and the script with it; never raises."""
+
+
+def bootstrap(lease: int) -> str:
+    """The text of PowerShell's initial command: it reads the script from standard input, runs it.
+
+    Where the language is restricted it says so in the language alone, and ends. The script comes as
+    the lines that it is, not encoded: antimalware distrusts what decodes text and runs it. One
+    reader gets the script and everything behind it: a second one would lose what the first has
+    buffered. `lease` in seconds.
+    """
+    return (
+        "$mode = [string] $ExecutionContext.SessionState.LanguageMode; "
+        "if ($mode -ne 'FullLanguage') "
+        "{ 'imagetool ' + [string] $PSVersionTable.PSVersion + ' ' + $mode; return }; "
+        "$reader = [IO.StreamReader]::new([Console]::OpenStandardInput()); "
+        "$text = [Text.StringBuilder]::new(); "
+        f"while (($line = $reader.ReadLine()) -ne '{_END}') {{ "
+        "if ($null -eq $line) { return }; [void] $text.AppendLine($line) }; "
+        f"& ([scriptblock]::Create($text.ToString())) $reader {lease}"
+    )
+
+
+def script() -> bytes:
+    """The session's script, as it lies in the package."""
+    return files("imagetool.host").joinpath("session.ps1").read_bytes()
+
+
+def script_lines() -> bytes:
+    """The script as `bootstrap` reads it."""
+    return script().rstrip() + f"\n{_END}\n".encode("ascii")
+
+
+_RESTRICTED = re.compile(rb"imagetool (\S+) (\w+)\s*")
+_MALICIOUS = ("ScriptContainedMaliciousContent", "malicious content")
+
+
+def explain_first_line(line: bytes, host: str) -> HostFailed | None:
+    """Why the script did not start, where PowerShell's first word says so."""
+    restricted = _RESTRICTED.fullmatch(line)
+    if restricted is None:
+        return None
+    version, mode = (part.decode("ascii", "replace") for part in restricted.groups())
+    return HostFailed(
+        f"{host}: PowerShell {version} runs in {mode} there, which refuses the session's script",
+        hint="Application control restricts it: install the script where it is allowed, signed if "
+        'need be, and name it in the configuration (script = "C:\\…\\session.ps1").',
+    )
+
+
+def explain_end(host: str, code: int | None, said: str) -> HostFailed:
+    """Why PowerShell ended, from its exit code and what it wrote to standard error."""
+    if any(mark in said for mark in _MALICIOUS):
+        return HostFailed(
+            f"{host}: antimalware there refused the session's script",
+            hint="Allow imagetool's session.ps1 in the antimalware's settings, or install it and "
+            'name it in the configuration (script = "C:\\…\\session.ps1").',
+        )
+    last = next((line.strip()[:300] for line in reversed(said.splitlines()) if line.strip()), "")
+    return HostFailed(
+        f"{host}: PowerShell ended there (exit code {'unknown' if code is None else code}): "
+        f"{last or 'it said nothing'}",
+        hint="Start it by hand to see why; its lease may be over, or somebody ended it.",
+    )

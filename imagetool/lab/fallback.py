@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import base64
+import getpass
+import glob
 import hashlib
 import os
 import platform
 import queue
 import shutil
+import tempfile
 import threading
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from imagetool.errors import HostFailed
-from imagetool.host.frames import Answer, Request
+from imagetool.host.frames import Answer, Request, decode_bytes, encode_bytes
 from imagetool.lab.binding import bind
 from imagetool.lab.cmdlet import CmdletFailure, Said
 from imagetool.lab.table import cmdlets
@@ -29,6 +34,8 @@ class PythonHost:
     def __init__(self, world: World) -> None:
         self._world = world
         self._requests: queue.Queue[bytes] = queue.Queue()
+        self._open: dict[object, BinaryIO] = {}
+        self._temporary: list[Path] = []
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._ended = False
         self._operations: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
@@ -43,11 +50,23 @@ class PythonHost:
             "write": _write,
             "in-use": lambda p: {"inuse": False},
             "close": lambda p: {},
+            "commit": lambda p: {},
+            "forget": lambda p: {},
+            "make-temporary-directory": self._make_temporary_directory,
+            "open": self._open_file,
+            "ranges": self._ranges,
+            "shut": self._shut,
+            "find": _find,
+            "volume": _volume,
+            "facts": lambda p: _facts(),
         }
         hello = {
-            "protocol": 1,
+            "protocol": 2,
             "version": platform.python_version(),
             "edition": "Python",
+            "language": "FullLanguage",
+            "windows": os.name == "nt",
+            "modules": ["Hyper-V", "Storage", "Dism"],
             "system": platform.platform(),
             "computer": platform.node(),
             "process": os.getpid(),
@@ -59,11 +78,15 @@ class PythonHost:
     def _say(self, answer: Answer) -> None:
         self._answers.put(answer.encode())
 
-    def send_line(self, line: bytes) -> None:
-        """As Transport.send_line."""
+    def send(self, data: bytes) -> None:
+        """As Transport.send."""
         if self._ended:
             raise HostFailed("the emulated host has ended")
-        self._requests.put(line)
+        for line in data.splitlines(keepends=True):
+            self._requests.put(line)
+
+    def reconnect(self) -> None:
+        """A queue does not break: there is nothing to make anew."""
 
     def receive_line(self, timeout: float) -> bytes | None:
         """As Transport.receive_line."""
@@ -79,17 +102,31 @@ class PythonHost:
         self._requests.put(_CLOSED)
         self._thread.join(timeout=600)
         self._ended = True
+        for file in self._open.values():
+            file.close()
+        for path in self._temporary:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _run(self) -> None:
         seen: set[int] = set()
         while line := self._requests.get():
+            if not line.strip():
+                continue
             request = Request.decode(line)
-            if request.operation in ("renew", "cancel") or request.number in seen:
+            if request.data is not None:
+                request = replace(request, data=decode_bytes(self._requests.get()))
+                request.parameters["data"] = request.data
+            if request.operation in ("renew", "cancel"):
+                continue
+            if request.attempt:
+                self._say(Answer(request.number, "again", {"attempt": request.attempt}))
+            if request.number in seen:
+                self._say(Answer(request.number, "end"))
                 continue
             seen.add(request.number)
             try:
                 for properties in self._do(request):
-                    self._say(Answer(request.number, "result", {"properties": properties}))
+                    self._say_result(request.number, properties)
             except CmdletFailure as failure:
                 self._fail(request, failure)
             except OSError as error:
@@ -97,6 +134,47 @@ class PythonHost:
                 code = 0x80070000 | ((error.errno or 0) & 0xFFFF)
                 self._fail(request, CmdletFailure(message, hresult=code, category="WriteError"))
             self._say(Answer(request.number, "end"))
+
+    def _say_result(self, number: int, properties: dict[str, object]) -> None:
+        data = properties.pop("data", None)
+        if not isinstance(data, bytes):
+            self._say(Answer(number, "result", {"properties": properties}))
+            return
+        content: dict[str, object] = {"properties": properties, "bytes": len(data)}
+        self._say(Answer(number, "result", content))
+        self._answers.put(encode_bytes(data))
+
+    def _make_temporary_directory(self, parameters: dict[str, object]) -> dict[str, object]:
+        path = Path(tempfile.mkdtemp(prefix="imagetool-"))
+        self._temporary.append(path)
+        return {"path": str(path)}
+
+    def _open_file(self, parameters: dict[str, object]) -> dict[str, object]:
+        path = _path(parameters)
+        file = path.open("rb")
+        self._shut(parameters)
+        self._open[parameters["file"]] = file
+        stat = path.stat()
+        written = datetime.fromtimestamp(stat.st_mtime, UTC)
+        found: dict[str, object] = {"size": stat.st_size, "busy": False, "written": written}
+        return found | self._ranges(parameters)
+
+    def _ranges(self, parameters: dict[str, object]) -> dict[str, object]:
+        ranges = parameters["ranges"]
+        assert isinstance(ranges, list)
+        parts = []
+        for file, offset, length in zip(ranges[::3], ranges[1::3], ranges[2::3], strict=True):
+            self._open[file].seek(offset)
+            parts.append(self._open[file].read(length))
+        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        data = packer.compress(b"".join(parts)) + packer.flush()
+        return {"lengths": [len(part) for part in parts], "data": data}
+
+    def _shut(self, parameters: dict[str, object]) -> dict[str, object]:
+        file = self._open.pop(parameters["file"], None)
+        if file is not None:
+            file.close()
+        return {}
 
     def _fail(self, request: Request, failure: CmdletFailure) -> None:
         content: dict[str, object] = {
@@ -193,8 +271,40 @@ def _delete(parameters: dict[str, object]) -> dict[str, object]:
 
 
 def _write(parameters: dict[str, object]) -> dict[str, object]:
-    offset = parameters["offset"]
+    offset, data = parameters["offset"], parameters["data"]
+    assert isinstance(data, bytes)
     with _path(parameters).open("r+b" if offset else "xb") as file:
         file.seek(offset if isinstance(offset, int) else 0)
-        file.write(base64.b64decode(str(parameters["base64"])))
+        file.write(data)
     return {}
+
+
+def _find(parameters: dict[str, object]) -> dict[str, object]:
+    pattern = str(parameters["pattern"])
+    if Path(pattern).exists() or not glob.has_magic(pattern):
+        return {"paths": [pattern]}
+    return {"paths": glob.glob(pattern)}  # noqa: PTH207  # takes absolute patterns as well
+
+
+def _volume(parameters: dict[str, object]) -> dict[str, object]:
+    path = _path(parameters).absolute()
+    usage = shutil.disk_usage(next(item for item in (path, *path.parents) if item.exists()))
+    found: dict[str, object] = {"path": str(path), "kind": "Fixed", "system": ""}
+    return found | {"free": usage.free, "size": usage.total}
+
+
+def _facts() -> dict[str, object]:
+    return {
+        "user": getpass.getuser(),
+        "domain": platform.node(),
+        "computer": platform.node(),
+        "system": platform.platform(),
+        "now": datetime.now(UTC),
+        "temporary": tempfile.gettempdir(),
+        "elevated": None,
+        "filtered": None,
+        "authentication": "",
+        "dism": "",
+        "iso": None,
+        "product": "",
+    }

@@ -9,7 +9,7 @@ brought online: Windows would give it a new one, and the guest would no longer b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def _dismount(session: Session, image: Path) -> None:
         )
 
 
-def _number(records: list[dict[str, object]], name: str, sentence: str) -> int:
+def _number(records: Sequence[dict[str, object]], name: str, sentence: str) -> int:
     value = records[0].get(name) if records else None
     if not isinstance(value, int):
         raise HostFailed(sentence, hint="Look at the disk with Get-Disk on the host.")
