@@ -17,8 +17,8 @@ percent) and `warning` (message) while a cmdlet runs, then `result` (properties,
 is kept, bytes where a line of bytes follows) for each result or `error` (message, hresult,
 exception, category, errorid), and `end` last; `again` (attempt) comes before answers to what was
 sent again. The first frame of all has number 0 and the kind `hello` (protocol, version, edition,
-language, system, computer, process, windows, modules). `renew` and `cancel` (parameters: number)
-have no answer.
+language, system, computer, process, windows, modules). `renew`, `cancel` (parameters: number) and
+`close` have no answer.
 
 A line of bytes is a colon and base64: within CLIXML it would cost a third again. Empty lines mean
 nothing; they end a line that broke on its way, and what cannot be read then is passed over.

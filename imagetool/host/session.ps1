@@ -20,7 +20,7 @@ $utf8 = [Text.UTF8Encoding]::new($false)
 $output = [Console]::OpenStandardOutput()
 if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInput()) }
 
-$state = @{ Heard = [DateTime]::UtcNow; Running = $null; Closing = $false; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
+$state = @{ Heard = [DateTime]::UtcNow; Running = $null; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
 $mounted = [Collections.Generic.List[string]]::new()
 $private = [Collections.Generic.List[string]]::new()         # directories that go when the script goes
 $kept = @{}                                                  # results by number, for later requests
@@ -431,8 +431,7 @@ function Start-Request($Request) {
     }
     if ($lengthy.ContainsKey($Request.operation)) { Start-Lengthy $Request; return }
     try {
-        if ($Request.operation -eq 'close') { $state.Closing = $true; $result = @{} }
-        elseif ($operations.ContainsKey($Request.operation)) { $result = & $operations[$Request.operation] $Request.parameters }
+        if ($operations.ContainsKey($Request.operation)) { $result = & $operations[$Request.operation] $Request.parameters }
         else { throw [InvalidOperationException]::new("There is no operation $($Request.operation).") }
         $content = @{ properties = $result }
         if ($result.ContainsKey('data')) {
@@ -501,6 +500,7 @@ function Receive-Line([string] $Line) {
         else {
             $request = [Management.Automation.PSSerializer]::Deserialize($utf8.GetString([Convert]::FromBase64String($Line)))
             if ($request -isnot [hashtable] -or $request.operation -eq 'renew') { return }
+            if ($request.operation -eq 'close') { $state.Ended = $true; return }
             if ($null -ne $request.bytes) { $state.Awaiting = $request; return }
         }
     }
@@ -544,7 +544,6 @@ try {
             Receive-Lines 0
         }
         Send-Pending
-        if ($state.Closing -and -not (Test-Unsent)) { break }
         if ($state.Ended -or ([DateTime]::UtcNow - $state.Heard).TotalSeconds -gt $LeaseSeconds) {
             if (-not $state.Running -and -not $waiting.Count) { break }
         }

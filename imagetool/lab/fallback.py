@@ -49,7 +49,6 @@ class PythonHost:
             "delete": _delete,
             "write": _write,
             "in-use": lambda p: {"inuse": False},
-            "close": lambda p: {},
             "commit": lambda p: {},
             "forget": lambda p: {},
             "make-temporary-directory": self._make_temporary_directory,
@@ -116,7 +115,7 @@ class PythonHost:
             if request.data is not None:
                 request = replace(request, data=decode_bytes(self._requests.get()))
                 request.parameters["data"] = request.data
-            if request.operation in ("renew", "cancel"):
+            if request.operation in ("renew", "cancel", "close"):
                 continue
             if request.attempt:
                 self._say(Answer(request.number, "again", {"attempt": request.attempt}))

@@ -1,0 +1,337 @@
+"""A host over WinRM: one shell, one PowerShell, the script's lines over its standard streams.
+
+The life of a session: authenticate, create a shell, start PowerShell with a bootstrap on its
+command line, send the script over standard input, receive its first word. Then a request is a Send
+and its answers are a Receive. In the end standard input is closed, the script dismounts what it
+mounted and ends, and the shell is deleted. One operation is under way at a time: the lease is
+renewed between two of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import math
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from imagetool.errors import HostFailed, WrongUsage
+from imagetool.host.clixml import spoken
+from imagetool.host.frames import Request
+from imagetool.host.session import LEASE, Session
+from imagetool.host.transport import (
+    ConnectionBroke,
+    bootstrap,
+    explain_end,
+    explain_first_line,
+    script,
+    script_lines,
+)
+from imagetool.host.wsman import IDLE_TIMEOUT, MESSAGE, Busy, Connection, TimedOut
+
+if TYPE_CHECKING:
+    from imagetool.host.configuration import Host
+    from imagetool.host.credentials import Credentials
+
+_POWERSHELL = "powershell.exe"
+_OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")
+_STARTS = 4
+_BUSY_PATIENCE = 60.0
+_END_PATIENCE = 60.0
+_LONGEST_LINE = 64 << 20
+_COMPLAINTS = 200
+
+_log = logging.getLogger(__name__)
+
+
+def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> Session:
+    """A session with a host over WinRM. Raises HostFailed, each time with what helps."""
+    return Session(WinRM(host, credentials()))
+
+
+class WinRM:
+    """A shell on a host in which PowerShell runs the session's script (host/transport.py)."""
+
+    def __init__(self, host: Host, credentials: Credentials) -> None:
+        self._host = host
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._shell = self._command = ""
+        self._forget_output()
+        self._broken = False
+        try:
+            self._start()
+        except BaseException:
+            self._delete()
+            raise
+
+    def _forget_output(self) -> None:
+        self._lines: deque[bytes] = deque()
+        self._partial = bytearray()
+        self._lossy = False
+
+    # Starting
+
+    def _start(self) -> None:
+        """Begin anew until the script is sent. What a broken connection left is deleted, or goes
+        with the host's idle timeout: it has mounted nothing."""
+        for attempt in range(_STARTS):
+            try:
+                self._start_once()
+                return
+            except (ConnectionBroke, TimedOut) as error:
+                self._delete()
+                if attempt == _STARTS - 1:
+                    if isinstance(error, ConnectionBroke):
+                        raise
+                    raise HostFailed(
+                        f"{self._host.name}: the host took too long to start a shell",
+                        hint="It is busy: try again later.",
+                    ) from None
+                time.sleep(0.5 * attempt)
+
+    def _start_once(self) -> None:
+        self._forget_output()
+        self._complaints: deque[bytes] = deque(maxlen=_COMPLAINTS)
+        self._done: int | None = None
+        self._ended = self._greeted = self._broken = False
+        self._connection = connection = Connection(self._host, self._credentials)
+        path = self._host.script
+        self._shell = connection.open_shell({"IMAGETOOL_SCRIPT": path} if path else {})
+        if path:
+            self._compare(connection, path)
+            arguments = ["-File", _quoted(path), "-LeaseSeconds", str(LEASE)]
+        else:
+            arguments = ["-EncodedCommand", _encoded(bootstrap(LEASE))]
+        self._command = connection.run(self._shell, _POWERSHELL, [*_OPTIONS, *arguments])
+        if not path:
+            lines = script_lines()
+            for start in range(0, len(lines), MESSAGE):
+                connection.send(self._shell, self._command, lines[start : start + MESSAGE])
+
+    def _compare(self, connection: Connection, path: str) -> None:
+        """That the script which lies on the host is ours. Raises HostFailed."""
+        command = connection.run(
+            self._shell, _POWERSHELL, [*_OPTIONS, "-EncodedCommand", _encoded(_HASH)]
+        )
+        said, complaints, code = b"", b"", None
+        end = time.monotonic() + _END_PATIENCE
+        while code is None:
+            if time.monotonic() > end:
+                raise HostFailed(f"{self._host.name}: the hash of {path} was not told in time")
+            with contextlib.suppress(TimedOut):
+                out, err, code = connection.receive(self._shell, command, 20)
+                said, complaints = said + out, complaints + err
+        connection.terminate(self._shell, command)
+        found = said.decode("ascii", "replace").strip().lower()
+        wanted = self._host.script_sha256.lower() or sha256(script()).hexdigest()
+        if found == wanted:
+            return
+        if not re.fullmatch("[0-9a-f]{64}", found):
+            raise explain_end(self._host.name, code, spoken(complaints) or f"no hash of {path}")
+        raise HostFailed(
+            f"{self._host.name}: {path} is not this version's session.ps1 (its SHA-256 is "
+            f"{found}, expected is {wanted})",
+            hint="Install it anew; where it is signed there, name its hash in the configuration "
+            "(script_sha256).",
+        )
+
+    # As a transport
+
+    def send(self, data: bytes) -> None:
+        """As Transport.send."""
+        for start in range(0, len(data), MESSAGE):
+            self._send(data[start : start + MESSAGE])
+
+    def _send(self, data: bytes, end: bool = False) -> None:
+        patience = time.monotonic() + _BUSY_PATIENCE
+        pause = 0.5
+        while True:
+            try:
+                with self._operation() as connection:
+                    connection.send(self._shell, self._command, data, end)
+                return
+            except TimedOut:
+                # Taken or not: it is sent again as what may have been seen before.
+                raise ConnectionBroke(
+                    f"{self._host.name}: the host did not confirm in time what it was sent"
+                ) from None
+            except Busy:
+                if time.monotonic() + pause > patience:
+                    raise HostFailed(
+                        f"{self._host.name}: the host is too busy to take what it is sent",
+                        hint="Try again later.",
+                    ) from None
+                time.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
+    def receive_line(self, timeout: float) -> bytes | None:
+        """As Transport.receive_line."""
+        end = time.monotonic() + timeout
+        while not self._lines:
+            if self._done is not None:
+                raise explain_end(
+                    self._host.name, self._done, spoken(b"".join(self._complaints))
+                )
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            self._receive(left)
+        return self._lines.popleft()
+
+    def _receive(self, patience: float) -> None:
+        """Take in what there is to receive, if anything comes in time."""
+        try:
+            with self._operation(receiving=True) as connection:
+                out, err, code = connection.receive(
+                    self._shell, self._command, math.ceil(patience)
+                )
+        except TimedOut:
+            time.sleep(0.01)  # whoever renews the lease gets its turn
+            return
+        except Busy:
+            time.sleep(1.0)
+            return
+        if err:
+            self._complaints.append(err)
+        self._partial += out
+        if len(self._partial) > _LONGEST_LINE:
+            raise HostFailed(f"{self._host.name}: the host answers without an end")
+        *lines, rest = self._partial.split(b"\n")
+        self._partial = bytearray(rest)
+        for line in lines:
+            self._take(bytes(line))
+        if code is not None:
+            self._done = code
+            if self._partial:
+                self._take(bytes(self._partial))
+                self._partial.clear()
+
+    def _take(self, line: bytes) -> None:
+        if not self._greeted and line.strip():
+            failure = explain_first_line(line, self._host.name)
+            if failure is not None:
+                raise failure
+            self._greeted = True
+        self._lines.append(line)
+
+    @contextmanager
+    def _operation(self, receiving: bool = False) -> Iterator[Connection]:
+        """The connection, for one operation; whatever breaks it is remembered."""
+        with self._lock:
+            if self._broken or self._connection is None:
+                raise ConnectionBroke(f"{self._host.name}: the connection broke")
+            try:
+                yield self._connection
+            except (TimedOut, Busy):
+                raise
+            except BaseException as error:
+                # An interruption leaves half an answer in the connection.
+                if isinstance(error, ConnectionBroke) or not isinstance(error, Exception):
+                    self._broken = True
+                    self._lossy = self._lossy or receiving
+                raise
+
+    def reconnect(self) -> None:
+        """As Transport.reconnect: another connection to the same shell."""
+        with self._lock:
+            if not self._broken:
+                return
+            if self._connection is not None:
+                self._connection.close()
+            if self._lossy:
+                self._forget_output()
+            if self._greeted:
+                self._connection = Connection(self._host, self._credentials)
+                self._broken = False
+                return
+        # Its first word may be lost, and nothing has been asked: another shell costs less.
+        self._delete()
+        self._start()
+
+    # Ending
+
+    def close(self) -> None:
+        """As Transport.close."""
+        try:
+            if self._command and not self._ended:
+                self._ended = True
+                self._await_end()
+        except (HostFailed, TimedOut, Busy) as error:
+            _log.debug("ending the session with %s: %s", self._host.name, error)
+        finally:
+            self._delete()
+
+    def _await_end(self) -> None:
+        """End standard input, and wait for the script to dismount what it mounted and go."""
+        end = time.monotonic() + _END_PATIENCE
+        while self._done is None and time.monotonic() < end:
+            try:
+                if self._broken:
+                    self.reconnect()
+                self._send(b"\n" + Request(0, "close").encode(), end=True)
+                break
+            except ConnectionBroke:
+                time.sleep(0.5)
+        while self._done is None and time.monotonic() < end:
+            try:
+                if self._broken:
+                    self.reconnect()
+                self._receive(end - time.monotonic())
+                self._lines.clear()
+            except ConnectionBroke:
+                time.sleep(0.5)
+
+    def _delete(self) -> None:
+        """Delete the shell, and with it whatever still runs there; never raises."""
+        connection, shell = self._connection, self._shell
+        self._connection, self._shell, self._command = None, "", ""
+        if connection is None:
+            return
+        try:
+            if shell:
+                if self._broken:
+                    connection.close()
+                    connection = Connection(self._host, self._credentials)
+                with contextlib.suppress(TimedOut, Busy):
+                    connection.delete(shell)
+        except HostFailed as error:
+            _log.warning(
+                "%s may still hold a shell for %d seconds: %s",
+                self._host.name, IDLE_TIMEOUT, error.message,
+            )  # fmt: skip
+        finally:
+            connection.close()
+
+
+# The path is a value here too: the shell's environment carries it, no text is made of it.
+_HASH = (
+    "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
+    "$file = [IO.File]::OpenRead($env:IMAGETOOL_SCRIPT); "
+    "[BitConverter]::ToString([Security.Cryptography.SHA256]::Create().ComputeHash($file))"
+    ".Replace('-', '') } "
+    "else { (Get-FileHash -LiteralPath $env:IMAGETOOL_SCRIPT -Algorithm SHA256).Hash }"
+)
+_UNQUOTABLE = re.compile(r'["%^&|<>!\x00-\x1f]')
+
+
+def _encoded(command: str) -> str:
+    return base64.b64encode(command.encode("utf-16-le")).decode("ascii")
+
+
+def _quoted(path: str) -> str:
+    """A path as an argument of a command line that cmd.exe reads. Raises WrongUsage."""
+    if _UNQUOTABLE.search(path):
+        raise WrongUsage(
+            f"{path!r} cannot be named on a command line of Windows",
+            hint="Install the script under a name without these characters.",
+        )
+    return f'"{path}"'

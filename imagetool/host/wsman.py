@@ -1,0 +1,319 @@
+"""The WS-Management operations of a remote shell ([MS-WSMV] 3.1.4), through pywinrm.
+
+One operation at a time goes over one connection. Each ends in its result, in TimedOut, in
+ConnectionBroke (whether it was taken is unknown), or in HostFailed with a sentence that tells a
+refusal from a broken connection. pywinrm's own retries have no end, so none of them is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imagetool.errors import HostFailed
+from imagetool.host.transport import ConnectionBroke
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+    from requests import Session as Http
+    from winrm.protocol import Protocol
+
+    from imagetool.host.configuration import Host
+    from imagetool.host.credentials import Credentials
+
+MESSAGE = 96 * 1024
+"""Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
+that old hosts allow."""
+
+IDLE_TIMEOUT = 300
+"""Seconds after which the host ends a shell that nobody asks anything of."""
+
+_OPERATION_TIMEOUT = 20
+_READ_TIMEOUT = _OPERATION_TIMEOUT + 15
+_UTF_8 = 65001
+
+T = TypeVar("T")
+
+
+class TimedOut(Exception):
+    """The operation's time was over: nothing is wrong. Of Send it says nothing about the input."""
+
+
+class Busy(Exception):
+    """The host is too busy to take the operation; it did not (Windows error 170)."""
+
+
+class Connection:
+    """One authenticated connection to a host; pywinrm is imported when it is made.
+
+    `operations` counts what was asked. Raises HostFailed where this kind of connection would not
+    be safe, or lacks its library.
+    """
+
+    def __init__(self, host: Host, credentials: Credentials) -> None:
+        self.host = host
+        self._worked = False
+        self._protocol = _protocol(host, credentials)
+
+    def open_shell(self, variables: dict[str, str]) -> str:
+        """Create a shell; its identifier."""
+        return self._ask(
+            lambda protocol: protocol.open_shell(
+                codepage=_UTF_8, idle_timeout=f"PT{IDLE_TIMEOUT}S", env_vars=variables or None
+            )
+        )
+
+    def run(self, shell: str, program: str, arguments: Sequence[str]) -> str:
+        """Start a program whose standard input are bytes, not keystrokes; its identifier."""
+        return self._ask(
+            lambda protocol: protocol.run_command(
+                shell, program, arguments, console_mode_stdin=False
+            )
+        )
+
+    def send(self, shell: str, command: str, data: bytes, end: bool = False) -> None:
+        """Give a command input, at most MESSAGE bytes."""
+        self._ask(lambda protocol: protocol.send_command_input(shell, command, data, end))
+
+    def receive(self, shell: str, command: str, patience: int) -> tuple[bytes, bytes, int | None]:
+        """What it wrote to standard output and error, and its exit code once it has ended.
+
+        Raises TimedOut where it wrote nothing in `patience` seconds.
+        """
+
+        def ask(protocol: Protocol) -> tuple[bytes, bytes, int | None]:
+            protocol.operation_timeout_sec = min(max(patience, 1), _OPERATION_TIMEOUT)
+            try:
+                out, err, code, done = protocol.get_command_output_raw(shell, command)
+            finally:
+                protocol.operation_timeout_sec = _OPERATION_TIMEOUT
+            return out, err, code if done else None
+
+        return self._ask(ask)
+
+    def terminate(self, shell: str, command: str) -> None:
+        """End a command and all it started."""
+        self._ask(lambda protocol: protocol.cleanup_command(shell, command))
+
+    def delete(self, shell: str) -> None:
+        """Delete a shell, and what still runs in it."""
+        self._ask(lambda protocol: protocol.close_shell(shell, close_session=False))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._protocol.transport.close_session()
+
+    def _ask(self, operation: Callable[[Protocol], T]) -> T:
+        from requests import RequestException
+        from winrm import exceptions
+
+        try:
+            result = operation(self._protocol)
+        except exceptions.WinRMOperationTimeoutError:
+            self._worked = True
+            raise TimedOut from None
+        except exceptions.WSManFaultError as error:
+            raise self._fault(error.wsman_fault_code, error.reason) from None
+        except exceptions.AuthenticationError:
+            raise self._refused() from None
+        except exceptions.WinRMTransportError as error:
+            raise self._unexpected(error.code) from None
+        except RequestException as error:
+            raise _unreachable(self.host, error, self._worked) from None
+        except HostFailed:
+            raise
+        except OSError as error:  # PermissionError is requests_ntlm's word for no challenge
+            if isinstance(error, PermissionError):
+                raise self._refused() from None
+            raise ConnectionBroke(
+                f"{self.host.name}: the connection broke: {error.strerror or error}"
+            ) from None
+        except Exception as error:
+            # What came back is no WS-Management: cut off, or from something else.
+            text = f"{type(error).__name__}: {error}"[:300]
+            raise ConnectionBroke(
+                f"{self.host.name}: what came back is no answer of WinRM ({text})"
+            ) from None
+        self._worked = True
+        return result
+
+    def _refused(self) -> HostFailed:
+        return HostFailed(
+            f"{self.host.name}: the host refuses the account with {self.host.transport} "
+            "authentication (401)",
+            hint="Check user (DOMAIN\\name or name@domain) and password, and which kinds of "
+            "authentication its WinRM service allows (winrm get winrm/config/service/auth).",
+        )
+
+    def _fault(self, code: int | None, reason: str) -> Exception:
+        name = self.host.name
+        self._worked = True
+        if code == 170:
+            return Busy()
+        text = " ".join(reason.split())[:300]
+        shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
+        sentence, hint = _FAULTS.get(code or 0, (f"the host refuses: {text}", ""))
+        return HostFailed(f"{name}: {sentence}{shown}", hint=hint)
+
+    def _unexpected(self, status: int) -> HostFailed:
+        name, url = self.host.name, self.host.url
+        if status == 403:
+            return HostFailed(
+                f"{name}: the host refuses this account (HTTP 403)",
+                hint="A remote shell needs membership of the host's Administrators.",
+            )
+        if status in (404, 405):
+            return HostFailed(
+                f"{name}: there is no WinRM at {url} (HTTP {status})",
+                hint="WinRM listens at /wsman, on port 5986 (https) or 5985 (http).",
+            )
+        if status in (400, 502, 503, 504) and self._worked:
+            # A new socket under an old encryption context gets 400.
+            return ConnectionBroke(f"{name}: the host lost the connection (HTTP {status})")
+        return HostFailed(
+            f"{name}: the host answered with HTTP {status}",
+            hint="Look whether the WinRM service runs there (winrm quickconfig), and whether a "
+            "proxy lies between.",
+        )
+
+
+_GONE = (
+    "the shell there is gone",
+    "Its idle timeout is over, or somebody ended it; what was mounted is dismounted by its lease.",
+)
+_FAULTS = {
+    5: (
+        "the host refuses this account",
+        "A remote shell needs membership of the host's Administrators, and for local accounts "
+        "LocalAccountTokenFilterPolicy.",
+    ),
+    0x8033805B: _GONE,
+    0x80338012: _GONE,
+    995: _GONE,
+    0x803381A5: ("the account has too many shells there", "End those it no longer needs."),
+    0x803381A6: ("the shell's quota of operations is used up", "Begin anew."),
+    0x80338048: ("a message is larger than the host allows", "Raise MaxEnvelopeSizekb there."),
+}
+
+
+def _unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
+    """What a failure below HTTP says: only what was under way may be tried again."""
+    import requests
+    from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+    name = host.name
+    inner = error.args[0] if error.args else error
+    reason = getattr(inner, "reason", None) or inner
+    if isinstance(error, requests.exceptions.SSLError):
+        return HostFailed(
+            f"{name}: its certificate is not trusted, or it speaks no TLS: {_short(reason)}",
+            hint="Name the certificate that signed it in the configuration (certificate = FILE); "
+            "its name must be that of the URL.",
+        )
+    if isinstance(error, requests.exceptions.TooManyRedirects):
+        return HostFailed(
+            f"{name}: {host.url} points elsewhere, which is not followed",
+            hint="Give the URL of the WinRM service itself.",
+        )
+    if worked:
+        return ConnectionBroke(
+            f"{name}: the connection broke, and could not be made again: {_short(reason)}",
+            hint="What was mounted there is dismounted when the lease ends, in three minutes.",
+        )
+    if isinstance(reason, NameResolutionError):
+        return HostFailed(f"{name}: there is no host of that name", hint="Check the spelling.")
+    if isinstance(reason, NewConnectionError | requests.exceptions.ConnectTimeout) or isinstance(
+        error, requests.exceptions.ConnectTimeout
+    ):
+        return HostFailed(
+            f"{name}: nothing listens at {host.url}: {_short(reason)}",
+            hint="Enable WinRM there (winrm quickconfig -transport:https), open its port in the "
+            "firewall, and check the name.",
+        )
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return HostFailed(f"{name}: {host.url} is no URL of a host")
+    return ConnectionBroke(
+        f"{name}: the connection broke before the host answered: {_short(reason)}",
+        hint="Is it a WinRM port, and is http or https right?",
+    )
+
+
+def _short(reason: object) -> str:
+    text = str(reason)
+    return text.rpartition(": ")[2][:200] if ": " in text else text[:200]
+
+
+def _protocol(host: Host, credentials: Credentials) -> Protocol:
+    """pywinrm's client, so set up that nothing secret goes where it can be read."""
+    encrypted = host.url.lower().startswith("https:")
+    if not encrypted and host.transport in ("basic", "certificate"):
+        raise HostFailed(
+            f"{host.name}: {host.transport} authentication over plain http is refused",
+            hint="Use https, or ntlm, kerberos or credssp, which encrypt their messages.",
+        )
+    from winrm import exceptions
+    from winrm.protocol import Protocol
+
+    try:
+        protocol = Protocol(
+            endpoint=host.url,
+            transport=host.transport,
+            username=credentials.user or None,
+            password=credentials.password,
+            ca_trust_path=host.certificate or None,
+            cert_pem=host.client_certificate or None,
+            cert_key_pem=host.client_key or None,
+            server_cert_validation="validate" if host.validate else "ignore",
+            kerberos_delegation=host.delegate,
+            read_timeout_sec=_READ_TIMEOUT,
+            operation_timeout_sec=_OPERATION_TIMEOUT,
+            message_encryption="auto" if encrypted else "always",
+            proxy=host.proxy or None,
+        )
+    except exceptions.InvalidCredentialsError as error:
+        raise HostFailed(
+            f"{host.name}: {error}",
+            hint="Set IMAGETOOL_USER and IMAGETOOL_PASSWORD, or user in the configuration.",
+        ) from None
+    protocol.transport = _guarded(protocol.transport)
+    return protocol
+
+
+def _guarded(transport: Any) -> Any:
+    """pywinrm's transport, which follows redirects, reads .netrc, and takes plain text for an
+    encrypted answer, with these three shut."""
+    from winrm import exceptions
+    from winrm.transport import Transport
+
+    class Guarded(Transport):  # type: ignore[misc]
+        def build_session(self) -> Http:
+            try:
+                session: Http = super().build_session()
+            except exceptions.WinRMError as error:
+                if isinstance(error, exceptions.AuthenticationError):
+                    raise
+                raise HostFailed(
+                    f"{self.endpoint}: {error}",
+                    hint=f"Install imagetool's extra for it: imagetool[{self.auth_method}].",
+                ) from None
+            session.trust_env = False
+            return session
+
+        def _send_message_request(self, session: Http, prepared_request: PreparedRequest) -> Any:
+            session.max_redirects = 0
+            return super()._send_message_request(session, prepared_request)
+
+        def _get_message_response_text(self, response: Response) -> bytes:
+            kind = response.headers.get("Content-Type", "")
+            if self.encryption and not kind.startswith("multipart/"):
+                if response.status_code != 200:
+                    raise exceptions.WinRMTransportError("http", response.status_code, "")
+                raise HostFailed(
+                    f"{self.endpoint}: an answer came back in plain text, and is not trusted",
+                    hint="Something between here and the host changes messages: use https.",
+                )
+            text: bytes = super()._get_message_response_text(response)
+            return text
+
+    transport.__class__ = Guarded
+    return transport
