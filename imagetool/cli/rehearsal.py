@@ -1,10 +1,12 @@
-"""lab boot; lab serve comes later."""
+"""lab boot, lab serve."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from imagetool.cli.later import refuse
 from imagetool.cli.options import ImageArgument, VolumeOption, here
 
 
@@ -12,7 +14,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("boot", epilog="Example: imagetool lab boot serviced.vhdx")(boot)
-    refuse(group, "serve", "An emulated host over WinRM.", "imagetool lab serve --https")
+    group.command("serve", epilog="Example: imagetool lab serve --https --port 5986")(serve)
     app.add_typer(group, name="lab", help="Rehearse on an emulated Hyper-V host.")
 
 
@@ -27,3 +29,38 @@ def boot(image: ImageArgument, volume: VolumeOption = None) -> None:
     typer.echo(f"active and bound: wvmbus {done.driver}")
     recorded = "recorded it" if done.recorded else "is disabled and recorded nothing"
     typer.echo(f"Data Exchange {recorded}; the image is marked as booted by the emulated host")
+
+
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A TOML file with a table [limits]."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 finds a free one.")
+    ] = 0,
+    https: Annotated[
+        bool, typer.Option("--https", help="With a certificate that is made for this start.")
+    ] = False,
+) -> None:
+    """An emulated host over WinRM, on 127.0.0.1, until interrupted; one line of JSON says where."""
+    import json
+    import signal
+    import threading
+
+    from imagetool.lab.winrm import Endpoint, Limits, read_limits
+
+    limits = Limits() if config is None else read_limits(config)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with Endpoint(https=https, port=port, limits=limits) as endpoint:
+        certificate = endpoint.certificate
+        line = {
+            "url": endpoint.url,
+            "user": endpoint.user,
+            "password": endpoint.password,
+            "certificate": None if certificate is None else str(certificate),
+        }
+        print(json.dumps(line), flush=True)  # noqa: T201  # for a program that waits for it
+        while not stop.wait(1.0):  # in pieces: Windows hears Ctrl-C only between two waits
+            pass

@@ -1,0 +1,247 @@
+"""A command in a shell: its process, what it says, and what it is fed.
+
+Output is delivered once. A process that says more than its client takes is held up by its pipe, as
+it would be on Windows; so is a client that sends more than the process reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO, NamedTuple
+
+from imagetool.lab.winrm import refusals
+
+_MOST_HELD = 1 << 20
+_CHUNK = 64 << 10
+_LAST_WORDS = 2.0
+_CONTROL_C_EXIT = 0xC000013A - (1 << 32)
+
+
+class Output(NamedTuple):
+    """What there is to tell of a command."""
+
+    pieces: list[tuple[str, bytes]]
+    """Stream and bytes, in the order in which they came."""
+    exit_code: int | None
+    """None while the command runs, or has output left."""
+
+
+class Command:
+    """A running program, or, where there is no process, one that has ended already."""
+
+    def __init__(self, identifier: str, console: bool) -> None:
+        self.identifier = identifier
+        self._console = console
+        self._changed = threading.Condition()
+        self._output: deque[tuple[str, bytes]] = deque()
+        self._held = 0
+        self._input: deque[bytes | None] = deque()
+        self._queued = 0
+        self._input_open = False
+        self._exit_code: int | None = None
+        self._interrupted = False
+        self._terminated = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._threads: list[threading.Thread] = []
+
+    def fail(self, message: bytes, exit_code: int) -> None:
+        """Be a command that has said this on standard error, and ended."""
+        self._output.append(("stderr", message))
+        self._exit_code = exit_code
+
+    def start(self, program: Sequence[str], environment: Mapping[str, str], folder: str) -> None:
+        """Start the program, in a process group of its own. Raises OSError where it cannot."""
+        process = subprocess.Popen(
+            program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+            cwd=folder or None,
+            start_new_session=sys.platform != "win32",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._process = process
+        self._input_open = True
+        assert process.stdin and process.stdout and process.stderr
+        readers = [
+            threading.Thread(target=self._read, args=("stdout", process.stdout), daemon=True),
+            threading.Thread(target=self._read, args=("stderr", process.stderr), daemon=True),
+        ]
+        writer = threading.Thread(target=self._feed, args=(process.stdin,), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(process, readers), daemon=True)
+        self._threads = [*readers, writer, watcher]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it lives."""
+        process = self._process
+        return process.pid if process is not None and self._exit_code is None else None
+
+    # What it says
+
+    def _read(self, name: str, stream: IO[bytes]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while data := stream.read(_CHUNK):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._held < _MOST_HELD or self._terminated)
+                    if not self._terminated:
+                        self._output.append((name, data))
+                        self._held += len(data)
+                        self._changed.notify_all()
+
+    def _watch(self, process: subprocess.Popen[bytes], readers: list[threading.Thread]) -> None:
+        ended = _wait(process)
+        # Whoever inherited the pipes may hold them for longer, but what the process said is there.
+        end = time.monotonic() + _LAST_WORDS
+        for reader in readers:
+            while reader.is_alive() and (time.monotonic() < end or self._held >= _MOST_HELD):
+                reader.join(0.05)
+                if self._terminated:
+                    break
+        with self._changed:
+            self._exit_code = _CONTROL_C_EXIT if self._interrupted else ended
+            self._input_open = False
+            self._changed.notify_all()
+
+    def receive(self, limit: int, timeout: float) -> Output | None:
+        """Up to `limit` bytes of output, and the exit code where none is left.
+
+        Waits for `timeout` seconds at most, and gives None then. Raises Refused where the command
+        was terminated.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._output or self._exit_code is not None or self._terminated, timeout
+            )
+            if self._terminated:
+                raise refusals.aborted()
+            pieces: list[tuple[str, bytes]] = []
+            while self._output and limit > 0:
+                name, data = self._output.popleft()
+                if len(data) > limit:
+                    self._output.appendleft((name, data[limit:]))
+                    data = data[:limit]
+                limit -= len(data)
+                self._held -= len(data)
+                pieces.append((name, data))
+            done = not self._output and self._exit_code is not None
+            if not pieces and not done:
+                return None
+            self._changed.notify_all()
+            return Output(pieces, self._exit_code if done else None)
+
+    # What it is fed
+
+    def send(self, data: bytes, end: bool, timeout: float) -> bool:
+        """Queue input; whether there was room for it within `timeout` seconds.
+
+        Raises Refused where standard input has ended, or the process has.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._queued < _MOST_HELD or not self._input_open, timeout
+            )
+            if not self._input_open:
+                raise refusals.input_closed()
+            if self._queued >= _MOST_HELD:
+                return False
+            if self._console:
+                # Bytes are keystrokes there: the console shows them, Enter is a carriage return,
+                # and a line feed alone ends no line.
+                self._output.append(("stdout", data))
+                self._held += len(data)
+                data = data.replace(b"\n", b"").replace(b"\r", b"\n")
+            self._input.append(data)
+            self._queued += len(data)
+            if end:
+                self._input.append(None)
+                self._input_open = False
+            self._changed.notify_all()
+            return True
+
+    def _feed(self, stream: IO[bytes]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                with self._changed:
+                    self._changed.wait_for(
+                        lambda: self._input or self._exit_code is not None or self._terminated
+                    )
+                    data = self._input.popleft() if self._input else None
+                if data is None:
+                    break
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+                with self._changed:
+                    self._queued -= len(data)
+                    self._changed.notify_all()
+        with contextlib.suppress(OSError):
+            stream.close()
+        with self._changed:
+            self._input_open = False
+            self._changed.notify_all()
+
+    # How it ends
+
+    def interrupt(self) -> None:
+        """Ctrl-C or Ctrl-Break: ends the process where it has a console, else nothing."""
+        if self._console and self._process is not None:
+            self._interrupted = self._exit_code is None
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the process and its children; what they have said can still be received."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if sys.platform == "win32":
+            subprocess.run(
+                ["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False
+            )
+        else:
+            # Also after the process itself has ended: its children may be in the group still.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Kill the process and its children, and forget what they have said."""
+        with self._changed:
+            self._terminated = True
+            self._input_open = False
+            self._output.clear()
+            self._changed.notify_all()
+        self.kill()
+        process = self._process
+        if process is not None:
+            process.wait()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        if process is not None and not any(thread.is_alive() for thread in self._threads):
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit code, when the process has ended; 1 where a signal ended it.
+
+    The process stays a zombie where the system allows: its identifier, which names its group,
+    cannot become another's before the group is killed.
+    """
+    if hasattr(os, "waitid") and hasattr(os, "WNOWAIT"):
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return ended.si_status if ended is not None and ended.si_code == os.CLD_EXITED else 1
+    code = process.wait()
+    return code if code >= 0 else 1

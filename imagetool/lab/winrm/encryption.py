@@ -1,0 +1,98 @@
+"""Messages sealed by the security context of their connection: [MS-WSMV] 2.2.9.1.
+
+A message is a header that names the protocol and the length, and a part of four bytes (the length
+of the signature, little endian), the signature, and the sealed bytes. CredSSP seals 16 KB at a
+time, in as many such pairs as it takes (multipart/x-multi-encrypted).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spnego import ContextProxy
+
+SPNEGO = "application/HTTP-SPNEGO-session-encrypted"
+KERBEROS = "application/HTTP-Kerberos-session-encrypted"
+CREDSSP = "application/HTTP-CredSSP-session-encrypted"
+PLAIN = "application/soap+xml;charset=UTF-8"
+_PROTOCOLS = {name.lower(): name for name in (SPNEGO, KERBEROS, CREDSSP)}
+_CREDSSP_CHUNK = 16_384
+_TYPE = re.compile(
+    r"multipart/(?:x-multi-)?encrypted\s*;.*?protocol=\"?(?P<protocol>[^\";]+)\"?", re.IGNORECASE
+)
+_BOUNDARY = re.compile(r"boundary=(?:\"(?P<quoted>[^\"]{1,70})\"|(?P<bare>[^\";]{1,70}))")
+_ORIGINAL = re.compile(rb"OriginalContent:.*;\s*Length=(\d{1,10})", re.IGNORECASE)
+_OCTETS = re.compile(rb"\s*Content-Type:\s*application/octet-stream\r\n", re.IGNORECASE)
+
+
+class NotReadable(Exception):
+    """The message is not what this connection's context sealed."""
+
+
+def protocol_of(content_type: str) -> str | None:
+    """The protocol of a sealed message, None for another kind of body. Raises NotReadable."""
+    if not content_type.lower().startswith("multipart/"):
+        return None
+    match = _TYPE.match(content_type)
+    protocol = _PROTOCOLS.get(match["protocol"].strip().lower()) if match else None
+    if protocol is None:
+        raise NotReadable(content_type[:100])
+    return protocol
+
+
+def unseal(context: ContextProxy, content_type: str, body: bytes) -> bytes:
+    """The message. Raises NotReadable where anything about it is wrong."""
+    found = _BOUNDARY.search(content_type)
+    if found is None:
+        raise NotReadable("no boundary")
+    boundary = re.escape((found["quoted"] or found["bare"]).encode("latin-1", "replace"))
+    parts = re.split(rb"--\s?" + boundary + rb"(?:\r\n|--\r\n\Z|--\Z)", body)
+    if len(parts) < 4 or len(parts) % 2 or parts[0].strip() or parts[-1].strip():
+        raise NotReadable("not pairs of parts")
+    message = []
+    for header, payload in zip(parts[1:-1:2], parts[2:-1:2], strict=True):
+        octets = _OCTETS.match(payload)
+        original = _ORIGINAL.search(header)
+        if octets is None or original is None:
+            raise NotReadable("a part without its header")
+        data = _open(context, payload[octets.end() :])
+        if len(data) != int(original[1]):
+            raise NotReadable("another length than it says")
+        message.append(data)
+    return b"".join(message)
+
+
+def _open(context: ContextProxy, payload: bytes) -> bytes:
+    from spnego.exceptions import SpnegoError
+
+    if len(payload) < 4:
+        raise NotReadable("no signature")
+    (length,) = struct.unpack_from("<I", payload)
+    if length > len(payload) - 4:
+        raise NotReadable("a signature longer than its message")
+    try:
+        return context.unwrap_winrm(payload[4 : 4 + length], payload[4 + length :])
+    except (SpnegoError, ValueError, struct.error) as error:
+        raise NotReadable(type(error).__name__) from None
+
+
+def seal(context: ContextProxy, protocol: str, message: bytes) -> tuple[str, bytes]:
+    """The content type and the body of a sealed message."""
+    size = _CREDSSP_CHUNK if protocol == CREDSSP else len(message) or 1
+    chunks = [message[at : at + size] for at in range(0, len(message), size)]
+    kind = "multipart/x-multi-encrypted" if len(chunks) > 1 else "multipart/encrypted"
+    parts = []
+    for chunk in chunks:
+        sealed = context.wrap_winrm(chunk)
+        parts += [
+            b"--Encrypted Boundary\r\n\tContent-Type: ", protocol.encode("ascii"),
+            b"\r\n\tOriginalContent: type=application/soap+xml;charset=UTF-8;Length=",
+            str(len(chunk) + sealed.padding_length).encode("ascii"),
+            b"\r\n--Encrypted Boundary\r\n\tContent-Type: application/octet-stream\r\n",
+            struct.pack("<I", len(sealed.header)), sealed.header, sealed.data,
+        ]  # fmt: skip
+    parts.append(b"--Encrypted Boundary--\r\n")
+    return f'{kind};protocol="{protocol}";boundary="Encrypted Boundary"', b"".join(parts)

@@ -1,0 +1,150 @@
+"""The endpoint as a whole: the emulated host, its user, its certificate, and the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from imagetool.errors import HostFailed
+from imagetool.host.local import find_engine
+from imagetool.lab.server import Door
+from imagetool.lab.session import faults_of
+from imagetool.lab.stand_ins import write_modules
+from imagetool.lab.winrm.authentication import Security
+from imagetool.lab.winrm.certificate import make_certificate
+from imagetool.lab.winrm.faults import Faults
+from imagetool.lab.winrm.limits import Limits
+from imagetool.lab.winrm.operations import Operations
+from imagetool.lab.winrm.served import Served
+from imagetool.lab.winrm.server import PATH, Server
+from imagetool.lab.winrm.shells import Shells
+from imagetool.lab.winrm.users import VARIABLE, User
+from imagetool.lab.world import World
+
+_NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD", VARIABLE)
+
+
+class Endpoint:
+    """A WinRM endpoint on 127.0.0.1 that is open from its making until close().
+
+    One user, one emulated host; shells run the PowerShell engine. Raises HostFailed where there is
+    no engine or the port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        https: bool = False,
+        port: int = 0,
+        world: World | None = None,
+        limits: Limits | None = None,
+        faults: Faults | None = None,
+        engine: str | None = None,
+    ) -> None:
+        program = engine or find_engine()
+        if program is None:
+            raise HostFailed(
+                "the endpoint runs PowerShell, and there is none in PATH",
+                hint="Install pwsh; the host `lab` needs none.",
+            )
+        self.world = world or World(faults_of(os.environ.get("IMAGETOOL_LAB_FAULTS", "")))
+        self.limits = limits or Limits()
+        self.faults = faults or Faults()
+        self.certificate: Path | None = None
+        """The PEM file that a client must trust, with https."""
+        self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
+        self._user = User(self._folder)
+        self._door: Door | None = None
+        self._shells: Shells | None = None
+        self._server: Server | None = None
+        try:
+            self._open(program, https, port)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, program: str, https: bool, port: int) -> None:
+        tls: ssl.SSLContext | None = None
+        if https:
+            self.certificate, tls = make_certificate(self._folder)
+        try:
+            server = Server(port, tls, self.limits, self.faults, self._security(https))
+        except OSError as error:
+            raise HostFailed(
+                f"port {port} of 127.0.0.1 cannot be listened on: {error.strerror}",
+                hint="Name another with --port, or none and let the system choose.",
+            ) from None
+        self._server = server
+        self.url = f"http{'s' if https else ''}://127.0.0.1:{server.port}{PATH}"
+        self._door = Door(self.world)
+        modules = self._folder / "modules"
+        modules.mkdir()
+        self._door.write_key(modules / "door")
+        write_modules(modules)
+        environment = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
+        before = environment.get("PSModulePath", "")
+        environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
+        self._shells = Shells(self.limits)
+        operations = Operations(
+            self._shells, self.limits, program, environment, f"LAB\\{self.user}", self.url
+        )
+        server.start(operations, self._shells)
+
+    def _security(self, https: bool) -> Callable[[], Security]:
+        return lambda: Security(self._user, https, kerberos=False)
+
+    @property
+    def user(self) -> str:
+        """The name of the one user."""
+        return self._user.name
+
+    @property
+    def password(self) -> str:
+        """The password of this start."""
+        return self._user.password
+
+    @property
+    def served(self) -> list[Served]:
+        """Every request that was answered or dropped so far, in that order."""
+        return list(self._server.served) if self._server is not None else []
+
+    @property
+    def shells(self) -> int:
+        """How many shells there are."""
+        return len(self._shells) if self._shells is not None else 0
+
+    @property
+    def processes(self) -> list[int]:
+        """The processes of all shells that live, by their identifiers."""
+        return self._shells.processes() if self._shells is not None else []
+
+    def close(self) -> None:
+        """End every connection, shell and process, and leave nothing on the disk."""
+        if self._server is not None:
+            self._server.closing.set()
+        if self._shells is not None:
+            self._shells.close()
+        if self._server is not None:
+            self._server.close()
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+        self._user.close()
+        self.world.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

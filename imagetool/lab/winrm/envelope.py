@@ -1,0 +1,225 @@
+"""Envelopes of WS-Management: what a request says, and how an answer or a fault is written.
+
+DSP0226 1.2 (SOAP 1.2, WS-Addressing 2004/08); [MS-WSMV] 2.2.4 and 3.1.4. Whatever a request holds
+comes from a stranger: no document type, few levels, few elements, every number checked.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+from imagetool.lab.winrm import refusals
+from imagetool.lab.winrm.refusals import Refused
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+SOAP = "http://www.w3.org/2003/05/soap-envelope"
+ADDRESSING = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
+TRANSFER = "http://schemas.xmlsoap.org/ws/2004/09/transfer"
+WSMAN = "http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd"
+MICROSOFT = "http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd"
+SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
+CMD = f"{SHELL}/cmd"
+IDENTITY = "http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd"
+FAULT = "http://schemas.microsoft.com/wbem/wsman/1/wsmanfault"
+_WMI = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/MSFT_WmiError"
+_SCHEMA_TYPES = "http://www.w3.org/2001/XMLSchema-instance"
+ANONYMOUS = f"{ADDRESSING}/role/anonymous"
+
+_DEEPEST = 32
+_MOST_ELEMENTS = 10_000
+_SMALLEST_ENVELOPE = 8_192
+_DEFAULT_TIMEOUT = 60.0
+_DURATION = re.compile(
+    r"P(?:(?P<days>\d{1,6})D)?"
+    r"(?:T(?:(?P<hours>\d{1,6})H)?(?:(?P<minutes>\d{1,6})M)?(?:(?P<seconds>\d{1,9}(?:\.\d+)?)S)?)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an envelope asks for."""
+
+    action: str
+    resource: str
+    message_id: str
+    shell_id: str
+    options: dict[str, str] = field(repr=False)
+    timeout: float
+    """OperationTimeout, in seconds."""
+    envelope_size: int
+    """The largest answer that the client takes, in bytes."""
+    body: Element | None = field(repr=False)
+    """The first element of the body."""
+
+
+def parse(data: bytes) -> Element:
+    """The envelope's root. Raises Refused for what is no XML, is nested deeply, or has a DTD."""
+    from xml.etree.ElementTree import ParseError, TreeBuilder
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import DefusedXMLParser
+
+    class Bounded(TreeBuilder):
+        depth = count = 0
+
+        def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+            self.depth += 1
+            self.count += 1
+            if self.depth > _DEEPEST or self.count > _MOST_ELEMENTS:
+                raise refusals.bad_xml()
+            return super().start(tag, attrs)
+
+        def end(self, tag: str, /) -> Element:
+            self.depth -= 1
+            return super().end(tag)
+
+    parser = DefusedXMLParser(target=Bounded(), forbid_dtd=True)
+    try:
+        parser.feed(data)
+        root: Element = parser.close()
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        # LookupError: an encoding that nobody knows.
+        raise refusals.bad_xml() from None
+    if root.tag != f"{{{SOAP}}}Envelope":
+        raise refusals.schema("The root element is no SOAP envelope. ")
+    return root
+
+
+def is_identify(root: Element) -> bool:
+    """Whether the envelope asks who is there (DSP0226 1.2, section 11), which has no header."""
+    return root.find(f"{{{SOAP}}}Body/{{{IDENTITY}}}Identify") is not None
+
+
+def message_id(root: Element) -> str:
+    """The identifier of the message, or nothing."""
+    return text(root.find(f"{{{SOAP}}}Header/{{{ADDRESSING}}}MessageID"))
+
+
+def read(root: Element) -> Request:
+    """What the envelope asks for. Raises Refused where a header is missing or makes no sense."""
+    header = root.find(f"{{{SOAP}}}Header")
+    if header is None:
+        raise _missing("a:MessageID")
+    for element in header:
+        name = element.tag.rpartition("}")[0].lstrip("{")
+        must = element.get(f"{{{SOAP}}}mustUnderstand", "").lower() in ("true", "1")
+        if must and name not in (ADDRESSING, WSMAN, MICROSOFT):
+            raise Refused("s:MustUnderstand", 0x80338042, "A header is not understood. ")
+    action = text(header.find(f"{{{ADDRESSING}}}Action"))
+    identifier = text(header.find(f"{{{ADDRESSING}}}MessageID"))
+    if not action or not identifier:
+        raise _missing("a:Action" if identifier else "a:MessageID")
+    timeout = header.find(f"{{{WSMAN}}}OperationTimeout")
+    size = text(header.find(f"{{{WSMAN}}}MaxEnvelopeSize"))
+    if size and not re.fullmatch(r"\d{1,10}", size):
+        raise refusals.schema("MaxEnvelopeSize is no number of bytes. ")
+    if size and int(size) < _SMALLEST_ENVELOPE:
+        raise refusals.envelope_too_small()
+    body = root.find(f"{{{SOAP}}}Body")
+    if body is None:
+        raise refusals.schema("The envelope has no body. ")
+    return Request(
+        action=action,
+        resource=text(header.find(f"{{{WSMAN}}}ResourceURI")),
+        message_id=identifier,
+        shell_id=_named(header, "SelectorSet", "Selector").get("ShellId", ""),
+        options=_named(header, "OptionSet", "Option"),
+        timeout=_DEFAULT_TIMEOUT if timeout is None else duration(text(timeout)),
+        envelope_size=int(size) if size else 1 << 31,
+        body=next(iter(body), None),
+    )
+
+
+def text(element: Element | None) -> str:
+    """The text of an element, or nothing."""
+    return "" if element is None else (element.text or "").strip()
+
+
+def _named(header: Element, collection: str, member: str) -> dict[str, str]:
+    found = header.iterfind(f"{{{WSMAN}}}{collection}/{{{WSMAN}}}{member}")
+    return {element.get("Name", ""): text(element) for element in found}
+
+
+def duration(value: str) -> float:
+    """The seconds of an xs:duration of days and less. Raises Refused for anything else."""
+    match = _DURATION.fullmatch(value)
+    if match is None or value[-1] in "PT":
+        raise refusals.schema(f"{value[:100]!r} is no xs:duration. ")
+    days, hours, minutes, seconds = (float(match[n] or 0) for n in (1, 2, 3, 4))
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _missing(name: str) -> Refused:
+    return Refused(
+        "a:MessageInformationHeaderRequired", 0x8033800F, f"The header {name} is missing. "
+    )
+
+
+def write(action: str, relates_to: str, body: str) -> bytes:
+    """An answer with that body, which is XML already."""
+    related = f"<a:RelatesTo>{escape(relates_to)}</a:RelatesTo>" if relates_to else ""
+    return (
+        f'<s:Envelope xml:lang="en-US" xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" '
+        f'xmlns:x="{TRANSFER}" xmlns:w="{WSMAN}" xmlns:rsp="{SHELL}" xmlns:p="{MICROSOFT}">'
+        f"<s:Header><a:Action>{escape(action)}</a:Action>"
+        f"<a:MessageID>uuid:{str(uuid.uuid4()).upper()}</a:MessageID>"
+        f"<a:To>{ANONYMOUS}</a:To>{related}</s:Header><s:Body>{body}</s:Body></s:Envelope>"
+    ).encode()
+
+
+def write_identity(authenticated: bool) -> bytes:
+    """Who is there; the version only for whoever has said who asks."""
+    version = "10.0.17763" if authenticated else "0.0.0"
+    return (
+        f'<s:Envelope xmlns:s="{SOAP}"><s:Header/><s:Body>'
+        f'<wsmid:IdentifyResponse xmlns:wsmid="{IDENTITY}">'
+        f"<wsmid:ProtocolVersion>{WSMAN}</wsmid:ProtocolVersion>"
+        "<wsmid:ProductVendor>imagetool lab</wsmid:ProductVendor>"
+        f"<wsmid:ProductVersion>OS: {version} SP: 0.0 Stack: 3.0</wsmid:ProductVersion>"
+        "</wsmid:IdentifyResponse></s:Body></s:Envelope>"
+    ).encode()
+
+
+def write_fault(refused: Refused, relates_to: str) -> bytes:
+    """The fault, as Windows writes it."""
+    said = escape(refused.message)
+    if refused.as_wmi:
+        detail = (
+            f'<q:MSFT_WmiError xmlns:q="{_WMI}" xmlns:xsi="{_SCHEMA_TYPES}">'
+            f"<q:CIMStatusCode>27</q:CIMStatusCode><q:Message>{said}</q:Message>"
+            f"<q:MessageID>HRESULT 0x{refused.code:08x}</q:MessageID>"
+            f"<q:error_Category>30</q:error_Category><q:error_Code>{refused.code}</q:error_Code>"
+            f"<q:error_Type>HRESULT</q:error_Type>"
+            f"<q:error_WindowsErrorMessage>{said}</q:error_WindowsErrorMessage></q:MSFT_WmiError>"
+        )
+    else:
+        detail = (
+            f'<f:WSManFault xmlns:f="{FAULT}" Code="{refused.code}" Machine="lab">'
+            f"<f:Message>{said}</f:Message></f:WSManFault>"
+        )
+    value = "s:Sender" if refused.sender else "s:Receiver"
+    if refused.subcode.startswith("s:"):
+        code = f"<s:Value>{refused.subcode}</s:Value>"
+    else:
+        code = (
+            f"<s:Value>{value}</s:Value><s:Subcode><s:Value>{refused.subcode}</s:Value></s:Subcode>"
+        )
+    family = ADDRESSING if refused.subcode.startswith("a:") else WSMAN.removesuffix(".xsd")
+    return write(
+        f"{family}/fault",
+        relates_to,
+        f"<s:Fault><s:Code>{code}</s:Code><s:Reason>"
+        f'<s:Text xml:lang="en-US">{said}</s:Text></s:Reason>'
+        f"<s:Detail>{detail}</s:Detail></s:Fault>",
+    )
+
+
+def attribute(value: str) -> str:
+    """A value with its quotation marks, for an attribute."""
+    return quoteattr(value)

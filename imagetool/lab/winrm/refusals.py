@@ -1,0 +1,185 @@
+"""Faults of WS-Management: SOAP code and subcode, Windows' error code, and its sentence.
+
+DSP0226 1.2, section 14; [MS-WSMV] 2.2.4.43 (WSManFault); the codes and sentences are those of
+wsmerror.h and winerror.h.
+"""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """A request is answered with a SOAP fault."""
+
+    def __init__(
+        self,
+        subcode: str,
+        code: int,
+        message: str,
+        *,
+        sender: bool = True,
+        status: int = 500,
+        as_wmi: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.subcode = subcode
+        """With its prefix: w is WS-Management's, a is WS-Addressing's, s is SOAP's."""
+        self.code = code
+        self.message = message
+        self.sender = sender
+        self.status = status
+        self.as_wmi = as_wmi
+        """The detail is an MSFT_WmiError, which newer hosts send, in place of a WSManFault."""
+
+
+def timed_out() -> Refused:
+    """Nothing happened within OperationTimeout: 0x80338029."""
+    return Refused(
+        "w:TimedOut",
+        0x80338029,
+        "The WS-Management service cannot complete the operation within the time specified in "
+        "OperationTimeout.  ",
+        sender=False,
+    )
+
+
+def no_such_shell(identifier: str) -> Refused:
+    """No shell has that identifier: 0x8033805B."""
+    return Refused(
+        "w:InvalidSelectors",
+        0x8033805B,
+        f"The request for the Windows Remote Shell with ShellId {identifier} failed because the "
+        "shell was not found on the server. Possible causes are: the specified ShellId is "
+        "incorrect or the shell no longer exists on the server. Provide the correct ShellId or "
+        "create a new shell and retry the operation. ",
+    )
+
+
+def no_such_command() -> Refused:
+    """The shell has no command with that identifier: 0x8033805B as well."""
+    return Refused(
+        "w:InvalidSelectors",
+        0x8033805B,
+        "The Windows Remote Shell received a request to perform an operation on a command "
+        "identifier that does not exist. Either the command has completed execution or the client "
+        "specified an invalid command identifier. ",
+    )
+
+
+def schema(message: str) -> Refused:
+    """The envelope says something that its schema does not allow: 0x80338041."""
+    return Refused("w:SchemaValidationError", 0x80338041, message)
+
+
+def bad_xml() -> Refused:
+    """The body is no XML: 0x80338043."""
+    return Refused(
+        "w:SchemaValidationError",
+        0x80338043,
+        "The WS-Management service cannot process the request because the XML is invalid. ",
+    )
+
+
+def unknown_action(action: str) -> Refused:
+    """The service does nothing of that name: ERROR_WSMAN_INVALID_ACTIONURI."""
+    return Refused(
+        "a:ActionNotSupported",
+        0x80338001,
+        f"The action {action[:200]} is not supported by the service. ",
+    )
+
+
+def no_such_resource(uri: str) -> Refused:
+    """There is nothing under that resource URI: ERROR_WSMAN_RESOURCE_NOT_FOUND."""
+    return Refused(
+        "a:DestinationUnreachable",
+        0x80338000,
+        f"The WS-Management service cannot process the request. The service cannot find the "
+        f"resource identified by the resource URI {uri[:200]}. ",
+    )
+
+
+def too_large(limit: int) -> Refused:
+    """The envelope is larger than MaxEnvelopeSizekb: ERROR_WSMAN_ENCODING_LIMIT."""
+    return Refused(
+        "w:EncodingLimit",
+        0x80338035,
+        f"The WS-Management service cannot process the request. The envelope is larger than the "
+        f"service allows, {limit} bytes. ",
+    )
+
+
+def envelope_too_small() -> Refused:
+    """A MaxEnvelopeSize below 8,192 bytes: ERROR_WSMAN_MIN_ENVELOPE_SIZE."""
+    return Refused(
+        "w:EncodingLimit",
+        0x8033807E,
+        "The WS-Management service cannot process the request. The MaxEnvelopeSize that it asks "
+        "for is smaller than 8192 bytes. ",
+    )
+
+
+def too_many_shells(limit: int) -> Refused:
+    """MaxShellsPerUser: 0x803381A5."""
+    return Refused(
+        "w:QuotaLimit",
+        0x803381A5,
+        f"The WS-Management service cannot process the request. This user is allowed a maximum "
+        f"number of {limit} concurrent shells, which has been exceeded. Close existing shells or "
+        "raise the quota for this user. ",
+        sender=False,
+    )
+
+
+def too_many_operations(limit: int) -> Refused:
+    """The operations of a shell's life: 0x803381A6."""
+    return Refused(
+        "w:InternalError",
+        0x803381A6,
+        f"The WS-Management service cannot process the request. This user is allowed a maximum "
+        f"number of {limit} concurrent operations, which has been exceeded. Close existing "
+        "operations for this user, or raise the quota for this user. ",
+        sender=False,
+        as_wmi=True,
+    )
+
+
+def too_many_processes(limit: int) -> Refused:
+    """MaxProcessesPerShell: ERROR_WSMAN_QUOTA_MAX_COMMANDS_PER_SHELL_PPQ."""
+    return Refused(
+        "w:QuotaLimit",
+        0x803381E9,
+        f"The WS-Management service cannot process the request. The maximum number of processes "
+        f"in this shell, {limit}, has been exceeded. ",
+        sender=False,
+    )
+
+
+def access_denied(status: int) -> Refused:
+    """The user may not: ERROR_ACCESS_DENIED."""
+    return Refused("w:AccessDenied", 5, "Access is denied. ", status=status)
+
+
+def busy() -> Refused:
+    """ERROR_BUSY: ask again."""
+    return Refused("w:InternalError", 170, "The requested resource is in use. ", sender=False)
+
+
+def aborted() -> Refused:
+    """ERROR_OPERATION_ABORTED: the command was terminated while its output was waited for."""
+    return Refused(
+        "w:InternalError",
+        995,
+        "The I/O operation has been aborted because of either a thread exit or an application "
+        "request. ",
+        sender=False,
+    )
+
+
+def input_closed() -> Refused:
+    """ERROR_NO_DATA: standard input has ended, or the process has."""
+    return Refused("w:InternalError", 0x800700E8, "The pipe is being closed. ", sender=False)
+
+
+def not_started(code: int, message: str) -> Refused:
+    """CreateProcess failed with this error of Windows."""
+    return Refused("w:InternalError", 0x80070000 | code, message, sender=False)

@@ -1,0 +1,166 @@
+"""Shells: what their commands have in common, and how long they live. [MS-WSMV] 3.1.4."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imagetool.lab.winrm import refusals
+from imagetool.lab.winrm.command import Command
+from imagetool.lab.winrm.limits import Limits
+
+
+@dataclass(slots=True)
+class Shell:
+    """A shell; its commands by their identifiers."""
+
+    identifier: str
+    idle_timeout: float
+    """Seconds without a request after which it is deleted."""
+    environment: Mapping[str, str]
+    folder: str
+    code_page: int
+    input_streams: str
+    output_streams: str
+    commands: dict[str, Command] = field(default_factory=dict)
+    operations: int = 0
+    """Commands so far, those that have ended included."""
+    created: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.monotonic)
+    busy: int = 0
+    """Requests that are being answered: a shell that somebody waits for is not idle."""
+
+    def command(self, identifier: str) -> Command:
+        """The command with that identifier. Raises Refused where there is none."""
+        command = self.commands.get(identifier.upper())
+        if command is None:
+            raise refusals.no_such_command()
+        return command
+
+
+class Shells:
+    """All shells of the one user; deletes those that nobody asks anything of."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._shells: dict[str, Shell] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._reap, daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._shells)
+
+    def processes(self) -> list[int]:
+        """The processes of all shells that live."""
+        with self._changed:
+            commands = [c for shell in self._shells.values() for c in shell.commands.values()]
+        return [command.pid for command in commands if command.pid is not None]
+
+    def add(self, shell: Shell) -> None:
+        """A new shell. Raises Refused where there are enough."""
+        with self._changed:
+            if self._closed or len(self._shells) >= self._limits.max_shells_per_user:
+                raise refusals.too_many_shells(self._limits.max_shells_per_user)
+            if shell.identifier in self._shells:
+                raise refusals.schema("A shell with this ShellId exists already. ")
+            self._shells[shell.identifier] = shell
+            self._changed.notify_all()
+
+    @contextmanager
+    def using(self, identifier: str) -> Iterator[Shell]:
+        """The shell with that identifier, which is not idle meanwhile. Raises Refused."""
+        with self._changed:
+            shell = self._shells.get(identifier.upper())
+            if shell is None:
+                raise refusals.no_such_shell(identifier[:100])
+            shell.busy += 1
+        try:
+            yield shell
+        finally:
+            with self._changed:
+                shell.busy -= 1
+                shell.asked = time.monotonic()
+                self._changed.notify_all()
+
+    def add_command(self, shell: Shell, command: Command) -> None:
+        """A new command, before it starts. Raises Refused where there are enough."""
+        with self._changed:
+            if shell.identifier not in self._shells:
+                raise refusals.no_such_shell(shell.identifier)
+            if shell.operations >= self._limits.max_operations_per_shell:
+                raise refusals.too_many_operations(self._limits.max_operations_per_shell)
+            running = sum(command.pid is not None for command in shell.commands.values())
+            if running >= self._limits.max_processes_per_shell:
+                raise refusals.too_many_processes(self._limits.max_processes_per_shell)
+            if command.identifier in shell.commands:
+                raise refusals.schema("A command with this CommandId exists already. ")
+            shell.operations += 1
+            shell.commands[command.identifier] = command
+
+    def drop_command(self, shell: Shell, identifier: str) -> Command:
+        """The command leaves its shell. Raises Refused where there is none."""
+        with self._changed:
+            command = shell.command(identifier)
+            del shell.commands[command.identifier]
+        return command
+
+    def delete(self, identifier: str) -> None:
+        """Kill everything that the shell started. Raises Refused where there is no such shell."""
+        with self._changed:
+            shell = self._shells.pop(identifier.upper(), None)
+            if shell is None:
+                raise refusals.no_such_shell(identifier[:100])
+            commands = list(shell.commands.values())
+            shell.commands.clear()
+        for command in commands:
+            command.terminate()
+
+    def _reap(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now = time.monotonic()
+                left = {
+                    shell.identifier: shell.asked + shell.idle_timeout - now
+                    for shell in self._shells.values()
+                    if not shell.busy
+                }
+                expired = [name for name, seconds in left.items() if seconds <= 0]
+                if not expired:
+                    self._changed.wait(min(left.values(), default=None))
+            for name in expired:
+                self._delete_quietly(name)
+
+    def _delete_quietly(self, name: str) -> None:
+        try:
+            self.delete(name)
+        except refusals.Refused:
+            return  # its client was quicker
+
+    def kill(self, identifier: str) -> None:
+        """Kill the processes of a shell, which stays; none where there is no such shell."""
+        shell = self._shells.get(identifier.upper())
+        for command in list(shell.commands.values()) if shell is not None else ():
+            command.kill()
+
+    def close(self) -> None:
+        """Delete every shell."""
+        with self._changed:
+            self._closed = True
+            names = list(self._shells)
+            self._changed.notify_all()
+        for name in names:
+            self._delete_quietly(name)
+        self._thread.join(timeout=5)
+
+
+def new_identifier() -> str:
+    """As Windows writes them."""
+    return str(uuid.uuid4()).upper()
