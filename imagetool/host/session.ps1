@@ -335,13 +335,14 @@ function Get-Facts {
 
 function Find-Modules {
     # Which of the modules are there, by their directories: asking PowerShell for all takes seconds.
-    $found = @()
-    foreach ($name in @('Hyper-V', 'Storage', 'Dism')) {
-        foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
-            if ($folder -and [IO.Directory]::Exists([IO.Path]::Combine($folder, $name))) { $found += $name; break }
+    $found = [Collections.Generic.SortedSet[string]]::new()
+    foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
+        if (-not $folder -or -not [IO.Directory]::Exists($folder)) { continue }
+        foreach ($path in [IO.Directory]::GetDirectories($folder)) {
+            foreach ($name in @('Hyper-V', 'Storage', 'Dism')) { if ([IO.Path]::GetFileName($path) -eq $name) { [void] $found.Add($name) } }
         }
     }
-    , $found
+    , [string[]] @($found)
 }
 
 # Operations of the script's own: each takes the request's parameters and gives plain data, or throws.
@@ -559,7 +560,6 @@ finally {
         $shell.Dispose()
     }
     $runspace.Dispose()
-    if ($state.Writing) { try { [void] $state.Writing.Wait(5000) } catch { } }
     foreach ($stream in $opened.Values) { $stream.Dispose() }
     foreach ($path in $private) {
         # Its own files, then the directory itself: never what a mount point or a directory in it leads to.
@@ -568,4 +568,8 @@ finally {
             [IO.Directory]::Delete($path, $false)
         } catch { }
     }
+    # Where nobody reads, the last write never ends, and PowerShell would wait for it.
+    $unread = $false
+    if ($state.Writing) { try { $unread = -not $state.Writing.Wait(5000) } catch { } }
+    if ($unread) { [Diagnostics.Process]::GetCurrentProcess().Kill() }
 }
