@@ -501,12 +501,13 @@ function Receive-Line([string] $Line) {
         else {
             $request = [Management.Automation.PSSerializer]::Deserialize($utf8.GetString([Convert]::FromBase64String($Line)))
             if ($request -isnot [hashtable] -or $request.operation -eq 'renew') { return }
+            $request['number'] = [long] $request.number      # one type, for numbers are keys
             if ($request.operation -eq 'close') { $state.Ended = $true; return }
             if ($null -ne $request.bytes) { $state.Awaiting = $request; return }
         }
     }
     catch { return }
-    if ($request.operation -eq 'cancel') { Stop-Request $request.parameters.number; return }
+    if ($request.operation -eq 'cancel') { Stop-Request ([long] $request.parameters.number); return }
     Receive-Request $request
 }
 

@@ -143,7 +143,15 @@ class Session:
         self._renewal.start()
 
     def _await_hello(self) -> Answer:
-        answer = self._receive(time.monotonic() + _START_PATIENCE, "the start of the script")
+        for attempt in range(_ATTEMPTS):
+            try:
+                end = time.monotonic() + _START_PATIENCE
+                answer = self._receive(end, "the start of the script")
+                break
+            except ConnectionBroke:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._reconnect()
         if answer.kind != "hello":
             raise HostFailed("the host's first word was not that of the session's script")
         return answer
@@ -245,11 +253,8 @@ class Session:
                 self._reconnect()
 
     def _await_again(self, collected: _Answers, patience: float) -> None:
-        """Pass over what comes before the script acknowledges what was sent again.
-
-        A Receive that was cut off may still be open on the host, and swallow that word: then it is
-        sent once more.
-        """
+        """Pass over what comes before the script acknowledges what was sent again; what it does
+        not acknowledge in time is sent once more."""
         end = time.monotonic() + patience
         while collected.awaits_again:
             try:

@@ -47,6 +47,7 @@ _BUSY_PATIENCE = 60.0
 _END_PATIENCE = 60.0
 _LONGEST_LINE = 64 << 20
 _COMPLAINTS = 200
+_MARGIN = 0.3
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class WinRM:
         self._lines: deque[bytes] = deque()
         self._partial = bytearray()
         self._lossy = False
+        self._open_until = 0.0
 
     # Starting
 
@@ -182,9 +184,7 @@ class WinRM:
         end = time.monotonic() + timeout
         while not self._lines:
             if self._done is not None:
-                raise explain_end(
-                    self._host.name, self._done, spoken(b"".join(self._complaints))
-                )
+                raise explain_end(self._host.name, self._done, spoken(b"".join(self._complaints)))
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -195,9 +195,7 @@ class WinRM:
         """Take in what there is to receive, if anything comes in time."""
         try:
             with self._operation(receiving=True) as connection:
-                out, err, code = connection.receive(
-                    self._shell, self._command, math.ceil(patience)
-                )
+                out, err, code = connection.receive(self._shell, self._command, math.ceil(patience))
         except TimedOut:
             time.sleep(0.01)  # whoever renews the lease gets its turn
             return
@@ -228,11 +226,15 @@ class WinRM:
         self._lines.append(line)
 
     @contextmanager
-    def _operation(self, receiving: bool = False) -> Iterator[Connection]:
-        """The connection, for one operation; whatever breaks it is remembered."""
+    def _operation(self, receiving: int = 0) -> Iterator[Connection]:
+        """The connection, for one operation; whatever breaks it is remembered.
+
+        `receiving`: for how many seconds the host holds it open, where it is a Receive.
+        """
         with self._lock:
             if self._broken or self._connection is None:
                 raise ConnectionBroke(f"{self._host.name}: the connection broke")
+            begun = time.monotonic()
             try:
                 yield self._connection
             except (TimedOut, Busy, PipeClosed):
@@ -241,7 +243,9 @@ class WinRM:
                 # An interruption leaves half an answer in the connection.
                 if isinstance(error, ConnectionBroke) or not isinstance(error, Exception):
                     self._broken = True
-                    self._lossy = self._lossy or receiving
+                    if receiving:
+                        self._lossy = True
+                        self._open_until = begun + receiving + _MARGIN
                 raise
 
     def reconnect(self) -> None:
@@ -252,6 +256,8 @@ class WinRM:
             if self._connection is not None:
                 self._connection.close()
             if self._lossy:
+                # A Receive that was cut off stays open on the host, and would swallow what comes.
+                time.sleep(max(0.0, self._open_until - time.monotonic()))
                 self._forget_output()
             if self._greeted:
                 self._connection = Connection(self._host, self._credentials)
@@ -318,7 +324,8 @@ class WinRM:
 
 # The path is a value here too: the shell's environment carries it, no text is made of it.
 _HASH = (
-    "$ErrorActionPreference = 'Stop'; if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
+    "$ErrorActionPreference = 'Stop'; "
+    "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
     "$file = [IO.File]::OpenRead($env:IMAGETOOL_SCRIPT); "
     "[BitConverter]::ToString([Security.Cryptography.SHA256]::Create().ComputeHash($file))"
     ".Replace('-', '') } "

@@ -8,7 +8,7 @@ refusal from a broken connection. pywinrm's own retries have no end, so none of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from imagetool.errors import HostFailed
 from imagetool.host.transport import ConnectionBroke
@@ -270,10 +270,10 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
     try:
         protocol = Protocol(
             endpoint=host.url,
-            transport=host.transport,
+            transport=cast("Any", host.transport),
             username=credentials.user or None,
             password=credentials.password,
-            ca_trust_path=host.certificate or None,
+            ca_trust_path=cast("Any", host.certificate or None),
             cert_pem=host.client_certificate or None,
             cert_key_pem=host.client_key or None,
             server_cert_validation="validate" if host.validate else "ignore",
@@ -298,7 +298,7 @@ def _guarded(transport: Any) -> Any:
     from winrm import exceptions
     from winrm.transport import Transport
 
-    class Guarded(Transport):  # type: ignore[misc]
+    class Guarded(Transport):
         def build_session(self) -> Http:
             try:
                 session: Http = super().build_session()

@@ -79,7 +79,9 @@ BESIDE_THE_LAB = r"""
 function Get-VM {
     [CmdletBinding()] param($Name)
     process {
-        if ($Name -is [int]) { for ($i = 0; $i -lt $Name * 10; $i++) { [Threading.Thread]::Sleep(100) } }
+        if ($Name -is [int]) {
+            for ($i = 0; $i -lt $Name * 10; $i++) { [Threading.Thread]::Sleep(100) }
+        }
         [pscustomobject]@{ Value = $Name; Stamp = [Guid]::NewGuid() }
     }
 }
@@ -96,13 +98,17 @@ function Get-VMHost {
     process {
         $PSCmdlet.WriteWarning('first'); $PSCmdlet.WriteWarning('second')
         foreach ($text in 'one', 'two') {
-            $PSCmdlet.WriteError([Management.Automation.ErrorRecord]::new([Exception]::new($text), $text, 'InvalidData', $null))
+            $said = [Exception]::new($text)
+            $record = [Management.Automation.ErrorRecord]::new($said, $text, 'InvalidData', $null)
+            $PSCmdlet.WriteError($record)
         }
     }
 }
 function Get-VMIntegrationService {
     [CmdletBinding()] param($Name)
-    process { for ($i = 0; $i -lt $Name; $i++) { [pscustomobject]@{ Text = 'x' * 1000; Number = $i } } }
+    process {
+        for ($i = 0; $i -lt $Name; $i++) { [pscustomobject]@{ Text = 'x' * 1000; Number = $i } }
+    }
 }
 Export-ModuleMember -Function *
 """

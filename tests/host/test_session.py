@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -277,3 +278,182 @@ def test_windows_powershell_5_1_would_take_every_script(engine: str) -> None:
         [engine, "-Check51", *scripts], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def converse(session: Session, data: bytes) -> list[Answer]:
+    """Send lines as they are, and take the answers up to the first end."""
+    session._transport.send(data)
+    answers: list[Answer] = []
+    while not answers or answers[-1].kind != "end":
+        line = session._transport.receive_line(10)
+        assert line is not None
+        if line.strip():
+            answers.append(Answer.decode(line))
+    return answers
+
+
+def test_a_request_that_broke_on_its_way_is_run_once_when_it_comes_again(
+    start: Start, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    with start() as session:
+        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)})
+        line = request.encode()
+        again = replace(request, attempt=1).encode()
+        answers = converse(session, line[: len(line) // 2] + b"\n" + again)
+        assert [answer.kind for answer in answers] == ["again", "result", "end"]
+        answers = converse(session, replace(request, attempt=2).encode())
+        assert [answer.kind for answer in answers] == ["again", "result", "end"]
+        assert answers[0].content["attempt"] == 2
+    assert counter.read_text() == "x"
+
+
+def test_bytes_that_are_cut_short_are_not_written(start: Start, tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with start() as session:
+        request = Request(
+            700, "write", parameters={"path": str(target), "offset": 0}, data=b"abc" * 100
+        )
+        whole = request.encode()
+        again = replace(request, attempt=1).encode()
+        # A quarter less is base64 all the same.
+        answers = converse(session, whole[: -len(b"abc" * 100) // 3 - 1] + b"\n" + again)
+        assert [answer.kind for answer in answers] == ["again", "result", "end"]
+    assert target.read_bytes() == b"abc" * 100
+
+
+def test_what_was_cancelled_before_it_arrived_is_never_run(start: Start, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    with start() as session:
+        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
+        cancel = Request(0, "cancel", parameters={"number": 700})
+        answers = converse(session, cancel.encode())
+        assert [answer.kind for answer in answers] == ["error", "end"]
+        answers = converse(session, request.encode())
+        assert [answer.kind for answer in answers] == ["again", "error", "end"]
+        assert "cancelled" in str(answers[1].content["message"])
+    assert not counter.exists()
+
+
+def test_a_request_of_long_ago_is_not_run_again(start: Start, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    with start() as session:
+        for _ in range(70):
+            session.invoke("Set-Disk", Number=str(counter))
+        request = Request(1, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
+        answers = converse(session, request.encode())
+        assert [answer.kind for answer in answers] == ["again", "error", "end"]
+        assert answers[1].content["errorid"] == "Forgotten"
+    assert counter.read_text() == "x" * 70
+
+
+def test_results_that_are_kept_stand_for_their_objects(
+    engine: str, modules_beside_the_lab: Path
+) -> None:
+    with open_local(engine, {"PSModulePath": str(modules_beside_the_lab)}) as session:
+        first, second = (
+            session.invoke("Get-VM", Name="same", keep=True, properties=("Stamp",))[0]
+            for _ in range(2)
+        )
+        assert first["Stamp"] != second["Stamp"]
+        for vm in (second, first):
+            (found,) = session.invoke(
+                "Enable-VMIntegrationService",
+                VM=vm.reference, Name="Heartbeat", properties=("Stamp", "Same"),
+            )  # fmt: skip
+            assert found == {"Stamp": vm["Stamp"], "Same": True}
+        assert first.reference is not None
+        session.forget([first.reference])
+        with pytest.raises(CmdletFailed, match="no kept result"):
+            session.invoke("Enable-VMIntegrationService", VM=first.reference, Name="x")
+
+
+def test_errors_are_data_and_hold_no_secrets(engine: str, modules_beside_the_lab: Path) -> None:
+    with open_local(engine, {"PSModulePath": str(modules_beside_the_lab)}) as session:
+        events: list[Event] = []
+        with pytest.raises(CmdletFailed) as caught:
+            session.invoke("Get-VMHost", on_event=events.append)
+        assert [event.text for event in events] == ["first", "second"]
+        assert caught.value.host_message == "one"
+        assert [error.host_message for error in caught.value.others] == ["two"]
+        with pytest.raises(CmdletFailed) as refused:
+            session.invoke("Get-VMHost", Credential="4711", ApiKey="4711", Name="x" * 1000)
+        shown = refused.value.parameters
+        assert shown["Credential"] == shown["ApiKey"] == "(hidden)"
+        assert len(shown["Name"]) < 300
+        assert "4711" not in f"{refused.value}{refused.value.hint}{shown}"
+
+
+def test_what_is_committed_stays_mounted(start: Start, tmp_path: Path) -> None:
+    with start() as session:
+        session.invoke("Mount-VHD", Path=str(tmp_path / "committed"))
+        session.commit()
+        session.invoke("Mount-VHD", Path=str(tmp_path / "other"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.dismounted"]
+
+
+def test_patterns_are_expanded_on_the_host(session: Session, tmp_path: Path) -> None:
+    for name in ("a.vhdx", "b.vhdx", "c.vhd", "[x].vhdx", ".hidden.vhdx", "é $(x) `'.vhdx"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/d.vhdx").touch()
+
+    def names(pattern: str) -> list[str]:
+        return [str(Path(path).relative_to(tmp_path)) for path in session.files.find(pattern)]
+
+    assert names(f"{tmp_path}/*.vhdx") == ["[x].vhdx", "a.vhdx", "b.vhdx", "é $(x) `'.vhdx"]
+    assert names(f"{tmp_path}/[ab].vhd?") == ["a.vhdx", "b.vhdx"]
+    assert names(f"{tmp_path}/[x].vhdx") == ["[x].vhdx"]
+    assert names(f"{tmp_path}/s*/*.vhdx") == ["sub/d.vhdx"]
+    assert names(f"{tmp_path}/.h*") == [".hidden.vhdx"]
+    assert names(f"{tmp_path}/none*") == []
+    assert names(f"{tmp_path}/none/*") == []
+    assert names(f"{tmp_path}/plain name") == ["plain name"]
+
+
+def test_a_private_directory_goes_with_the_session(start: Start) -> None:
+    with start() as session:
+        folder = Path(session.files.temporary_directory())
+        assert folder == Path(session.files.temporary_directory())
+        assert folder.stat().st_mode & 0o777 == 0o700
+        shown: list[tuple[int, int]] = []
+        data = os.urandom(2_500_000)
+        session.files.upload(data, str(folder / "file"), lambda *item: shown.append(item))
+        assert (folder / "file").read_bytes() == data
+        assert shown[-1] == (len(data), len(data))
+        assert len(shown) == 3
+    assert not folder.exists()
+
+
+def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(3 << 30)
+    command = base64.b64encode(bootstrap(1).encode("utf-16-le")).decode()
+    process = subprocess.Popen(
+        [engine, "-NoProfile", "-EncodedCommand", command],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(
+        script_lines() + Request(1, "sha256", parameters={"path": str(large)}).encode()
+    )
+    process.stdin.flush()
+    kinds, renewals = [], 0
+    while not kinds or kinds[-1] != "end":
+        answer = Answer.decode(process.stdout.readline())
+        if answer.kind != "hello":
+            kinds.append(answer.kind)
+        if answer.kind == "progress":
+            process.stdin.write(Request(0, "renew").encode())
+            process.stdin.flush()
+            renewals += 1
+    # It still listens: the work took longer than the lease, and was not its end.
+    process.stdin.write(Request(2, "stat", parameters={"path": str(large)}).encode())
+    process.stdin.flush()
+    assert Answer.decode(process.stdout.readline()).kind == "result"
+    assert renewals > 10
+    process.stdin.close()
+    process.wait(timeout=20)
+    process.stdout.close()

@@ -149,6 +149,7 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(winrm_module, "LEASE", 3)
+    monkeypatch.setattr(session_module, "_TICK", 0.5)
     monkeypatch.setattr("imagetool.host.wsman.IDLE_TIMEOUT", 3)
     counter = tmp_path / "counter"
     faults = Faults()
@@ -304,7 +305,7 @@ def test_a_wrong_password_and_a_lack_of_rights_are_told_apart(serve: Any) -> Non
 def test_too_many_shells_are_said(serve: Any, connect: Connect) -> None:
     endpoint = serve(limits=Limits(max_shells_per_user=1))
     connect(endpoint)
-    with pytest.raises(HostFailed, match="hv01: .*0x803381A5"):
+    with pytest.raises(HostFailed, match=r"hv01: .*0x803381A5"):
         connect(endpoint)
 
 
@@ -336,17 +337,19 @@ BLOCKED = (
 )
 
 
-def test_restricted_language_and_antimalware_are_said(
-    tmp_path: Path, connect: Connect
-) -> None:
+def test_restricted_language_and_antimalware_are_said(tmp_path: Path, connect: Connect) -> None:
     restricted = fake_engine(tmp_path, "imagetool 5.1.14393.0 ConstrainedLanguage\r\n")
     with Endpoint(engine=restricted) as endpoint:
-        with pytest.raises(HostFailed, match="5.1.14393.0 runs in ConstrainedLanguage") as caught:
+        with pytest.raises(
+            HostFailed, match=r"5\.1\.14393\.0 runs in ConstrainedLanguage"
+        ) as caught:
             connect(endpoint)
         assert "script =" in caught.value.hint
-    with Endpoint(engine=fake_engine(tmp_path, "", BLOCKED)) as endpoint:
-        with pytest.raises(HostFailed, match="antimalware there refused"):
-            connect(endpoint)
+    with (
+        Endpoint(engine=fake_engine(tmp_path, "", BLOCKED)) as endpoint,
+        pytest.raises(HostFailed, match="antimalware there refused"),
+    ):
+        connect(endpoint)
     other = BLOCKED.replace("alicious", "a<b").replace("a<b", "&lt;odd&gt;")
     with Endpoint(engine=fake_engine(tmp_path, "", other)) as endpoint:
         with pytest.raises(HostFailed, match="ended there") as caught:
@@ -385,7 +388,7 @@ def test_a_script_that_lies_on_the_host_is_compared_and_run(
         endpoint, script=str(installed), script_sha256=hashlib.sha256(changed).hexdigest().upper()
     )
     session.close()
-    with pytest.raises(HostFailed, match="none.ps1"):
+    with pytest.raises(HostFailed, match=r"none\.ps1"):
         connect(endpoint, script=str(tmp_path / "none.ps1"))
     with pytest.raises(WrongUsage, match="cannot be named"):
         connect(endpoint, script='C:\\a" & calc.exe & ".ps1')
@@ -429,8 +432,7 @@ def test_the_password_is_nowhere_to_be_read(
         with pytest.raises(HostFailed) as killed:
             session.invoke("Get-VM", Name="x")
         session.close()
-    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in os.listdir("/proc")
-             if pid.isdigit() and Path(f"/proc/{pid}/cmdline").exists()]  # fmt: skip
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert not any(secret.encode() in line for line in lines)
     shown = [caplog.text, repr(Credentials("u", secret)), str(killed.value), killed.value.hint]
     shown += [str(caught.value), caught.value.hint, repr(caught.value.parameters)]

@@ -243,7 +243,8 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     cannot become another's before the group is killed.
     """
     if hasattr(os, "waitid") and hasattr(os, "WNOWAIT"):
-        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        return ended.si_status if ended is not None and ended.si_code == os.CLD_EXITED else 1
+        with contextlib.suppress(ChildProcessError):  # it is reaped already
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            return ended.si_status if ended is not None and ended.si_code == os.CLD_EXITED else 1
     code = process.wait()
     return code if code >= 0 else 1
