@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
+from imagetool.host.environment import environment_for_children
 from imagetool.lab.winrm import refusals
 
 _MOST_HELD = 1 << 20
@@ -208,7 +209,10 @@ class Command:
             return
         if sys.platform == "win32":
             subprocess.run(
-                ["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False
+                ["taskkill", "/T", "/F", "/PID", str(process.pid)],
+                capture_output=True,
+                check=False,
+                env=environment_for_children(),
             )
         else:
             # Also after the process itself has ended: its children may be in the group still.
