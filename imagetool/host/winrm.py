@@ -178,9 +178,7 @@ class WinRM:
         end = time.monotonic() + timeout
         while not self._lines:
             if self._done is not None:
-                raise explain_end(
-                    self._host.name, self._done, spoken(b"".join(self._complaints))
-                )
+                raise explain_end(self._host.name, self._done, spoken(b"".join(self._complaints)))
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -191,9 +189,7 @@ class WinRM:
         """Take in what there is to receive, if anything comes in time."""
         try:
             with self._operation(receiving=True) as connection:
-                out, err, code = connection.receive(
-                    self._shell, self._command, math.ceil(patience)
-                )
+                out, err, code = connection.receive(self._shell, self._command, math.ceil(patience))
         except TimedOut:
             time.sleep(0.01)  # whoever renews the lease gets its turn
             return

@@ -260,7 +260,7 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
             transport=host.transport,
             username=credentials.user or None,
             password=credentials.password,
-            ca_trust_path=host.certificate or None,
+            ca_trust_path=host.certificate or None,  # type: ignore[arg-type]
             cert_pem=host.client_certificate or None,
             cert_key_pem=host.client_key or None,
             server_cert_validation="validate" if host.validate else "ignore",
@@ -285,7 +285,7 @@ def _guarded(transport: Any) -> Any:
     from winrm import exceptions
     from winrm.transport import Transport
 
-    class Guarded(Transport):  # type: ignore[misc]
+    class Guarded(Transport):
         def build_session(self) -> Http:
             try:
                 session: Http = super().build_session()
