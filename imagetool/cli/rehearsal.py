@@ -61,6 +61,6 @@ def serve(
             "password": endpoint.password,
             "certificate": None if certificate is None else str(certificate),
         }
-        print(json.dumps(line), flush=True)  # noqa: T201  # for a program that waits for it
+        typer.echo(json.dumps(line))
         while not stop.wait(1.0):  # in pieces: Windows hears Ctrl-C only between two waits
             pass

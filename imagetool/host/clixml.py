@@ -182,6 +182,7 @@ def _object(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
 
 
 _SPOKEN = re.compile(r'<S S="(?:Error|Warning)">(.*?)</S>', re.DOTALL)
+_ENTITIES = {"&quot;": '"', "&apos;": "'"}
 
 
 def spoken(data: bytes) -> str:
@@ -191,6 +192,6 @@ def spoken(data: bytes) -> str:
     said = [plain.strip()]
     for document in documents:
         parts = _SPOKEN.findall(document)
-        said.append(_unescape(unescape("".join(parts))).strip())
+        said.append(_unescape(unescape("".join(parts), _ENTITIES)).strip())
         said.append(document.rpartition("</Objs>")[2].strip() if "</Objs>" in document else "")
     return "\n".join(filter(None, said))

@@ -360,12 +360,16 @@ function Get-Access([string] $Path) {
 
 function Find-Modules {
     # Which of the modules are there, by their directories: asking PowerShell for all takes seconds.
-    $there = @(foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
+    $found = [Collections.Generic.SortedSet[string]]::new()
+    foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
         if (-not $folder -or -not [IO.Directory]::Exists($folder)) { continue }
         # One that may not be looked into says nothing of the others.
-        try { foreach ($path in [IO.Directory]::GetDirectories($folder)) { [IO.Path]::GetFileName($path) } } catch { }
-    })
-    , @(foreach ($name in @('Hyper-V', 'Storage', 'Dism')) { if ($there -contains $name) { $name } })
+        try { $paths = [IO.Directory]::GetDirectories($folder) } catch { continue }
+        foreach ($path in $paths) {
+            foreach ($name in @('Hyper-V', 'Storage', 'Dism')) { if ([IO.Path]::GetFileName($path) -eq $name) { [void] $found.Add($name) } }
+        }
+    }
+    , [string[]] @($found)
 }
 
 # Operations of the script's own: each takes the request's parameters and gives plain data, or throws.
@@ -586,7 +590,6 @@ finally {
         $shell.Dispose()
     }
     $runspace.Dispose()
-    if ($state.Writing) { try { [void] $state.Writing.Wait(5000) } catch { } }
     foreach ($stream in $opened.Values) { $stream.Dispose() }
     foreach ($path in $private) {
         # Its own files, then the directory itself: never what a mount point or a directory in it leads to.
@@ -595,4 +598,8 @@ finally {
             [IO.Directory]::Delete($path, $false)
         } catch { }
     }
+    # Where nobody reads, the last write never ends, and PowerShell would wait for it.
+    $unread = $false
+    if ($state.Writing) { try { $unread = -not $state.Writing.Wait(5000) } catch { } }
+    if ($unread) { [Diagnostics.Process]::GetCurrentProcess().Kill() }
 }

@@ -23,7 +23,9 @@ _RENEW_EVERY = LEASE / 3
 _START_PATIENCE = 90.0
 _CANCEL_PATIENCE = 120.0
 _ATTEMPTS = 6
+_AGAIN_PATIENCE = 3.0
 _TICK = 5.0
+_LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,10 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+
+
+class _Late(HostFailed):
+    """The time for an answer is over."""
 
 
 class Session:
@@ -221,19 +227,37 @@ class Session:
     ) -> None:
         """Send a request, behind the lines `before`, and collect its answers; where the way breaks
         once more over a new one."""
-        attempt = request.attempt
-        while True:
+        for number in range(_ATTEMPTS):
+            attempt = request.attempt + number
             try:
                 line = replace(request, attempt=attempt).encode()
-                self._transport.send(b"\n" + before + line if attempt else line)
+                if attempt:
+                    collected.expect_again(attempt)
+                    line = b"\n" + before + line
+                self._transport.send(line)
+                if attempt:
+                    self._await_again(collected, _AGAIN_PATIENCE * 2**number)
                 self._collect(collected, end)
                 return
             except ConnectionBroke:
-                attempt += 1
-                if attempt >= request.attempt + _ATTEMPTS:
+                if number == _ATTEMPTS - 1:
                     raise
                 self._reconnect()
-                collected.expect_again(attempt)
+
+    def _await_again(self, collected: _Answers, patience: float) -> None:
+        """Pass over what comes before the script acknowledges what was sent again.
+
+        A Receive that was cut off may still be open on the host, and swallow that word: then it is
+        sent once more.
+        """
+        end = time.monotonic() + patience
+        while collected.awaits_again:
+            try:
+                collected.add(self._receive(end, collected.name, tolerant=True))
+            except _Late:
+                raise ConnectionBroke(
+                    f"the host did not answer in time: {collected.name}", hint=_LATE_HINT
+                ) from None
 
     def _reconnect(self) -> None:
         for pause in (0.0, 0.5, 2.0, 5.0, 10.0):
@@ -247,9 +271,7 @@ class Session:
 
     def _collect(self, collected: _Answers, end: float | None) -> None:
         while not collected.complete:
-            answer = self._receive(end, collected.name, tolerant=collected.awaits_again)
-            if answer.number == collected.number:
-                collected.add(answer)
+            collected.add(self._receive(end, collected.name))
 
     def _finish(self) -> None:
         """Cancel and await a request that was interrupted: what comes next must find it done."""
@@ -260,7 +282,6 @@ class Session:
         request, self._unfinished = replace(self._unfinished, attempt=_ATTEMPTS), None
         cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
         collected = _Answers(request, "the end of a cancelled cmdlet", None)
-        collected.expect_again(request.attempt)
         self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
 
     def _receive(self, end: float | None, what: str, tolerant: bool = False) -> Answer:
@@ -291,10 +312,7 @@ class Session:
             if line is not None:
                 return line
             if end is not None and time.monotonic() >= end:
-                raise HostFailed(
-                    f"the host did not answer in time: {what}",
-                    hint="Look on the host whether powershell.exe or dismhost.exe hangs.",
-                )
+                raise _Late(f"the host did not answer in time: {what}", hint=_LATE_HINT)
 
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
@@ -353,8 +371,10 @@ class _Answers:
         self._awaited = attempt
 
     def add(self, answer: Answer) -> None:
-        """Take an answer in."""
+        """Take an answer in; one to another request is the rest of what was given up."""
         content = answer.content
+        if answer.number != self.number:
+            return
         if answer.kind == "again":
             if content.get("attempt") == self._awaited:
                 self._awaited = self._warnings = 0

@@ -94,9 +94,11 @@ def explain_end(host: str, code: int | None, said: str) -> HostFailed:
             hint="Allow imagetool's session.ps1 in the antimalware's settings, or install it and "
             'name it in the configuration (script = "C:\\…\\session.ps1").',
         )
-    last = next((line.strip()[:300] for line in reversed(said.splitlines()) if line.strip()), "")
+    lines = [line.strip() for line in said.splitlines()]
+    # Behind an error's message PowerShell tells where in which text it was.
+    first = next((line for line in lines if line and not line.startswith(("At line:", "+"))), "")
     return HostFailed(
         f"{host}: PowerShell ended there (exit code {'unknown' if code is None else code}): "
-        f"{last or 'it said nothing'}",
+        f"{first[:300] or 'it said nothing'}",
         hint="Start it by hand to see why; its lease may be over, or somebody ended it.",
     )

@@ -34,7 +34,7 @@ from imagetool.host.transport import (
     script,
     script_lines,
 )
-from imagetool.host.wsman import IDLE_TIMEOUT, MESSAGE, Busy, Connection, TimedOut
+from imagetool.host.wsman import IDLE_TIMEOUT, MESSAGE, Busy, Connection, PipeClosed, TimedOut
 
 if TYPE_CHECKING:
     from imagetool.host.configuration import Host
@@ -103,19 +103,21 @@ class WinRM:
         self._complaints: deque[bytes] = deque(maxlen=_COMPLAINTS)
         self._done: int | None = None
         self._ended = self._greeted = self._broken = False
-        self._connection = connection = Connection(self._host, self._credentials)
         path = self._host.script
+        quoted = _quoted(path)
+        self._connection = connection = Connection(self._host, self._credentials)
         self._shell = connection.open_shell({"IMAGETOOL_SCRIPT": path} if path else {})
         if path:
             self._compare(connection, path)
-            arguments = ["-File", _quoted(path), "-LeaseSeconds", str(LEASE)]
+            arguments = ["-File", quoted, "-LeaseSeconds", str(LEASE)]
         else:
             arguments = ["-EncodedCommand", _encoded(bootstrap(LEASE))]
         self._command = connection.run(self._shell, _POWERSHELL, [*_OPTIONS, *arguments])
         if not path:
             lines = script_lines()
-            for start in range(0, len(lines), MESSAGE):
-                connection.send(self._shell, self._command, lines[start : start + MESSAGE])
+            with contextlib.suppress(PipeClosed):  # its first word says why
+                for start in range(0, len(lines), MESSAGE):
+                    connection.send(self._shell, self._command, lines[start : start + MESSAGE])
 
     def _compare(self, connection: Connection, path: str) -> None:
         """That the script which lies on the host is ours. Raises HostFailed."""
@@ -159,6 +161,8 @@ class WinRM:
                 with self._operation() as connection:
                     connection.send(self._shell, self._command, data, end)
                 return
+            except PipeClosed:
+                return  # why it has ended is heard by whoever receives
             except TimedOut:
                 # Taken or not: it is sent again as what may have been seen before.
                 raise ConnectionBroke(
@@ -178,7 +182,9 @@ class WinRM:
         end = time.monotonic() + timeout
         while not self._lines:
             if self._done is not None:
-                raise explain_end(self._host.name, self._done, spoken(b"".join(self._complaints)))
+                raise explain_end(
+                    self._host.name, self._done, spoken(b"".join(self._complaints))
+                )
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -189,7 +195,9 @@ class WinRM:
         """Take in what there is to receive, if anything comes in time."""
         try:
             with self._operation(receiving=True) as connection:
-                out, err, code = connection.receive(self._shell, self._command, math.ceil(patience))
+                out, err, code = connection.receive(
+                    self._shell, self._command, math.ceil(patience)
+                )
         except TimedOut:
             time.sleep(0.01)  # whoever renews the lease gets its turn
             return
@@ -227,7 +235,7 @@ class WinRM:
                 raise ConnectionBroke(f"{self._host.name}: the connection broke")
             try:
                 yield self._connection
-            except (TimedOut, Busy):
+            except (TimedOut, Busy, PipeClosed):
                 raise
             except BaseException as error:
                 # An interruption leaves half an answer in the connection.
@@ -310,7 +318,7 @@ class WinRM:
 
 # The path is a value here too: the shell's environment carries it, no text is made of it.
 _HASH = (
-    "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
+    "$ErrorActionPreference = 'Stop'; if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
     "$file = [IO.File]::OpenRead($env:IMAGETOOL_SCRIPT); "
     "[BitConverter]::ToString([Security.Cryptography.SHA256]::Create().ComputeHash($file))"
     ".Replace('-', '') } "

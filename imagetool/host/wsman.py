@@ -43,11 +43,14 @@ class Busy(Exception):
     """The host is too busy to take the operation; it did not (Windows error 170)."""
 
 
+class PipeClosed(Exception):
+    """The command has ended, and takes no input any more: what it said can be received."""
+
+
 class Connection:
     """One authenticated connection to a host; pywinrm is imported when it is made.
 
-    `operations` counts what was asked. Raises HostFailed where this kind of connection would not
-    be safe, or lacks its library.
+    Raises HostFailed where this kind of connection would not be safe, or lacks its library.
     """
 
     def __init__(self, host: Host, credentials: Credentials) -> None:
@@ -120,11 +123,11 @@ class Connection:
             raise self._unexpected(error.code) from None
         except RequestException as error:
             raise _unreachable(self.host, error, self._worked) from None
-        except HostFailed:
-            raise
-        except OSError as error:  # PermissionError is requests_ntlm's word for no challenge
-            if isinstance(error, PermissionError):
-                raise self._refused() from None
+        except _Unsafe as error:
+            raise HostFailed(f"{self.host.name}: {error}", hint=error.hint) from None
+        except PermissionError:  # requests_ntlm's word for no challenge
+            raise self._refused() from None
+        except OSError as error:
             raise ConnectionBroke(
                 f"{self.host.name}: the connection broke: {error.strerror or error}"
             ) from None
@@ -150,6 +153,8 @@ class Connection:
         self._worked = True
         if code == 170:
             return Busy()
+        if code is not None and code & 0xFFFF in (109, 232) and code >> 16 in (0, 0x8007):
+            return PipeClosed()
         text = " ".join(reason.split())[:300]
         shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
         sentence, hint = _FAULTS.get(code or 0, (f"the host refuses: {text}", ""))
@@ -238,6 +243,14 @@ def _unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
     )
 
 
+class _Unsafe(Exception):
+    """Why a connection is not used."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def _short(reason: object) -> str:
     text = str(reason)
     return text.rpartition(": ")[2][:200] if ": " in text else text[:200]
@@ -292,9 +305,9 @@ def _guarded(transport: Any) -> Any:
             except exceptions.WinRMError as error:
                 if isinstance(error, exceptions.AuthenticationError):
                     raise
-                raise HostFailed(
-                    f"{self.endpoint}: {error}",
-                    hint=f"Install imagetool's extra for it: imagetool[{self.auth_method}].",
+                raise _Unsafe(
+                    str(error),
+                    f"Install imagetool with its extra for it: imagetool[{self.auth_method}].",
                 ) from None
             session.trust_env = False
             return session
@@ -308,9 +321,9 @@ def _guarded(transport: Any) -> Any:
             if self.encryption and not kind.startswith("multipart/"):
                 if response.status_code != 200:
                     raise exceptions.WinRMTransportError("http", response.status_code, "")
-                raise HostFailed(
-                    f"{self.endpoint}: an answer came back in plain text, and is not trusted",
-                    hint="Something between here and the host changes messages: use https.",
+                raise _Unsafe(
+                    "an answer came back in plain text, and is not trusted",
+                    "Something between here and the host changes messages: use https.",
                 )
             text: bytes = super()._get_message_response_text(response)
             return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,20 +73,63 @@ function Get-Disk {
 }
 Export-ModuleMember -Function *
 """
-NAMES = ["Get-VHD", "Test-VHD", "Add-WindowsPackage", "Get-WindowsPackage", "Set-Disk"]
-NAMES += ["Get-Volume", "Mount-VHD", "Dismount-VHD", "Get-Disk"]
+
+# Under names that the emulated host does not have, so that both can be there.
+BESIDE_THE_LAB = r"""
+function Get-VM {
+    [CmdletBinding()] param($Name)
+    process {
+        if ($Name -is [int]) { for ($i = 0; $i -lt $Name * 10; $i++) { [Threading.Thread]::Sleep(100) } }
+        [pscustomobject]@{ Value = $Name; Stamp = [Guid]::NewGuid() }
+    }
+}
+function Enable-VMIntegrationService {
+    [CmdletBinding()] param($VM, $Name)
+    process { [pscustomobject]@{ Stamp = $VM.Stamp; Name = $Name; Same = $VM -is [psobject] } }
+}
+function Disable-VMIntegrationService {
+    [CmdletBinding()] param($Name)
+    process { [IO.File]::AppendAllText($Name, 'x'); 'counted' }
+}
+function Get-VMHost {
+    [CmdletBinding()] param()
+    process {
+        $PSCmdlet.WriteWarning('first'); $PSCmdlet.WriteWarning('second')
+        foreach ($text in 'one', 'two') {
+            $PSCmdlet.WriteError([Management.Automation.ErrorRecord]::new([Exception]::new($text), $text, 'InvalidData', $null))
+        }
+    }
+}
+function Get-VMIntegrationService {
+    [CmdletBinding()] param($Name)
+    process { for ($i = 0; $i -lt $Name; $i++) { [pscustomobject]@{ Text = 'x' * 1000; Number = $i } } }
+}
+Export-ModuleMember -Function *
+"""
+
+
+def write_module(folder: Path, name: str, text: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / f"{name}.psm1").write_text(text, encoding="utf-8")
+    names = re.findall(r"^function (\S+)", text, re.MULTILINE)
+    listed = ", ".join(f"'{item}'" for item in names)
+    manifest = (
+        f"@{{ RootModule = '{name}.psm1'; ModuleVersion = '1.0'; FunctionsToExport = @({listed}) }}"
+    )
+    (folder / name / f"{name}.psd1").write_text(manifest, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("modules")
-    (folder / "Probe").mkdir()
-    (folder / "Probe/Probe.psm1").write_text(MODULE, encoding="utf-8")
-    listed = ", ".join(f"'{name}'" for name in NAMES)
-    manifest = (
-        f"@{{ RootModule = 'Probe.psm1'; ModuleVersion = '1.0'; FunctionsToExport = @({listed}) }}"
-    )
-    (folder / "Probe/Probe.psd1").write_text(manifest, encoding="utf-8")
+    write_module(folder, "Probe", MODULE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def modules_beside_the_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beside")
+    write_module(folder, "Beside", BESIDE_THE_LAB)
     return folder
 
 

@@ -52,6 +52,7 @@ class Command:
         self._terminated = False
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []
+        self._reaping = threading.Lock()
 
     def fail(self, message: bytes, exit_code: int) -> None:
         """Be a command that has said this on standard error, and ended."""
@@ -205,19 +206,17 @@ class Command:
     def kill(self) -> None:
         """Kill the process and its children; what they have said can still be received."""
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        if sys.platform == "win32":
-            subprocess.run(
-                ["taskkill", "/T", "/F", "/PID", str(process.pid)],
-                capture_output=True,
-                check=False,
-                env=environment_for_children(),
-            )
-        else:
-            # Also after the process itself has ended: its children may be in the group still.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with self._reaping:
+            if process is None or process.returncode is not None:
+                return
+            if sys.platform == "win32":
+                taskkill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
+                env = environment_for_children()
+                subprocess.run(taskkill, capture_output=True, check=False, env=env)
+            else:
+                # Also after the process itself has ended: children of it may be in the group still.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def terminate(self) -> None:
         """Kill the process and its children, and forget what they have said."""
@@ -227,11 +226,12 @@ class Command:
             self._output.clear()
             self._changed.notify_all()
         self.kill()
-        process = self._process
-        if process is not None:
-            process.wait()
         for thread in self._threads:
             thread.join(timeout=5)
+        process = self._process
+        if process is not None:
+            with self._reaping:
+                process.wait()
         if process is not None and not any(thread.is_alive() for thread in self._threads):
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
+from io import BufferedReader
 from typing import NamedTuple
 
 from imagetool.lab.winrm import encryption, envelope, refusals
@@ -27,6 +28,9 @@ from imagetool.lab.winrm.shells import Shells
 PATH = "/wsman"
 _HANDSHAKE_PATIENCE = 10.0
 _SEALED_OVERHEAD = 64 << 10
+_LINGER = 0.5
+_MOST_DISCARDED = 16 << 20
+_CHUNK = 64 << 10
 
 
 class Answer(NamedTuple):
@@ -134,6 +138,8 @@ class Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "imagetool-lab"
     sys_version = ""
+    # What cannot be read gets a whole answer as well, not the bare one of HTTP/0.9.
+    default_request_version = "HTTP/1.0"
     # One packet for an answer: the client waits for it, and Nagle with it.
     wbufsize = -1
     server: Server
@@ -290,5 +296,16 @@ class Connection(BaseHTTPRequestHandler):
             raise Dropped
         self.wfile.write(answer.body)
         self.wfile.flush()
+        if answer.close:
+            self._linger()
 
+    def _linger(self) -> None:
+        """Let the client finish what it sends, within bounds: else it would not see the answer."""
+        self.connection.settimeout(_LINGER)
+        left = _MOST_DISCARDED
+        with contextlib.suppress(OSError):
+            while left > 0 and (data := self.rfile.read1(_CHUNK)):
+                left -= len(data)
+
+    rfile: BufferedReader
     headers: Message

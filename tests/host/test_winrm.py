@@ -1,0 +1,437 @@
+"""The real script in the real engine behind a real WinRM endpoint, asked through pywinrm."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagetool.errors import HostFailed, WrongUsage
+from imagetool.host import session as session_module
+from imagetool.host import winrm as winrm_module
+from imagetool.host.configuration import Host
+from imagetool.host.credentials import Credentials
+from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.host.transport import bootstrap, script
+from imagetool.host.winrm import open_winrm
+from imagetool.lab.winrm import Endpoint, Faults, Limits
+from tests.host.test_session import HOSTILE
+
+Connect = Callable[..., Session]
+
+
+def host_of(endpoint: Endpoint, **changes: Any) -> Host:
+    known: dict[str, Any] = {
+        "name": "hv01",
+        "url": endpoint.url,
+        "transport": "ntlm",
+        "certificate": str(endpoint.certificate or ""),
+    }
+    return Host(**(known | changes))
+
+
+@pytest.fixture
+def serve(
+    engine: str, modules_beside_the_lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """Starts endpoints whose engine finds the functions of conftest.py beside the lab's cmdlets."""
+    monkeypatch.setenv("PSModulePath", str(modules_beside_the_lab))
+    monkeypatch.delenv("IMAGETOOL_LAB_FAULTS", raising=False)
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Endpoint(engine=engine, **options))
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+
+        def open_it(endpoint: Endpoint, **changes: Any) -> Session:
+            credentials = Credentials(endpoint.user, endpoint.password)
+            session = open_winrm(host_of(endpoint, **changes), lambda: credentials)
+            return stack.enter_context(session)
+
+        yield open_it
+
+
+def nothing_is_left(endpoint: Endpoint) -> bool:
+    return not endpoint.shells and not endpoint.processes and not endpoint.world.disks
+
+
+def running(endpoint: Endpoint) -> list[int]:
+    """The processes that still run: one whose last words nobody has received is a zombie."""
+
+    def runs(process: int) -> bool:
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text("ascii")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] != "Z"
+
+    return [process for process in endpoint.processes if runs(process)]
+
+
+def in_time(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("https", "kind"), [(False, "ntlm"), (True, "basic"), (True, "ntlm")], ids=str
+)
+def test_a_whole_conversation(
+    serve: Any, connect: Connect, tmp_path: Path, https: bool, kind: str
+) -> None:
+    endpoint = serve(https=https)
+    session = connect(endpoint, transport=kind)
+    assert session.hello["language"] == "FullLanguage"
+    assert {"Hyper-V", "Dism", "Storage"} <= set(session.hello["modules"])  # type: ignore[call-overload]
+    for text in HOSTILE:
+        assert session.invoke("Get-VM", Name=text, properties=("Value",)) == [{"Value": text}]
+    events: list[Event] = []
+    with pytest.raises(CmdletFailed, match="one") as caught:
+        session.invoke("Get-VMHost", on_event=events.append)
+    assert [item.host_message for item in caught.value.others] == ["two"]
+    assert [event.text for event in events] == ["first", "second"]
+    with pytest.raises(CmdletFailed) as missing:
+        session.invoke("Get-VHD", Path="/nowhere")
+    assert missing.value.hresult == 0x80070002
+    rows = session.invoke("Get-VMIntegrationService", Name=2000, properties=("Text", "Number"))
+    assert [row["Number"] for row in rows] == list(range(2000))
+    assert {row["Text"] for row in rows} == {"x" * 1000}
+    data = os.urandom(3_000_000)
+    folder = session.files.temporary_directory()
+    session.files.upload(data, f"{folder}/file")
+    assert Path(folder, "file").read_bytes() == data
+    (vm,) = session.invoke("Get-VM", Name="one", keep=True, properties=("Stamp",))
+    (found,) = session.invoke(
+        "Enable-VMIntegrationService", VM=vm.reference, Name="x", properties=("Stamp",)
+    )
+    assert found["Stamp"] == vm["Stamp"]
+    session.close()
+    assert nothing_is_left(endpoint)
+    assert not Path(folder).exists()
+
+
+def test_how_many_round_trips_a_session_and_a_request_take(serve: Any, connect: Connect) -> None:
+    endpoint = serve()
+    session = connect(endpoint)
+    started = [item.action for item in endpoint.served]
+    assert started.count("Create") == started.count("Command") == 1
+    assert len(started) <= 7, started  # one of them sends the script
+    session.invoke("Get-VM", Name="warm", properties=("Value",))
+    before = len(endpoint.served)
+    session.invoke("Get-VM", Name="x", properties=("Value",))
+    assert len(endpoint.served) - before <= 3
+
+
+MESSAGES = 22  # more than the conversation below has
+
+
+@pytest.mark.parametrize("number", range(1, MESSAGES + 1))
+@pytest.mark.parametrize("how", ["drop_before", "drop_after", "drop_within"])
+def test_a_connection_that_breaks_at_any_message_is_made_anew(
+    serve: Any, connect: Connect, tmp_path: Path, how: str, number: int, template: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(winrm_module, "LEASE", 3)
+    monkeypatch.setattr("imagetool.host.wsman.IDLE_TIMEOUT", 3)
+    counter = tmp_path / "counter"
+    faults = Faults()
+    getattr(faults, how)(number)
+    endpoint = serve(faults=faults)
+    session = connect(endpoint)
+    assert session.invoke("Disable-VMIntegrationService", Name=str(counter)) == [{}]
+    assert session.invoke("Get-VM", Name="é", properties=("Value",)) == [{"Value": "é"}]
+    rows = session.invoke("Get-VMIntegrationService", Name=300, properties=("Text", "Number"))
+    assert [row["Number"] for row in rows] == list(range(300))
+    session.invoke("Mount-VHD", Path=str(template), NoDriveLetter=True, ReadOnly=True)
+    folder = session.files.temporary_directory()
+    session.files.upload(b"x" * 300_000, f"{folder}/file")
+    assert Path(folder, "file").read_bytes() == b"x" * 300_000
+    session.close()
+    assert counter.read_text() == "x"
+    assert in_time(lambda: nothing_is_left(endpoint)), (endpoint.shells, endpoint.processes)
+    if not faults.waiting:
+        # A shell is given up only where its making, or its deletion, was not confirmed.
+        created = [item.action for item in endpoint.served].count("Create")
+        assert created <= 2
+    gc.collect()
+
+
+def test_input_that_was_taken_is_not_taken_twice(
+    serve: Any, connect: Connect, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint.faults.send_times_out().send_busy(3)
+    for _ in range(3):
+        session.invoke("Disable-VMIntegrationService", Name=str(counter))
+    assert counter.read_text() == "xxx"
+    assert endpoint.faults.waiting == 0
+    endpoint.faults.delay(1.5, action="Receive").delay(1.0, action="Send")
+    assert session.invoke("Get-VM", Name="late", properties=("Value",)) == [{"Value": "late"}]
+
+
+def test_a_killed_process_is_said_and_leaves_nothing(serve: Any, connect: Connect) -> None:
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint.faults.kill(action="Receive")
+    with pytest.raises(HostFailed, match="hv01: PowerShell ended there"):
+        session.invoke("Get-VM", Name=5)
+    session.close()
+    assert in_time(lambda: nothing_is_left(endpoint))
+
+
+def test_a_deadline_and_an_interruption_end_the_cmdlet_and_the_session_goes_on(
+    serve: Any, connect: Connect
+) -> None:
+    session = connect(serve())
+    with pytest.raises(HostFailed, match="did not answer in time"):
+        session.invoke("Get-VM", Name=60, deadline=1.0)
+    assert session.invoke("Get-VM", Name="a", properties=("Value",)) == [{"Value": "a"}]
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.6)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.invoke("Get-VM", Name=60)
+    signal.signal(signal.SIGALRM, before)
+    assert session.invoke("Get-VM", Name="b", properties=("Value",)) == [{"Value": "b"}]
+    assert time.monotonic() - begun < 20
+
+
+def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winrm_module, "LEASE", 2)
+    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.5)
+    monkeypatch.setattr(session_module, "_TICK", 0.5)  # one Receive may not outlast the lease
+    session = connect(serve())
+    assert session.invoke("Get-VM", Name=4, properties=("Value",)) == [{"Value": 4}]
+    time.sleep(3.5)
+    assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
+
+
+@pytest.mark.parametrize("reading", [True, False], ids=["idle", "unread answer"])
+def test_a_client_that_is_gone_leaves_no_mount(
+    serve: Any, template: Path, tmp_path: Path, reading: bool
+) -> None:
+    endpoint = serve()
+    ask = "" if reading else "session._transport.send(request.encode()); time.sleep(1);"
+    program = f"""
+import os, sys, time
+from imagetool.host import winrm, session as s
+from imagetool.host.configuration import Host
+from imagetool.host.credentials import Credentials
+from imagetool.host.frames import Request
+winrm.LEASE = 2
+session = winrm.open_winrm(Host(name="hv01", url={endpoint.url!r}, transport="ntlm"),
+    lambda: Credentials({endpoint.user!r}, sys.stdin.readline().strip()))
+session.invoke("Mount-VHD", Path={str(template)!r}, NoDriveLetter=True, ReadOnly=True)
+request = Request(50, "invoke", "Get-VMIntegrationService", {{"Name": 9000}}, ("Text",))
+{ask}
+os._exit(9)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=endpoint.password + "\n", text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 9
+    assert endpoint.world.disks
+    assert in_time(lambda: not endpoint.world.disks and not running(endpoint))
+
+
+# What goes wrong is told apart
+
+
+@pytest.mark.parametrize(
+    ("https", "changes", "message"),
+    [
+        (False, {"transport": "basic"}, "basic authentication over plain http is refused"),
+        (True, {"certificate": ""}, "certificate is not trusted"),
+        (False, {"url": "http://127.0.0.1:1/wsman"}, "nothing listens"),
+        (False, {"url": "http://no-such-host.invalid:5985/wsman"}, "no host of that name"),
+        (False, {"url": "https"}, "certificate is not trusted, or it speaks no TLS"),
+        (True, {"url": "http"}, "broke before the host answered|HTTP 400"),
+        (True, {"url": "/elsewhere"}, "no WinRM at"),
+        (True, {"transport": "credssp"}, "credssp"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_each_way_not_to_get_there_has_its_sentence(
+    serve: Any, connect: Connect, https: bool, changes: dict[str, Any], message: str
+) -> None:
+    endpoint = serve(https=https)
+    url = changes.get("url", "")
+    if url in ("http", "https"):
+        changes = {**changes, "url": f"{url}:{endpoint.url.partition(':')[2]}"}
+    elif url.startswith("/"):
+        changes = {**changes, "url": endpoint.url.replace("/wsman", url)}
+    with pytest.raises(HostFailed, match=message) as caught:
+        connect(endpoint, **changes).invoke("Get-VM")
+    assert caught.value.message.startswith("hv01: ")
+    assert nothing_is_left(endpoint)
+
+
+def test_a_wrong_password_and_a_lack_of_rights_are_told_apart(serve: Any) -> None:
+    for https, kind in ((False, "ntlm"), (True, "ntlm"), (True, "basic")):
+        endpoint = serve(https=https)
+        host = host_of(endpoint, transport=kind)
+        with pytest.raises(HostFailed, match="refuses the account") as caught:
+            open_winrm(host, lambda: Credentials("imagetool", "not-the-password-4711"))
+        assert "not-the-password-4711" not in f"{caught.value} {caught.value.hint}"
+        for status in (500, 403):
+            endpoint.faults.deny_create(status=status)
+            with pytest.raises(HostFailed, match="refuses this account"):
+                open_winrm(host, lambda e=endpoint: Credentials(e.user, e.password))
+
+
+def test_too_many_shells_are_said(serve: Any, connect: Connect) -> None:
+    endpoint = serve(limits=Limits(max_shells_per_user=1))
+    connect(endpoint)
+    with pytest.raises(HostFailed, match="hv01: .*0x803381A5"):
+        connect(endpoint)
+
+
+def test_a_shell_that_is_gone_is_said(serve: Any, connect: Connect) -> None:
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint._shells.close()
+    with pytest.raises(HostFailed, match="the shell there is gone"):
+        session.invoke("Get-VM", Name="x")
+
+
+def fake_engine(folder: Path, said: str = "", complaint: str = "") -> str:
+    program = folder / "pwsh"
+    (folder / "said").write_text(said, "utf-8")
+    (folder / "complaint").write_text(complaint, "utf-8")
+    program.write_text(
+        f"#!/bin/sh\ncat '{folder}/said'\ncat '{folder}/complaint' >&2\nexit 1\n", encoding="utf-8"
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+BLOCKED = (
+    '#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">'
+    '<Obj S="progress" RefId="0"><MS><PR N="Record"><AV>Preparing modules</AV></PR></MS></Obj>'
+    '<S S="Error">At line:1 char:1_x000D__x000A_</S><S S="Error">This script contains malicious '
+    'content and has been blocked._x000D__x000A_</S><S S="Error">    + FullyQualifiedErrorId : '
+    "ScriptContainedMaliciousContent_x000D__x000A_</S></Objs>"
+)
+
+
+def test_restricted_language_and_antimalware_are_said(
+    tmp_path: Path, connect: Connect
+) -> None:
+    restricted = fake_engine(tmp_path, "imagetool 5.1.14393.0 ConstrainedLanguage\r\n")
+    with Endpoint(engine=restricted) as endpoint:
+        with pytest.raises(HostFailed, match="5.1.14393.0 runs in ConstrainedLanguage") as caught:
+            connect(endpoint)
+        assert "script =" in caught.value.hint
+    with Endpoint(engine=fake_engine(tmp_path, "", BLOCKED)) as endpoint:
+        with pytest.raises(HostFailed, match="antimalware there refused"):
+            connect(endpoint)
+    other = BLOCKED.replace("alicious", "a<b").replace("a<b", "&lt;odd&gt;")
+    with Endpoint(engine=fake_engine(tmp_path, "", other)) as endpoint:
+        with pytest.raises(HostFailed, match="ended there") as caught:
+            connect(endpoint)
+        assert "CLIXML" not in caught.value.message
+        assert "_x000D_" not in caught.value.message
+
+
+def test_the_bootstrap_says_that_the_language_is_restricted(engine: str) -> None:
+    command = "$ExecutionContext.SessionState.LanguageMode = 'ConstrainedLanguage'; "
+    done = subprocess.run(
+        [engine, "-NoProfile", "-Command", command + bootstrap(180)],
+        input="", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split()[0::2] == ["imagetool", "ConstrainedLanguage"]
+
+
+def test_a_script_that_lies_on_the_host_is_compared_and_run(
+    serve: Any, connect: Connect, tmp_path: Path
+) -> None:
+    installed = tmp_path / "with space é 'quoted' $(x).ps1"
+    installed.write_bytes(script())
+    endpoint = serve()
+    session = connect(endpoint, script=str(installed))
+    assert session.invoke("Get-VM", Name="x", properties=("Value",)) == [{"Value": "x"}]
+    assert "Send" not in [item.action for item in endpoint.served][:8]
+    session.close()
+    assert nothing_is_left(endpoint)
+    changed = script() + b"# changed\n"
+    installed.write_bytes(changed)
+    with pytest.raises(HostFailed, match=r"is not this version's session\.ps1"):
+        connect(endpoint, script=str(installed))
+    import hashlib
+
+    session = connect(
+        endpoint, script=str(installed), script_sha256=hashlib.sha256(changed).hexdigest().upper()
+    )
+    session.close()
+    with pytest.raises(HostFailed, match="none.ps1"):
+        connect(endpoint, script=str(tmp_path / "none.ps1"))
+    with pytest.raises(WrongUsage, match="cannot be named"):
+        connect(endpoint, script='C:\\a" & calc.exe & ".ps1')
+    assert nothing_is_left(endpoint)
+
+
+def test_a_shell_that_cannot_be_deleted_is_mentioned(
+    serve: Any, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagetool.host.wsman.IDLE_TIMEOUT", 2)
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint.faults.drop_before(action="Delete").drop_before(action="Delete")
+    with caplog.at_level(logging.WARNING):
+        session.close()
+    assert "may still hold a shell" in caplog.text
+    assert in_time(lambda: nothing_is_left(endpoint))
+
+
+def test_no_thread_and_no_socket_is_left(serve: Any, connect: Connect) -> None:
+    endpoint = serve()
+    before = threading.active_count()
+    for _ in range(3):
+        connect(endpoint).close()
+    assert in_time(lambda: threading.active_count() <= before + 2)
+
+
+def test_the_password_is_nowhere_to_be_read(
+    serve: Any, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = serve()
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", endpoint.password)
+    secret = endpoint.password
+    with caplog.at_level(logging.DEBUG):
+        session = connect(endpoint)
+        for process in endpoint.processes:
+            assert secret.encode() not in Path(f"/proc/{process}/environ").read_bytes()
+        with pytest.raises(CmdletFailed) as caught:
+            session.invoke("Get-VHD", Path="/nowhere", Password=secret)
+        endpoint.faults.kill(action="Send")
+        with pytest.raises(HostFailed) as killed:
+            session.invoke("Get-VM", Name="x")
+        session.close()
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in os.listdir("/proc")
+             if pid.isdigit() and Path(f"/proc/{pid}/cmdline").exists()]  # fmt: skip
+    assert not any(secret.encode() in line for line in lines)
+    shown = [caplog.text, repr(Credentials("u", secret)), str(killed.value), killed.value.hint]
+    shown += [str(caught.value), caught.value.hint, repr(caught.value.parameters)]
+    assert not any(secret in text for text in shown)
