@@ -38,6 +38,7 @@ _MODULES = {
     "disks": ("disk",),
     "packages": ("package",),
     "servicing": ("inject",),
+    "host": ("host",),
     "rehearsal": ("lab",),
     "later": (),
 }

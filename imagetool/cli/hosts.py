@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
-from imagetool.errors import Unsupported
+import typer
 
 if TYPE_CHECKING:
+    from imagetool.host.configuration import Host
+    from imagetool.host.credentials import Credentials
     from imagetool.host.session import Session
 
+HostOption = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help="local, lab for a rehearsal, a name or URL; by default imagetool.toml's, else local.",
+    ),
+]
 
-def session_opener(host: str) -> Callable[[], Session]:
-    """What opens a session with `local` or `lab`. Raises Unsupported for other hosts, for now."""
-    if host == "lab":
+
+def named_host(text: str = "", *, url_allowed: bool = True) -> Host:
+    """The host that a text on the command line means; without text the default one.
+
+    `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
+    """
+    from imagetool.host.configuration import BUILT_IN, Host, read_configuration
+
+    if text.lower() in BUILT_IN:  # which no file can change
+        return Host(text.lower())
+    return read_configuration().host(text, url_allowed=url_allowed)
+
+
+def session_opener(host: str | Host) -> Callable[[], Session]:
+    """What opens a session with a host: `local`, `lab`, or one over WinRM. Raises WrongUsage.
+
+    What it gives raises HostFailed. Who asked for a password once is not asked again.
+    """
+    chosen = named_host(host) if isinstance(host, str) else host
+    if chosen.remote:
+        return lambda: _open_winrm(chosen)
+    if chosen.name == "lab":
         from imagetool.lab import open_lab
 
         return open_lab
-    if host == "local":
-        from imagetool.host.local import open_local
+    from imagetool.host.local import open_local
 
-        return open_local
-    raise Unsupported(
-        f"{host}: hosts over WinRM are not reached yet",
-        hint="Run imagetool on the Hyper-V host itself with --host local, or rehearse on lab.",
-    )
+    return open_local
+
+
+def _open_winrm(host: Host) -> Session:
+    from imagetool.host.winrm import open_winrm
+
+    return open_winrm(host, lambda: _credentials(host))
+
+
+@cache
+def _credentials(host: Host) -> Credentials:
+    from imagetool.host.credentials import credentials_for
+
+    return credentials_for(host)

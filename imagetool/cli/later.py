@@ -15,7 +15,6 @@ _COMMANDS = (
     ("guest-service", "Services in a guest.", "imagetool guest-service list --vm web01"),
     ("setup-disk", "vmguest.iso in a VM's drive.", "imagetool setup-disk insert --vm web01"),
     ("advise", "Which mechanism updates a guest.", "imagetool advise --table"),
-    ("host", "Whether a host can be used.", "imagetool host check hv01"),
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.hosts import HostOption
 from imagetool.cli.options import VolumeOption, here
 from imagetool.errors import Unsupported
 
@@ -30,9 +31,7 @@ def inject(
     package: Annotated[
         list[str], typer.Option("--package", metavar="PACKAGE", help="An ISO or a CAB.")
     ],
-    host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="local, or lab for a rehearsal.")
-    ] = "local",
+    host: HostOption = "",
     output: Annotated[
         Path | None, typer.Option("--output", metavar="NEW", help="The serviced copy, a new file.")
     ] = None,
@@ -48,7 +47,7 @@ def inject(
     volume: VolumeOption = None,
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
-    from imagetool.cli.hosts import session_opener
+    from imagetool.cli.hosts import named_host, session_opener
     from imagetool.report.text import safe
     from imagetool.servicing.inject import inject as service
 
@@ -61,7 +60,8 @@ def inject(
         raise Unsupported(
             "servicing an image in place comes later", hint="Name the serviced copy with --output."
         )
-    opener = session_opener(host)
+    chosen = named_host(host)
+    opener = session_opener(chosen)
     steps = _Steps()
     result = service(
         here(image),
@@ -79,7 +79,7 @@ def inject(
     typer.echo(
         f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "
         f"verdict {result.proof.verdict.name.value}\n"
-        f"serviced by {safe(result.host)} on {safe(host)}; {safe(image)} is as it was"
+        f"serviced by {safe(result.host)} on {safe(chosen.name)}; {safe(image)} is as it was"
     )
 
 

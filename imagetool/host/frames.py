@@ -8,7 +8,7 @@ A line is base64 of UTF-8 of CLIXML. A request is a dictionary:
     cmdlet       of invoke: the name, which must be on the script's list
     parameters   of the cmdlet or the operation, by name
     references   of invoke: parameters that are kept results, by name and number
-    properties   of invoke: which properties of its results are wanted
+    properties   of invoke: which properties of its results are wanted; `*`: names and types of all
     keep         of invoke: whether its results are kept on the host, for later requests
     bytes        how many bytes come in a line of their own behind it, or nothing
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import queue
 import shutil
 import subprocess
@@ -16,10 +15,10 @@ from typing import IO
 
 from imagetool.errors import HostFailed
 from imagetool.host.clixml import spoken
+from imagetool.host.environment import environment_for_children
 from imagetool.host.session import LEASE, Session
 from imagetool.host.transport import bootstrap, explain_end, explain_first_line, script_lines
 
-_NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD",)
 _LONGEST_LINE = 64 << 20
 _END_PATIENCE = 60.0
 
@@ -50,14 +49,13 @@ class LocalProcess:
         # Windows clients allow no scripts by default, not even those of signed modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
         encoded = base64.b64encode(bootstrap(LEASE).encode("utf-16-le")).decode("ascii")
-        inherited = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
         try:
             self._process = subprocess.Popen(
                 [program, *options, "-EncodedCommand", encoded],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=inherited | dict(environment),
+                env=environment_for_children() | dict(environment),
                 # Ctrl-C is for imagetool, which then undoes what it began, through this process.
                 start_new_session=sys.platform != "win32",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

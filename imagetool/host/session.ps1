@@ -17,6 +17,7 @@ $allowed = @(
     'Get-VMHost', 'Get-VM', 'Get-VMIntegrationService', 'Enable-VMIntegrationService', 'Disable-VMIntegrationService'
 )
 $utf8 = [Text.UTF8Encoding]::new($false)
+$self = $MyInvocation.MyCommand.ScriptBlock                  # this script as it runs, for its hash
 $output = [Console]::OpenStandardOutput()
 if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInput()) }
 
@@ -140,6 +141,7 @@ function Complete-Cmdlet {
         }
         $plain = @{}
         foreach ($name in $request.properties) {
+            if ($name -eq '*') { $plain[$name] = @(foreach ($item in $result.PSObject.Properties) { $item.Name + ' ' + $item.TypeNameOfValue }); continue }
             $property = $result.PSObject.Properties[$name]
             # Not as the value of an if: that would unroll a list of one.
             if ($property) { $plain[$name] = $property.Value } else { $plain[$name] = $null }
@@ -333,12 +335,37 @@ function Get-Facts {
     $facts
 }
 
+function Get-Engine {
+    # What a report on an unknown host needs to tell it from others; the hash is that of the text, however its lines end.
+    $text = ([string] $self).Replace("`r`n", "`n").TrimEnd()
+    $sha = [Security.Cryptography.SHA256]::Create()
+    try { $hash = [BitConverter]::ToString($sha.ComputeHash($utf8.GetBytes($text))).Replace('-', '').ToLowerInvariant() } finally { $sha.Dispose() }
+    @{
+        sha256 = $hash; runtime = [string] [Environment]::Version; bits = [IntPtr]::Size * 8
+        input = [Console]::InputEncoding.CodePage; output = [Console]::OutputEncoding.CodePage; default = [Text.Encoding]::Default.CodePage
+        culture = [Globalization.CultureInfo]::CurrentCulture.Name
+    }
+}
+
+function Get-Access([string] $Path) {
+    if ([Environment]::OSVersion.Platform -eq 'Unix') {
+        $method = [IO.File].GetMethod('GetUnixFileMode', [type[]] @([string]))
+        return 'mode ' + [Convert]::ToString([int] $method.Invoke($null, @($Path)), 8)
+    }
+    $info = [IO.DirectoryInfo]::new($Path)
+    $extensions = 'System.IO.FileSystemAclExtensions' -as [type]
+    if ($extensions) { $rights = $extensions::GetAccessControl($info) } else { $rights = $info.GetAccessControl() }
+    $rights.GetSecurityDescriptorSddlForm('Access')
+}
+
 function Find-Modules {
     # Which of the modules are there, by their directories: asking PowerShell for all takes seconds.
     $found = [Collections.Generic.SortedSet[string]]::new()
     foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
         if (-not $folder -or -not [IO.Directory]::Exists($folder)) { continue }
-        foreach ($path in [IO.Directory]::GetDirectories($folder)) {
+        # One that may not be looked into says nothing of the others.
+        try { $paths = [IO.Directory]::GetDirectories($folder) } catch { continue }
+        foreach ($path in $paths) {
             foreach ($name in @('Hyper-V', 'Storage', 'Dism')) { if ([IO.Path]::GetFileName($path) -eq $name) { [void] $found.Add($name) } }
         }
     }
@@ -391,6 +418,9 @@ $operations = @{
     'find' = { param($p) @{ paths = Find-Paths $p.pattern } }
     'volume' = { param($p) Get-VolumeOf $p.path }
     'facts' = { param($p) Get-Facts }
+    'engine' = { param($p) Get-Engine }
+    'access' = { param($p) @{ access = Get-Access $p.path } }
+    'echo' = { param($p) @{ value = $p.value } }
     'forget' = { param($p) foreach ($number in $p.references) { $kept.Remove([long] $number) }; @{} }
     'commit' = { param($p) $mounted.Clear(); @{} }
     'write' = {
@@ -408,7 +438,7 @@ $operations = @{
     }
 }
 
-$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts')    # may run twice, so their answers need not be kept
+$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts', 'engine', 'access', 'echo')    # may run twice, so their answers need not be kept
 
 function Deny-Request($Request, [string] $Message, [string] $Category, [string] $Id) {
     Send-Answer $Request.number 'error' (Get-Failure ([InvalidOperationException]::new($Message)) $Category $Id)

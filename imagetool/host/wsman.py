@@ -25,6 +25,8 @@ MESSAGE = 96 * 1024
 """Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
 that old hosts allow."""
 
+_OF_AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
+
 IDLE_TIMEOUT = 300
 """Seconds after which the host ends a shell that nobody asks anything of."""
 
@@ -116,7 +118,8 @@ class Connection:
             self._worked = True
             raise TimedOut from None
         except exceptions.WSManFaultError as error:
-            raise self._fault(error.wsman_fault_code, error.reason) from None
+            code = error.wsman_fault_code or error.wmierror_code
+            raise self._fault(code, error.reason) from None
         except exceptions.AuthenticationError:
             raise self._refused() from None
         except exceptions.WinRMTransportError as error:
@@ -132,6 +135,8 @@ class Connection:
                 f"{self.host.name}: the connection broke: {error.strerror or error}"
             ) from None
         except Exception as error:
+            if type(error).__module__.startswith(_OF_AUTHENTICATION):
+                raise self._refused(error) from None
             # What came back is no WS-Management: cut off, or from something else.
             text = f"{type(error).__name__}: {error}"[:300]
             raise ConnectionBroke(
@@ -140,10 +145,17 @@ class Connection:
         self._worked = True
         return result
 
-    def _refused(self) -> HostFailed:
+    def _refused(self, error: Exception | None = None) -> HostFailed:
+        said = "401" if error is None else _short(" ".join(str(error).split()))
+        if self.host.transport == "kerberos":
+            return HostFailed(
+                f"{self.host.name}: Kerberos gave no access ({said})",
+                hint="A ticket must be there (kinit, klist), the clocks agree, and the URL name "
+                "the host as its service HTTP/NAME is called.",
+            )
         return HostFailed(
             f"{self.host.name}: the host refuses the account with {self.host.transport} "
-            "authentication (401)",
+            f"authentication ({said})",
             hint="Check user (DOMAIN\\name or name@domain) and password, and which kinds of "
             "authentication its WinRM service allows (winrm get winrm/config/service/auth).",
         )
@@ -270,7 +282,7 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
     try:
         protocol = Protocol(
             endpoint=host.url,
-            transport=cast("Any", host.transport),
+            transport=host.transport,
             username=credentials.user or None,
             password=credentials.password,
             ca_trust_path=cast("Any", host.certificate or None),

@@ -58,6 +58,9 @@ class PythonHost:
             "find": _find,
             "volume": _volume,
             "facts": lambda p: _facts(),
+            "engine": lambda p: {"sha256": "", "runtime": platform.python_implementation()},
+            "access": lambda p: {"access": f"mode {_path(p).stat().st_mode & 0o777:o}"},
+            "echo": lambda p: {"value": p["value"]},
         }
         hello = {
             "protocol": 2,
@@ -207,7 +210,11 @@ class PythonHost:
 
         records = self._world.call(facts.name, bind(facts, request.parameters), report)
         return [
-            {name: record.properties.get(name) for name in request.properties} for record in records
+            {
+                name: list(record.properties) if name == "*" else record.properties.get(name)
+                for name in request.properties
+            }
+            for record in records
         ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from imagetool.errors import HostFailed
+from imagetool.host.environment import environment_for_children
 from imagetool.host.local import find_engine
 from imagetool.lab.server import Door
 from imagetool.lab.session import faults_of
@@ -25,8 +26,6 @@ from imagetool.lab.winrm.server import PATH, Server
 from imagetool.lab.winrm.shells import Shells
 from imagetool.lab.winrm.users import VARIABLE, User
 from imagetool.lab.world import World
-
-_NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD", VARIABLE)
 
 
 class Endpoint:
@@ -86,7 +85,7 @@ class Endpoint:
         modules.mkdir()
         self._door.write_key(modules / "door")
         write_modules(modules)
-        environment = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
+        environment = environment_for_children(VARIABLE)
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
         self._shells = Shells(self.limits)

@@ -1,0 +1,250 @@
+"""A configuration file: its keys, and what is wrong in it, said with file and key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from imagetool.errors import WrongUsage
+from imagetool.host.address import BUILT_IN, TRANSPORTS, Host, Pairs, address, is_url, url_of
+from imagetool.host.correspondence import directory_on_host, is_windows_path, on_a_share
+
+CONFIG = "IMAGETOOL_CONFIG"
+"""The environment's variable that names the user's file in another place."""
+
+OF_A_DIRECTORY = "imagetool.toml"
+"""The file of whatever directory one is in; it may say little."""
+
+_LARGEST = 1 << 20
+_HOST_KEYS: dict[str, type] = {
+    "url": str,
+    "transport": str,
+    "user": str,
+    "certificate": str,
+    "client_certificate": str,
+    "client_key": str,
+    "validate": bool,
+    "delegate": bool,
+    "script": str,
+    "script_sha256": str,
+    "proxy": str,
+    "paths": dict,
+}
+_SECRETS = ("password", "passwd", "passphrase", "secret")
+
+
+class File:
+    """A file that has been read: what is wrong in it is said with its name and the key."""
+
+    def __init__(self, path: Path, data: dict[str, object], foreign: bool) -> None:
+        self.path = path
+        self._data = data
+        self._foreign = foreign
+        self._refuse_secrets(data, "")
+        self._check("", data, {"defaults": dict, "hosts": dict})
+        self._defaults = self._table(data, "defaults", "")
+        self._hosts = self._table(data, "hosts", "")
+        self._check("defaults", self._defaults, {"host": str})
+
+    @classmethod
+    def read(cls, path: Path, *, needed: bool = False, foreign: bool = False) -> File:
+        """Read a file; one that is not there and not needed says nothing. Raises WrongUsage."""
+        import tomllib
+
+        if not needed and not path.is_absolute():
+            raise WrongUsage(f"{path}: the place of the user's configuration is no whole path")
+        try:
+            if path.exists() and not path.is_file():
+                raise WrongUsage(f"{path}: this is no file", hint="Remove it, or write one.")
+            with path.open("rb") as file:
+                if not foreign:
+                    _refuse_writable(path, file.fileno())
+                text = file.read(_LARGEST + 1)
+            if len(text) > _LARGEST:
+                raise WrongUsage(f"{path}: this is too large for a configuration")
+            return cls(path, tomllib.loads(text.decode("utf-8")), foreign)
+        except (FileNotFoundError, NotADirectoryError):
+            if needed:
+                raise WrongUsage(
+                    f"{path}: there is no such file", hint=f"Correct or unset {CONFIG}."
+                ) from None
+            return cls(path, {}, foreign)
+        except OSError as error:
+            raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise WrongUsage(
+                f"{path}: this is no TOML: {what}",
+                hint="Paths of Windows stand in single quotes: 'D:\\images'.",
+            ) from None
+
+    def wrong(self, key: str, what: str, hint: str = "") -> WrongUsage:
+        """The failure of a key."""
+        return WrongUsage(f"{self.path}: {key}: {what}", hint=hint)
+
+    def _refuse_secrets(self, table: Mapping[str, object], above: str) -> None:
+        for name, value in table.items():
+            key = f"{above}{name}"
+            if name.lower() in _SECRETS:
+                raise self.wrong(
+                    key,
+                    "a password does not belong into a file",
+                    "Remove it. Passwords come from IMAGETOOL_PASSWORD, from the system's keyring "
+                    "(`imagetool host login HOST`), or are asked for on a terminal.",
+                )
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    self._refuse_secrets(item, f"{key}.")
+
+    def _check(self, above: str, table: Mapping[str, object], known: Mapping[str, type]) -> None:
+        for name, value in table.items():
+            key = f"{above}.{name}" if above else name
+            kind = known.get(name)
+            if kind is None and self._foreign and name in _HOST_KEYS:
+                raise self._not_here(key)
+            if kind is None:
+                hint = f"Known here: {', '.join(known)}."
+                if isinstance(value, dict):
+                    hint += " A name with dots stands in quotes: [hosts.'hv01.example.org']."
+                raise self.wrong(key, "there is no such key", hint)
+            if not isinstance(value, kind):
+                raise self.wrong(key, f"must be {_KINDS[kind]}", f"Known here: {', '.join(known)}.")
+            if isinstance(value, str) and (not value or not value.isprintable()):
+                raise self.wrong(key, "is empty, or has characters that cannot be shown")
+
+    def _not_here(self, key: str) -> WrongUsage:
+        return self.wrong(
+            key,
+            f"{OF_A_DIRECTORY} may not say where or how a host is reached, nor as whom",
+            "Only a default host and [hosts.NAME.paths] count here; the rest belongs into your own "
+            "configuration.",
+        )
+
+    def _table(self, table: Mapping[str, object], name: str, above: str) -> dict[str, object]:
+        value = table.get(name, {})
+        if not isinstance(value, dict):
+            raise self.wrong(f"{above}{name}", "must be a table")
+        return value
+
+    def names(self) -> list[str]:
+        """The hosts that have a table."""
+        seen: set[str] = set()
+        for name in self._hosts:
+            if name.lower() in BUILT_IN:
+                raise self.wrong(f"hosts.{name}", "this name is taken", "Choose another.")
+            if name.lower() in seen:
+                raise self.wrong(f"hosts.{name}", "is there twice: case does not count")
+            seen.add(name.lower())
+            try:
+                address(name)
+            except WrongUsage as error:
+                raise self.wrong(f"hosts.{name}", error.message, error.hint) from None
+        return list(self._hosts)
+
+    def default(self) -> str:
+        """The default host, if the file names one."""
+        name = str(self._defaults.get("host", ""))
+        if self._foreign and is_url(name):
+            raise self._not_here("defaults.host")
+        if name and name.lower() not in BUILT_IN:
+            try:
+                url_of(name)
+            except WrongUsage as error:
+                raise self.wrong("defaults.host", error.message, error.hint) from None
+        return name
+
+    def directory_paths(self, name: str, own: Path) -> Pairs:
+        """What a directory's file says of a host: how paths correspond."""
+        table = self._table(self._hosts, name, "hosts.")
+        self._check(f"hosts.{name}", table, {"paths": dict})
+        return self._pairs(name, table, own)
+
+    def _pairs(self, name: str, table: Mapping[str, object], own: Path | None = None) -> Pairs:
+        pairs = []
+        for here, there in self._table(table, "paths", f"hosts.{name}.").items():
+            key = f"hosts.{name}.paths.{here!r}"
+            if not isinstance(there, str):
+                raise self.wrong(key, "must be text: the directory on the host")
+            try:
+                directory_on_host(there)
+            except ValueError as error:
+                raise self.wrong(key, f"{there!r} {error}") from None
+            if self._foreign and on_a_share(there):
+                # The host would show its credentials to whatever server is named.
+                raise self.wrong(
+                    key,
+                    f"{OF_A_DIRECTORY} may not send a host to a share",
+                    f"It belongs into your own configuration ({own}).",
+                )
+            whole = here if is_windows_path(here) else str(self._whole(here))
+            pairs.append((whole, there))
+        return tuple(pairs)
+
+    def _whole(self, text: str) -> Path:
+        return self.path.parent / Path(text).expanduser()
+
+    def host(self, name: str) -> Host:
+        """A host of the user's own file."""
+        table = self._table(self._hosts, name, "hosts.")
+        self._check(f"hosts.{name}", table, _HOST_KEYS)
+        given = {k: v for k, v in table.items() if k not in ("url", "paths")}
+        for key in ("certificate", "client_certificate", "client_key"):
+            if key in given:
+                given[key] = str(self._whole(str(given[key])))
+                if not Path(str(given[key])).is_file():
+                    raise self.wrong(f"hosts.{name}.{key}", f"{given[key]} is no file")
+        try:
+            url = url_of(str(table.get("url", name)))
+        except WrongUsage as error:
+            raise self.wrong(f"hosts.{name}.url", error.message, error.hint) from None
+        host = Host(name, url, paths=self._pairs(name, table), **given)  # type: ignore[arg-type]
+        for key, reason in _contradictions(host):
+            raise self.wrong(f"hosts.{name}.{key}", reason)
+        return host
+
+
+_KINDS = {str: "text", bool: "true or false", dict: "a table"}
+
+
+def _contradictions(host: Host) -> list[tuple[str, str]]:
+    """What cannot be meant so: keys and sentences."""
+    plain = host.url.startswith("http:")
+    by_certificate = host.transport == "certificate"
+    both = bool(host.client_certificate) and bool(host.client_key)
+    either = bool(host.client_certificate) or bool(host.client_key)
+    proxy = urlsplit(host.proxy)
+    rules = [
+        ("transport", host.transport not in TRANSPORTS, f"must be one of {', '.join(TRANSPORTS)}"),
+        ("transport", plain and host.transport == "basic",
+         "basic authentication over plain http shows the password to everyone between"),
+        ("transport", plain and by_certificate, "certificate needs an https URL"),
+        ("transport", by_certificate and not both,
+         "certificate needs client_certificate and client_key"),
+        ("client_certificate", either and not by_certificate,
+         'client_certificate and client_key need transport = "certificate"'),
+        ("certificate", bool(host.certificate) and plain, "a certificate needs an https URL"),
+        ("validate", bool(host.certificate) and not host.validate,
+         "a certificate that is not validated makes no sense: leave one of both out"),
+        ("delegate", host.delegate and host.transport != "kerberos",
+         'only transport = "kerberos" delegates; credssp always does'),
+        ("script", bool(host.script) and not is_windows_path(host.script)
+         and not host.script.startswith("/"), "must be the whole path of session.ps1 on the host"),
+        ("script", on_a_share(host.script), "must be on the host itself, not on a share"),
+        ("script_sha256", bool(host.script_sha256) and not host.script, "needs script"),
+        ("proxy", "@" in host.proxy, "a password does not belong into a file"),
+        ("proxy", bool(host.proxy) and (proxy.scheme not in ("http", "https") or not proxy.netloc),
+         "must be a URL like http://proxy:3128"),
+    ]  # fmt: skip
+    return [(key, reason) for key, wrong, reason in rules if wrong]
+
+
+def _refuse_writable(path: Path, file: int) -> None:
+    """Whoever can write the user's file can send the user's password elsewhere."""
+    if sys.platform != "win32" and os.fstat(file).st_mode & 0o002:
+        raise WrongUsage(
+            f"{path}: everybody may write this file, so it is not believed",
+            hint=f"Take that right away: chmod o-w {path}",
+        )

@@ -1,0 +1,174 @@
+"""Who one is on a host: from the environment, the system's keyring, or a prompt; in this order.
+
+A password is held by Credentials alone, which shows it to nobody, and goes to the host's WinRM
+client alone. The keyring is the optional library `keyring`; a password lies there under scheme,
+host and port of the URL, so that another service on the same machine never gets it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imagetool.errors import HostFailed
+from imagetool.host.environment import PASSWORD, USER
+
+if TYPE_CHECKING:
+    from imagetool.host.address import Host
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """A user and a password; without a password the ticket cache counts (Kerberos)."""
+
+    user: str
+    password: str = ""
+
+    def __repr__(self) -> str:
+        hidden = "(hidden)" if self.password else "(none)"
+        return f"Credentials(user={self.user!r}, password={hidden})"
+
+
+Ask = Callable[[str, bool], str]
+"""Asks on the terminal: the question, and whether the answer is secret."""
+
+
+def credentials_for(
+    host: Host, environment: Mapping[str, str] | None = None, ask: Ask | None = None
+) -> Credentials:
+    """The credentials for a host. Raises HostFailed where none are to be had.
+
+    The environment's count only where the command line or the user's own file names the host.
+    """
+    if host.transport == "certificate":
+        return Credentials("")  # the client's certificate says who it is
+    variables: Mapping[str, str] = os.environ if environment is None else environment
+    if not host.named_by_user:
+        variables = {}
+    user = variables.get(USER) or host.user
+    password = variables.get(PASSWORD, "")
+    if not password:
+        stored = _stored(host, user)
+        if stored is not None:
+            return stored
+        if host.transport == "kerberos":
+            return Credentials(user)
+    if user and password:
+        return Credentials(user, password)
+    ask = ask or _terminal()
+    if ask is None:
+        raise HostFailed(f"{host.name}: no {'password' if user else 'user'} is known for it",
+                         hint=_what_to_set(host, user))  # fmt: skip
+    return _asked(host, user, password, ask)
+
+
+def _asked(host: Host, user: str, password: str, ask: Ask) -> Credentials:
+    where = host.origin if host.named_by_user else f"{host.origin} (which ./imagetool.toml names)"
+    user = user or ask(f"User on {where}: ", False).strip()
+    if not user:
+        raise HostFailed(f"{host.name}: no user was given", hint=_what_to_set(host, user))
+    return Credentials(user, password or ask(f"Password of {user} on {where}: ", True))
+
+
+def _what_to_set(host: Host, user: str) -> str:
+    if not host.named_by_user:
+        return (
+            f"Only ./imagetool.toml names this host, and the environment's password is not for "
+            f"such ones: name it with --host {host.name}, or in your own configuration."
+        )
+    what = PASSWORD if user else f"{USER} and {PASSWORD}"
+    return (
+        f"Set {what}, store it with `imagetool host login {host.name}`, or run imagetool on a "
+        "terminal, where it asks."
+    )
+
+
+def _terminal() -> Ask | None:
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
+
+    def ask(question: str, secret: bool) -> str:
+        from getpass import getpass
+
+        if secret:
+            return getpass(question)
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline()
+
+    return ask
+
+
+# The keyring
+
+
+def _service(host: Host) -> str:
+    return f"imagetool:{host.origin}"
+
+
+def _keyring() -> Any:
+    try:
+        import keyring
+    except ImportError:
+        return None
+    return keyring
+
+
+def _stored(host: Host, user: str) -> Credentials | None:
+    keyring = _keyring()
+    if keyring is None:
+        return None
+    try:
+        found = keyring.get_credential(_service(host), user or None)
+    except keyring.errors.KeyringError:
+        return None  # locked, or no keyring on this system: the next in order
+    if found is None or not found.password:
+        return None
+    return Credentials(user or str(found.username), str(found.password))
+
+
+def store(host: Host, user: str = "", ask: Ask | None = None) -> str:
+    """Ask for a password and put it into the system's keyring; the user. Raises HostFailed."""
+    keyring = _needed_keyring()
+    ask = ask or _terminal()
+    if ask is None:
+        raise HostFailed("a password is asked for on a terminal, and there is none")
+    credentials = _asked(host, user or host.user, "", ask)
+    try:
+        keyring.set_password(_service(host), credentials.user, credentials.password)
+    except keyring.errors.KeyringError as error:
+        raise _no_keyring(error) from None
+    return credentials.user
+
+
+def forget(host: Host, user: str = "") -> str:
+    """Take a password out of the system's keyring; the user. Raises HostFailed."""
+    keyring = _needed_keyring()
+    stored = _stored(host, user or host.user)
+    if stored is None:
+        raise HostFailed(f"{host.name}: the keyring has no password for {host.origin}")
+    try:
+        keyring.delete_password(_service(host), stored.user)
+    except keyring.errors.KeyringError as error:
+        raise _no_keyring(error) from None
+    return stored.user
+
+
+def _needed_keyring() -> Any:
+    keyring = _keyring()
+    if keyring is None:
+        raise HostFailed(
+            "the system's keyring needs the library keyring, which is not installed",
+            hint="Install imagetool[keyring].",
+        )
+    return keyring
+
+
+def _no_keyring(error: Exception) -> HostFailed:
+    return HostFailed(
+        f"the system's keyring refuses ({type(error).__name__})",
+        hint=f"Unlock it, or set {USER} and {PASSWORD}.",
+    )

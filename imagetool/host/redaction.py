@@ -1,0 +1,51 @@
+"""Names taken out of what is sent to others."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+
+from imagetool.host.address import Host
+from imagetool.host.session import CmdletFailed, Session
+
+
+def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], str]:
+    """What takes the names of users, computers, domains and hosts, and `path`, out of a text."""
+    facts = {}
+    with contextlib.suppress(CmdletFailed):
+        facts = dict(session.operate("facts"))
+    domain, _, user = str(facts.get("user") or "").rpartition("\\")
+    names = {
+        str(session.hello.get("computer") or ""): "<computer>",
+        str(facts.get("computer") or ""): "<computer>",
+        str(facts.get("domain") or ""): "<domain>",
+        domain: "<domain>",
+        user: "<user>",
+        host.user: "<user>",
+        host.user.rpartition("\\")[2].partition("@")[0]: "<user>",
+        host.user.partition("\\")[0] if "\\" in host.user else host.user.partition("@")[2]:
+            "<domain>",
+        path: "<path>",
+        re.sub(r"[\\/][^\\/]*$", "", path): "<directory>",
+        host.certificate: "<certificate>",
+    }  # fmt: skip
+    if host.remote:
+        names |= {host.name: "<host>", host.origin.partition("://")[2].rpartition(":")[0]: "<host>"}
+    patterns = [
+        (re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE), mark)
+        for name, mark in sorted(names.items(), key=lambda item: -len(item[0]))
+        if len(re.sub(r"\W", "", name)) > 1
+    ]
+    # A profile's directory has its user's name in a short form; an SID is an account.
+    patterns += [
+        (re.compile(r"(?<=\\Users\\)[^\\\s]+|(?<=/home/)[^/\s]+", re.IGNORECASE), "<user>"),
+        (re.compile(r"S-1-5-21(-\d+)+"), "<account>"),
+    ]
+
+    def hidden(text: str) -> str:
+        for pattern, mark in patterns:
+            text = pattern.sub(lambda _, mark=mark: mark, text)  # type: ignore[misc]
+        return text
+
+    return hidden

@@ -1,0 +1,57 @@
+"""A host's check as text and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagetool import __version__
+from imagetool.host.check import Checked
+from imagetool.host.findings import Row
+from imagetool.report.text import safe, table
+
+
+def checked_text(checked: Checked) -> str:
+    """A row a fact; under each that is not ok, what to do."""
+    text = _rows(checked.rows)
+    if checked.trials is not None:
+        text += (
+            f"\nself-test of imagetool {__version__}; names of computers, users, domains and "
+            "paths are taken out\n" + _rows(checked.trials)
+        )
+    return text
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    lines = table((row.state, row.name, row.found) for row in rows).splitlines()
+    said = []
+    for row, line in zip(rows, lines, strict=True):
+        said.append(line)
+        if row.advice:
+            said.append(f"        {safe(row.advice)}")
+    return "".join(f"{line}\n" for line in said)
+
+
+def checked_data(checked: Checked) -> dict[str, object]:
+    """What `imagetool/host-check/1` holds."""
+    host = checked.host
+    data: dict[str, object] = {
+        "host": host.name,
+        "url": host.url or None,
+        "transport": host.transport if host.remote else None,
+        "path": checked.path or None,
+        "usable": checked.usable,
+        "facts": [_data(row) for row in checked.rows],
+    }
+    if checked.trials is not None:
+        data["imagetool"] = __version__
+        data["self_test"] = [_data(row) for row in checked.trials]
+    return data
+
+
+def _data(row: Row) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "state": str(row.state),
+        "found": row.found,
+        "advice": row.advice or None,
+    }

@@ -1,0 +1,164 @@
+"""Hosts from a shell: host check, which host is meant, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagetool.cli import hosts
+from imagetool.errors import WrongUsage
+from imagetool.host import winrm
+from imagetool.host.address import Host
+from imagetool.host.credentials import Credentials
+from imagetool.lab.winrm import Endpoint
+from tests.cli.test_cli import refused, run
+
+SECRET = "a-secret-to-look-for"
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.touch()
+    monkeypatch.setenv("IMAGETOOL_CONFIG", str(config))
+    for name in ("IMAGETOOL_USER", "IMAGETOOL_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    hosts._credentials.cache_clear()
+
+
+@pytest.fixture
+def endpoint(engine: str) -> Iterator[Endpoint]:
+    with Endpoint(https=True, engine=engine) as opened:
+        yield opened
+
+
+def test_the_lab_is_checked(lab_engine: str, template: Path) -> None:
+    done = run("host", "check", "lab", "--path", template)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ok    path" in done.stdout
+    data = json.loads(run("host", "check", "lab", "--self-test", "--format", "json").stdout)
+    assert data["schema"] == "imagetool/host-check/1"
+    assert (data["host"], data["url"], data["usable"]) == ("lab", None, True)
+    assert {"name", "state", "found", "advice"} == set(data["facts"][0])
+    assert any(row["name"] == "upload" for row in data["self_test"])
+    assert run("host", "check", "lab", "--path", "/none/t.vhdx").returncode == 4
+
+
+def test_a_host_over_winrm_is_checked_and_its_password_goes_nowhere(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        f"[hosts.labhost]\nurl = '{endpoint.url}'\nuser = '{endpoint.user}'\n"
+        f"certificate = '{endpoint.certificate}'\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", endpoint.password)
+    done = run("--debug", "host", "check", "labhost", "--self-test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "certificate validated" in done.stdout
+    assert "12 kinds came back unchanged" in done.stdout
+    assert endpoint.password not in done.stdout + done.stderr
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
+    words = refused(4, "host", "check", "labhost")
+    assert "refuses the account" in words
+    assert SECRET not in words
+    monkeypatch.delenv("IMAGETOOL_PASSWORD")
+    assert "no password is known" in refused(4, "host", "check", "labhost")
+    assert endpoint.shells == 0
+
+
+def test_a_host_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGETOOL_USER", "me")
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
+    assert "nothing listens" in refused(4, "host", "check", "https://127.0.0.1:1")
+    assert "no name of a host" in refused(2, "host", "check", "two words")
+    words = refused(2, "host", "check", f"https://me:{SECRET}@hv01")
+    assert SECRET not in words
+
+
+def test_a_cloned_directory_cannot_redirect_a_password(
+    endpoint: Endpoint, template: Path, disc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGETOOL_USER", endpoint.user)
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", endpoint.password)
+    job = ("inject", template, "--package", disc, "--output", tmp_path / "new.vhdx")
+    theirs = Path("imagetool.toml")
+    theirs.write_text(f"[hosts.hv01]\nurl = '{endpoint.url}'\n", encoding="utf-8")
+    assert "may not say where" in refused(2, *job)
+    assert "may not say where" in refused(2, *job, "--host", "hv01")
+    theirs.write_text(f"[defaults]\nhost = '{endpoint.url}'\n", encoding="utf-8")
+    assert "may not say where" in refused(2, *job)
+    theirs.write_text("[defaults]\nhost = '127.0.0.1'\n", encoding="utf-8")
+    done = run(*job)
+    assert (done.returncode, "no user is known" in done.stderr) == (4, True)
+    assert endpoint.password not in done.stderr
+    theirs.unlink()
+    theirs.symlink_to(tmp_path / "config.toml")
+    (tmp_path / "config.toml").write_text(f"[hosts.hv01]\nurl = '{endpoint.url}'\n", "utf-8")
+    assert "may not say where" in refused(2, *job)
+    monkeypatch.setenv("IMAGETOOL_CONFIG", "imagetool.toml")
+    assert "no whole path" in refused(2, *job, "--host", "hv01")
+    assert endpoint.served == []
+
+
+def test_a_directory_may_choose_among_the_users_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("imagetool.toml").write_text("[defaults]\nhost = 'lab'\n", encoding="utf-8")
+    assert hosts.named_host() == Host("lab")
+    assert hosts.named_host("LOCAL") == Host("local")
+    with pytest.raises(WrongUsage, match="cannot stand here"):
+        hosts.named_host("https://hv01", url_allowed=False)
+
+
+def test_a_session_over_winrm_asks_for_its_password_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[Host, Credentials]] = []
+
+    def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> object:
+        opened.append((host, credentials()))
+        return object()
+
+    monkeypatch.setattr(winrm, "open_winrm", open_winrm)
+    monkeypatch.setenv("IMAGETOOL_USER", "me")
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
+    opener = hosts.session_opener("hv01")
+    assert opened == []
+    opener()
+    monkeypatch.delenv("IMAGETOOL_PASSWORD")
+    opener()
+    assert [item.password for _, item in opened] == [SECRET, SECRET]
+    assert opened[0][0].url == "https://hv01:5986/wsman"
+    assert SECRET not in repr(opened)
+
+
+def test_login_needs_a_host_and_a_keyring() -> None:
+    assert "needs no password" in refused(2, "host", "login", "lab")
+    try:
+        import keyring  # noqa: F401
+    except ImportError:
+        assert "not installed" in refused(4, "host", "login", "hv01")
+        assert "not installed" in refused(4, "host", "logout", "hv01")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_no_process_has_the_password_in_its_arguments_or_environment(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
+    assert endpoint.certificate is not None
+    host = Host("labhost", endpoint.url, certificate=str(endpoint.certificate))
+    right = Credentials(endpoint.user, endpoint.password)
+    mine = os.getpid()
+    with winrm.open_winrm(host, lambda: right):
+        assert endpoint.processes
+        for process in endpoint.processes:
+            for name in ("cmdline", "environ"):
+                data = Path(f"/proc/{process}/{name}").read_bytes()
+                assert SECRET.encode() not in data
+                assert endpoint.password.encode() not in data
+        assert endpoint.password.encode() not in Path(f"/proc/{mine}/environ").read_bytes()
