@@ -23,17 +23,18 @@ from imagetool.lab.winrm.operations import Operations
 from imagetool.lab.winrm.served import Served
 from imagetool.lab.winrm.server import PATH, Server
 from imagetool.lab.winrm.shells import Shells
-from imagetool.lab.winrm.users import VARIABLE, User
+from imagetool.lab.winrm.users import VARIABLES, User
 from imagetool.lab.world import World
 
-_NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD", VARIABLE)
+_NEVER_PASSED_ON = ("IMAGETOOL_PASSWORD", *VARIABLES)
 
 
 class Endpoint:
     """A WinRM endpoint on 127.0.0.1 that is open from its making until close().
 
-    One user, one emulated host; shells run the PowerShell engine. Raises HostFailed where there is
-    no engine or the port is taken.
+    One user, one emulated host; shells run the PowerShell engine. With a keytab for the service
+    HTTP, Kerberos is taken as well, from the principal of the user's name; that needs
+    `pyspnego[kerberos]`. Raises HostFailed where there is no engine or the port is taken.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Endpoint:
         limits: Limits | None = None,
         faults: Faults | None = None,
         engine: str | None = None,
+        keytab: Path | None = None,
     ) -> None:
         program = engine or find_engine()
         if program is None:
@@ -58,7 +60,8 @@ class Endpoint:
         self.certificate: Path | None = None
         """The PEM file that a client must trust, with https."""
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
-        self._user = User(self._folder)
+        self._user = User(self._folder, keytab)
+        self._kerberos = keytab is not None
         self._door: Door | None = None
         self._shells: Shells | None = None
         self._server: Server | None = None
@@ -96,7 +99,7 @@ class Endpoint:
         server.start(operations, self._shells)
 
     def _security(self, https: bool) -> Callable[[], Security]:
-        return lambda: Security(self._user, https, kerberos=False)
+        return lambda: Security(self._user, https, self._kerberos)
 
     @property
     def user(self) -> str:
