@@ -113,7 +113,7 @@ class Endpoint:
 
     @property
     def served(self) -> list[Served]:
-        """Every request that was answered or dropped so far, in that order."""
+        """The last 10,000 requests that were answered or dropped, in that order."""
         return list(self._server.served) if self._server is not None else []
 
     @property
