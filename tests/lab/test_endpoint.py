@@ -11,6 +11,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -141,6 +142,21 @@ def test_input_is_fed_and_ended(serve: Serve, connect: Connect) -> None:
     with pytest.raises(WSManFaultError) as caught:
         protocol.send_command_input(shell, command, b"more\n")
     assert caught.value.wsman_fault_code == 0x800700E8
+
+
+def test_input_is_fed_while_output_is_waited_for(serve: Serve, connect: Connect) -> None:
+    # Over http each needs a connection of its own: pywinrm has one context, whose sealed messages
+    # must come in the order of their numbers.
+    endpoint = serve()
+    reader, writer = connect(endpoint), connect(endpoint)
+    shell = reader.open_shell(codepage=65001)
+    command = reader.run_command(shell, encoded(ECHO), console_mode_stdin=False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(reader.get_command_output_raw, shell, command)
+        time.sleep(0.3)
+        assert not waiting.done()
+        writer.send_command_input(shell, command, b"one\n")
+        assert waiting.result(timeout=10)[0] == b"<one>\n"
 
 
 def test_with_a_console_input_is_keystrokes(serve: Serve, connect: Connect) -> None:
