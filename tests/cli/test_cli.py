@@ -149,7 +149,6 @@ def test_bad_inputs_end_in_a_sentence(template: Path, tmp_path: Path) -> None:
 def test_what_comes_later_refuses_by_name(template: Path, disc: Path, tmp_path: Path) -> None:
     for command in ("plan", "rollback", "discard", "recover", "service", "advise", "host"):
         assert f"`imagetool {command}` comes later" in refused(3, command, "x", "--vm", "y")
-    assert "comes later" in refused(3, "lab", "serve", "--https")
     new = ("--output", tmp_path / "new.vhdx")
     assert "over WinRM" in refused(3, "inject", template, "--package", disc, "--host", "hv01", *new)
     assert "on a host" in refused(3, "inspect", "hv01:D:\\images\\t.vhdx")
