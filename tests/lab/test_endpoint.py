@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -209,7 +210,11 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_closing_a_shell_kills_what_it_started(serve: Serve, connect: Connect) -> None:
+def test_closing_a_shell_kills_what_it_started(
+    serve: Serve, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     endpoint = serve()
     protocol = connect(endpoint)
     shell = protocol.open_shell()
@@ -218,6 +223,8 @@ def test_closing_a_shell_kills_what_it_started(serve: Serve, connect: Connect) -
     assert len(endpoint.processes) == 2
     protocol.close_shell(shell)
     assert (endpoint.shells, endpoint.processes) == (0, [])
+    endpoint.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_open_at_the_end_is_closed(serve: Serve, connect: Connect) -> None:

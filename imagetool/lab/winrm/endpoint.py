@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,10 @@ class Endpoint:
         environment = {k: v for k, v in os.environ.items() if k not in _NEVER_PASSED_ON}
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
+        if sys.platform != "win32":
+            # The engine leaves its pipes in the temporary folder when it is killed.
+            (self._folder / "temporary").mkdir()
+            environment["TMPDIR"] = str(self._folder / "temporary")
         self._shells = Shells(self.limits)
         operations = Operations(
             self._shells, self.limits, program, environment, f"LAB\\{self.user}", self.url
