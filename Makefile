@@ -48,6 +48,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
+	@sh fixtures/install-debian-packages.sh build
 	@$(BIN)/pip install -qq --requirement requirements-dev.txt
 	@touch $@
 

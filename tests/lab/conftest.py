@@ -83,11 +83,16 @@ def psrp(library: Callable[[str], ModuleType]) -> Iterator[Callable[..., object]
 
     def make(endpoint: Endpoint, auth: str = "negotiate", **options: object) -> object:
         port = int(endpoint.url.split(":")[2].split("/")[0])
+        options = {
+            "server": "127.0.0.1",
+            "username": endpoint.user,
+            "password": endpoint.password,
+            "operation_timeout": 5,
+        } | options
         client = module.WSMan(
-            "127.0.0.1", port=port, ssl=endpoint.certificate is not None, auth=auth,
-            username=endpoint.user, password=endpoint.password, no_proxy=True,
+            port=port, ssl=endpoint.certificate is not None, auth=auth, no_proxy=True,
             cert_validation=str(endpoint.certificate) if endpoint.certificate else False,
-            **{"operation_timeout": 5, **options},
+            **options,
         )  # fmt: skip
         made.append(client)
         return client

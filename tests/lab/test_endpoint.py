@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -143,6 +145,21 @@ def test_input_is_fed_and_ended(serve: Serve, connect: Connect) -> None:
     assert caught.value.wsman_fault_code == 0x800700E8
 
 
+def test_input_is_fed_while_output_is_waited_for(serve: Serve, connect: Connect) -> None:
+    # Over http each needs a connection of its own: pywinrm has one context, whose sealed messages
+    # must come in the order of their numbers.
+    endpoint = serve()
+    reader, writer = connect(endpoint), connect(endpoint)
+    shell = reader.open_shell(codepage=65001)
+    command = reader.run_command(shell, encoded(ECHO), console_mode_stdin=False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(reader.get_command_output_raw, shell, command)
+        time.sleep(0.3)
+        assert not waiting.done()
+        writer.send_command_input(shell, command, b"one\n")
+        assert waiting.result(timeout=10)[0] == b"<one>\n"
+
+
 def test_with_a_console_input_is_keystrokes(serve: Serve, connect: Connect) -> None:
     protocol = connect(serve())
     shell = protocol.open_shell(codepage=65001)
@@ -193,7 +210,11 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_closing_a_shell_kills_what_it_started(serve: Serve, connect: Connect) -> None:
+def test_closing_a_shell_kills_what_it_started(
+    serve: Serve, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     endpoint = serve()
     protocol = connect(endpoint)
     shell = protocol.open_shell()
@@ -202,6 +223,8 @@ def test_closing_a_shell_kills_what_it_started(serve: Serve, connect: Connect) -
     assert len(endpoint.processes) == 2
     protocol.close_shell(shell)
     assert (endpoint.shells, endpoint.processes) == (0, [])
+    endpoint.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_open_at_the_end_is_closed(serve: Serve, connect: Connect) -> None:
@@ -256,7 +279,7 @@ def test_an_idle_shell_is_deleted(
 ) -> None:
     endpoint = serve()
     protocol = connect(endpoint, operation_timeout_sec=2)
-    shell = protocol.open_shell(idle_timeout="PT0.6S")
+    shell = protocol.open_shell(idle_timeout="PT1.2S")
     other = protocol.open_shell()
     command = protocol.run_command(shell, encoded(ECHO), console_mode_stdin=False)
     with pytest.raises(WinRMOperationTimeoutError):  # it is waited for, so it is not idle
@@ -403,7 +426,7 @@ def test_who_is_there_is_said_to_anybody(serve: Serve) -> None:
     assert requests.post(endpoint.url, **post).status_code == 401
 
 
-def test_a_thousand_requests_take_a_moment(serve: Serve, connect: Connect) -> None:
+def test_hundreds_of_requests_take_a_moment(serve: Serve, connect: Connect) -> None:
     protocol = connect(serve(https=True), "basic")
     shell = protocol.open_shell()
     command = protocol.run_command(shell, encoded(ECHO), console_mode_stdin=False)

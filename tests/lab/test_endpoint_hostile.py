@@ -265,6 +265,14 @@ def test_identifiers_that_a_client_chooses_are_taken_once(raw: object) -> None:
     assert raw.ask("Delete", "", chosen.lower())[0] == 200
 
 
+def test_a_shell_may_ask_to_live_for_ever(raw: object) -> None:
+    text = raw.ask("Create", "<rsp:Shell><rsp:IdleTimeOut>P999999D</rsp:IdleTimeOut></rsp:Shell>")[
+        1
+    ]
+    assert "<rsp:IdleTimeOut>PT2147483.000S</rsp:IdleTimeOut>" in text
+    assert raw.ask("Get", "", shell_of(text))[0] == 200
+
+
 def test_a_silent_handshake_holds_nobody_up(raw: object, soap: Callable[..., str]) -> None:
     with socket.create_connection(("127.0.0.1", raw.port), timeout=10):
         assert raw.ask("Create", CREATE)[0] == 200

@@ -78,8 +78,6 @@ class Security:
             raise self._refused()
 
     def _step(self, scheme: str, token: bytes) -> list[str]:
-        from spnego.exceptions import SpnegoError
-
         if self._handshake is None or self._handshake[0] != scheme:
             self._steps = 0
         self._steps += 1
@@ -93,11 +91,9 @@ class Security:
                 assert self._handshake is not None
                 context = self._handshake[1]
                 answer = context.step(token)
-        except SpnegoError:
-            raise self._refused() from None
         except Exception:
-            # What a stranger sends can break the acceptor in ways that it does not name; whatever
-            # it is, the stranger is not let in.
+            # What a stranger sends breaks an acceptor in more ways than SpnegoError names (struct,
+            # Unicode, index); whatever it is, the stranger is not let in.
             raise self._refused() from None
         said = f"{scheme} {base64.b64encode(answer).decode('ascii')}" if answer else ""
         if not context.complete:

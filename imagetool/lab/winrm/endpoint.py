@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +25,16 @@ from imagetool.lab.winrm.operations import Operations
 from imagetool.lab.winrm.served import Served
 from imagetool.lab.winrm.server import PATH, Server
 from imagetool.lab.winrm.shells import Shells
-from imagetool.lab.winrm.users import VARIABLE, User
+from imagetool.lab.winrm.users import VARIABLES, User
 from imagetool.lab.world import World
 
 
 class Endpoint:
     """A WinRM endpoint on 127.0.0.1 that is open from its making until close().
 
-    One user, one emulated host; shells run the PowerShell engine. Raises HostFailed where there is
-    no engine or the port is taken.
+    One user, one emulated host; shells run the PowerShell engine. With a keytab for the service
+    HTTP, Kerberos is taken as well, from the principal of the user's name; that needs
+    `pyspnego[kerberos]`. Raises HostFailed where there is no engine or the port is taken.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Endpoint:
         limits: Limits | None = None,
         faults: Faults | None = None,
         engine: str | None = None,
+        keytab: Path | None = None,
     ) -> None:
         program = engine or find_engine()
         if program is None:
@@ -57,7 +60,8 @@ class Endpoint:
         self.certificate: Path | None = None
         """The PEM file that a client must trust, with https."""
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
-        self._user = User(self._folder)
+        self._user = User(self._folder, keytab)
+        self._kerberos = keytab is not None
         self._door: Door | None = None
         self._shells: Shells | None = None
         self._server: Server | None = None
@@ -85,9 +89,13 @@ class Endpoint:
         modules.mkdir()
         self._door.write_key(modules / "door")
         write_modules(modules)
-        environment = environment_for_children(VARIABLE)
+        environment = environment_for_children(*VARIABLES)
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
+        if sys.platform != "win32":
+            # The engine leaves its pipes in the temporary folder when it is killed.
+            (self._folder / "temporary").mkdir()
+            environment["TMPDIR"] = str(self._folder / "temporary")
         self._shells = Shells(self.limits)
         operations = Operations(
             self._shells, self.limits, program, environment, f"LAB\\{self.user}", self.url
@@ -95,7 +103,7 @@ class Endpoint:
         server.start(operations, self._shells)
 
     def _security(self, https: bool) -> Callable[[], Security]:
-        return lambda: Security(self._user, https, kerberos=False)
+        return lambda: Security(self._user, https, self._kerberos)
 
     @property
     def user(self) -> str:
@@ -109,7 +117,7 @@ class Endpoint:
 
     @property
     def served(self) -> list[Served]:
-        """Every request that was answered or dropped so far, in that order."""
+        """The last 10,000 requests that were answered or dropped, in that order."""
         return list(self._server.served) if self._server is not None else []
 
     @property

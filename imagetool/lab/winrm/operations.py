@@ -33,6 +33,8 @@ _NAME = re.compile(r"[^=\0]{1,255}")
 _RECEIVE_OVERHEAD = 2_048
 """Bytes of a ReceiveResponse besides its streams' text; more for each stream."""
 _STREAM_OVERHEAD = 160
+_LONGEST_IDLE = 2_147_483.0
+"""Seconds: MaxIdleTimeout of winrm/config, which is in milliseconds."""
 
 ACTIONS = {
     f"{TRANSFER}/Create": "Create",
@@ -107,7 +109,9 @@ class Operations:
             raise refusals.schema(f"{identifier[:100]!r} is no identifier of a shell. ")
         shell = Shell(
             identifier=identifier.upper(),
-            idle_timeout=duration(wanted) if wanted else self._limits.idle_timeout_ms / 1000,
+            idle_timeout=min(
+                duration(wanted) if wanted else self._limits.idle_timeout_ms / 1000, _LONGEST_IDLE
+            ),
             environment=environment,
             folder=text(element.find(f"{{{SHELL}}}WorkingDirectory")),
             code_page=int(code_page),

@@ -10,6 +10,7 @@ import socket
 import socketserver
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
@@ -31,6 +32,7 @@ _SEALED_OVERHEAD = 64 << 10
 _LINGER = 0.5
 _MOST_DISCARDED = 16 << 20
 _CHUNK = 64 << 10
+_REMEMBERED = 10_000
 
 
 class Answer(NamedTuple):
@@ -67,7 +69,7 @@ class Server(socketserver.TCPServer):
         self.faults = faults
         self.security = security
         self.closing = threading.Event()
-        self.served: list[Served] = []
+        self.served: deque[Served] = deque(maxlen=_REMEMBERED)
         self.operations: Operations
         self.shells: Shells
         self._lock = threading.Lock()

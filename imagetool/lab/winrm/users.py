@@ -1,9 +1,9 @@
-"""Where pyspnego's NTLM acceptor finds the user: a file that an environment variable names.
+"""Where the acceptors of pyspnego and GSSAPI find who may come: files that the environment names.
 
-The variable is the whole process's, so endpoints that run side by side take turns: it is there as
-long as one of them is open (whoever copies the environment must not see it change its size), and
-each says which file it means while it takes a step of a handshake. A process that an endpoint
-starts does not inherit it.
+The environment is the whole process's, so endpoints that run side by side take turns: the variables
+are there as long as one of them is open (whoever copies the environment must not see it change its
+size), and each says which files it means while it takes a step of a handshake. A process that an
+endpoint starts does not inherit them.
 """
 
 from __future__ import annotations
@@ -16,30 +16,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VARIABLE = "NTLM_USER_FILE"
+VARIABLES = ("NTLM_USER_FILE", "KRB5_KTNAME")
 _lock = threading.RLock()
-_before: list[str | None] = []
-_open: list[Path] = []
+_before: dict[str, str | None] = {}
+_open: list[User] = []
 
 
 class User:
-    """The one user: `imagetool`, and a password of this start."""
+    """The one user: `imagetool`, and a password of this start; with a keytab, Kerberos' as well."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keytab: Path | None) -> None:
         self.name = "imagetool"
         self.password = secrets.token_urlsafe(24)
-        self._file = folder / "users"
-        self._file.touch(mode=0o600)
+        file = folder / "users"
+        file.touch(mode=0o600)
         # Windows takes a local account's name alone and with the machine's in front, and clients
         # say `.` for "this machine".
         domains = ("", ".", "LAB", "WORKSTATION", "LOCALHOST", socket.gethostname())
         lines = (f"{domain}:{self.name}:{self.password}\n" for domain in domains)
-        self._file.write_text("".join(lines), encoding="utf-8")
+        file.write_text("".join(lines), encoding="utf-8")
+        # Without a keytab this names none: the system's own is not for the lab.
+        values = (str(file), f"FILE:{keytab or folder / 'no-keytab'}")
+        self._variables = dict(zip(VARIABLES, values, strict=True))
         with _lock:
             if not _open:
-                _before.append(os.environ.get(VARIABLE))
-            _open.append(self._file)
-            os.environ[VARIABLE] = str(self._file)
+                _before.update({name: os.environ.get(name) for name in VARIABLES})
+            _open.append(self)
+            os.environ.update(self._variables)
 
     def is_called(self, name: str) -> bool:
         r"""Whether a name (`user`, `domain\user`, `user@realm`) is this user's; case is nothing."""
@@ -52,22 +55,21 @@ class User:
 
     @contextmanager
     def known(self) -> Iterator[None]:
-        """While the acceptor looks the user up."""
+        """While an acceptor looks the user up."""
         with _lock:
-            os.environ[VARIABLE] = str(self._file)
+            os.environ.update(self._variables)
             yield
 
     def close(self) -> None:
         """Leave the environment as the first endpoint found it, when this is the last."""
         with _lock:
-            if self._file not in _open:
+            if self not in _open:
                 return
-            _open.remove(self._file)
+            _open.remove(self)
             if _open:
-                os.environ[VARIABLE] = str(_open[-1])
                 return
-            before = _before.pop()
-            if before is None:
-                os.environ.pop(VARIABLE, None)
-            else:
-                os.environ[VARIABLE] = before
+            for name, value in _before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
