@@ -1,0 +1,122 @@
+"""What a host over WinRM costs: round trips, bytes and rates, counted at the lab's endpoint.
+
+Everything runs on this machine, so the network takes no time here: what a distance adds is the
+round trips that are counted.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from imagetool.guest.image import open_image
+from imagetool.host.configuration import Host
+from imagetool.host.credentials import Credentials
+from imagetool.host.local import open_local
+from imagetool.host.reading import HostFiles
+from imagetool.host.session import Session
+from imagetool.host.winrm import open_winrm
+from imagetool.lab.winrm import Endpoint
+from imagetool.servicing.verify import verify
+
+_TIMES = 100
+_UPLOAD = 16 << 20
+
+
+class Cost(NamedTuple):
+    """HTTP round trips, and bytes of their bodies in both directions."""
+
+    trips: int
+    size: int
+
+
+class Measured(NamedTuple):
+    """Everything that was measured."""
+
+    start: Cost
+    """Without what the script's own upload takes."""
+    invoke: Cost
+    invoke_ms: float
+    local_ms: float
+    """The same request to a PowerShell without WinRM."""
+    first: Cost
+    second: Cost
+    verify_ms: float
+    upload: Cost
+    """Its size is what the wire carried."""
+    upload_rate: float
+    """MB/s."""
+    encoding_rate: float
+    """MB/s that base64 within base64, made and undone here, allows."""
+
+
+class _Counter:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._seen = 0
+
+    def take(self, without: str = "") -> Cost:
+        served = [item for item in self._endpoint.served[self._seen :] if item.action != without]
+        self._seen = len(self._endpoint.served)
+        return Cost(len(served), sum(item.received + item.sent for item in served))
+
+
+def measure(image: Path) -> Measured:
+    """Measure, on an image that lies here."""
+    with Endpoint() as endpoint:
+        host = Host("bench", endpoint.url)
+        counter = _Counter(endpoint)
+        credentials = Credentials(endpoint.user, endpoint.password)
+        with open_winrm(host, lambda: credentials) as session:
+            start = counter.take(without="Send")
+            invoke_ms = _median(session)
+            counter.take()
+            session.operate("stat", path="/")
+            invoke = counter.take()
+            files = HostFiles(session, "bench", linger=True)
+            begun = time.perf_counter()
+            verify_of(image, files)
+            verify_ms = (time.perf_counter() - begun) * 1000
+            first = counter.take()
+            verify_of(image, files)
+            second = counter.take()
+            upload_rate, encoding_rate = _upload(session)
+            upload = counter.take()
+    with open_local() as session:
+        local_ms = _median(session)
+    return Measured(
+        start, invoke, invoke_ms, local_ms, first, second, verify_ms, upload,
+        upload_rate, encoding_rate,
+    )  # fmt: skip
+
+
+def verify_of(image: Path, files: HostFiles) -> None:
+    """The verdict on an image on the host."""
+    with open_image(str(image), files=files) as opened:
+        verify(opened)
+
+
+def _median(session: Session) -> float:
+    found = []
+    for _ in range(_TIMES):
+        begun = time.perf_counter()
+        session.operate("stat", path="/")
+        found.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(found)
+
+
+def _upload(session: Session) -> tuple[float, float]:
+    data = os.urandom(_UPLOAD)
+    folder = session.files.temporary_directory()
+    begun = time.perf_counter()
+    session.files.upload(data, f"{folder}/file")
+    took = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for start in range(0, len(data), 1 << 20):
+        once = base64.b64encode(data[start : start + (1 << 20)])
+        base64.b64decode(base64.b64decode(base64.b64encode(once)))
+    return len(data) / took / 1e6, len(data) / (time.perf_counter() - begun) / 1e6
