@@ -26,8 +26,8 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
         host.user.rpartition("\\")[2].partition("@")[0]: "<user>",
         host.user.partition("\\")[0] if "\\" in host.user else host.user.partition("@")[2]:
             "<domain>",
+        re.sub(r"[\\/]?[^\\/]*$", "", path): "<directory>",
         path: "<path>",
-        re.sub(r"[\\/][^\\/]*$", "", path): "<directory>",
         host.certificate: "<certificate>",
     }  # fmt: skip
     if host.remote:

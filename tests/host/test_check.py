@@ -275,6 +275,7 @@ def test_what_is_sent_to_others_names_nobody() -> None:
         "'<directory>\\other', <account>, admins stay"
     )
     assert hide(path="/")("/tmp/x") == "/tmp/x"
+    assert hide(path="t.vhdx")("t.vhdx: nothing") == "<path>: nothing"
     with_at = hide(Host("hv01", KERBEROS.url, user="jane@corp.example"))
     assert with_at("jane of corp.example") == "<user> of <domain>"
 

@@ -559,3 +559,13 @@ def test_no_child_inherits_the_password(monkeypatch: pytest.MonkeyPatch) -> None
                 continue
             if isinstance(node.func.value, ast.Name) and node.func.value.id == "subprocess":
                 assert any(word.arg == "env" for word in node.keywords), f"{path}:{node.lineno}"
+
+
+def test_the_files_in_the_documentation_are_right(read: Read, tmp_path: Path) -> None:
+    parts = (ROOT / "docs/hosts.md").read_text(encoding="utf-8").split("```toml\n")[1:]
+    own, clone = (part.partition("```")[0] for part in parts)
+    for name in ("our-root.pem", "me.pem", "me.key"):
+        (tmp_path / name).touch()
+    found = read(own, clone)
+    assert path_on_host(found.host(), "/srv/images/t.vhdx", windows=False) == "D:\\images\\t.vhdx"
+    assert found.host("hv02.example.org").transport == "certificate"
