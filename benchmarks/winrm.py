@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from imagetool.host.reading import HostFiles
+
 from imagetool.guest.image import open_image
 from imagetool.host.configuration import Host
 from imagetool.host.credentials import Credentials
 from imagetool.host.local import open_local
-from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
 from imagetool.lab.winrm import Endpoint

@@ -90,6 +90,7 @@ class WinRM:
                 self._start_once()
                 return
             except (ConnectionBroke, TimedOut) as error:
+                self._broken = True
                 self._delete()
                 if attempt == _STARTS - 1:
                     if isinstance(error, ConnectionBroke):

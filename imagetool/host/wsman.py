@@ -7,6 +7,7 @@ refusal from a broken connection. pywinrm's own retries have no end, so none of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -25,14 +26,15 @@ MESSAGE = 96 * 1024
 """Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
 that old hosts allow."""
 
-_OF_AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
-
 IDLE_TIMEOUT = 300
 """Seconds after which the host ends a shell that nobody asks anything of."""
 
 _OPERATION_TIMEOUT = 20
 _READ_TIMEOUT = _OPERATION_TIMEOUT + 15
 _UTF_8 = 65001
+
+_AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
+_TALKATIVE = ("winrm", "requests_credssp", "requests_kerberos", "spnego", "urllib3")
 
 T = TypeVar("T")
 
@@ -125,6 +127,8 @@ class Connection:
         except exceptions.WinRMTransportError as error:
             raise self._unexpected(error.code) from None
         except RequestException as error:
+            if _of_authentication(error):
+                raise self._refused(error) from None
             raise _unreachable(self.host, error, self._worked) from None
         except _Unsafe as error:
             raise HostFailed(f"{self.host.name}: {error}", hint=error.hint) from None
@@ -135,7 +139,7 @@ class Connection:
                 f"{self.host.name}: the connection broke: {error.strerror or error}"
             ) from None
         except Exception as error:
-            if type(error).__module__.startswith(_OF_AUTHENTICATION):
+            if _of_authentication(error):
                 raise self._refused(error) from None
             # What came back is no WS-Management: cut off, or from something else.
             text = f"{type(error).__name__}: {error}"[:300]
@@ -213,6 +217,10 @@ _FAULTS = {
 }
 
 
+def _of_authentication(error: Exception) -> bool:
+    return type(error).__module__.startswith(_AUTHENTICATION)
+
+
 def _unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
     """What a failure below HTTP says: only what was under way may be tried again."""
     import requests
@@ -279,6 +287,9 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
     from winrm import exceptions
     from winrm.protocol import Protocol
 
+    for library in _TALKATIVE:
+        # What they log is said by our own sentences; who wants it adds a handler.
+        logging.getLogger(library).addHandler(logging.NullHandler())
     try:
         protocol = Protocol(
             endpoint=host.url,

@@ -270,7 +270,6 @@ os._exit(9)
         (False, {"url": "https"}, "certificate is not trusted, or it speaks no TLS"),
         (True, {"url": "http"}, "broke before the host answered|HTTP 400"),
         (True, {"url": "/elsewhere"}, "no WinRM at"),
-        (True, {"transport": "credssp"}, "credssp"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -287,6 +286,15 @@ def test_each_way_not_to_get_there_has_its_sentence(
         connect(endpoint, **changes).invoke("Get-VM")
     assert caught.value.message.startswith("hv01: ")
     assert nothing_is_left(endpoint)
+
+
+def test_a_library_that_is_not_installed_is_named(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winrm.transport.HAVE_CREDSSP", False)
+    with pytest.raises(HostFailed, match="requests-credssp is not installed") as caught:
+        connect(serve(), transport="credssp")
+    assert "imagetool[credssp]" in caught.value.hint
 
 
 def test_a_wrong_password_and_a_lack_of_rights_are_told_apart(serve: Any) -> None:

@@ -15,6 +15,11 @@ import pytest
 from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 from winrm.protocol import Protocol
 
+from imagetool.errors import HostFailed
+from imagetool.host.configuration import Host, Transport
+from imagetool.host.credentials import Credentials
+from imagetool.host.session import Session
+from imagetool.host.winrm import open_winrm
 from imagetool.lab.winrm import Endpoint
 
 Serve = Callable[..., Endpoint]
@@ -214,3 +219,58 @@ def test_pypsrp_delegates_its_password(
         process = shells.Process(shell, "powershell", ["-Command", "'x' * 100000"])
         process.invoke()
         assert process.stdout == b"x" * 100_000 + b"\n"
+
+
+# The same through imagetool's own sessions
+
+
+def session_with(endpoint: Endpoint, transport: Transport, credentials: Credentials) -> Session:
+    url = there(endpoint)
+    host = Host("hv01", url, transport, certificate=str(endpoint.certificate or ""))
+    return open_winrm(host, lambda: credentials)
+
+
+def converses(session: Session) -> None:
+    """Questions whose messages are larger than one sealed piece, in both directions."""
+    data = os.urandom(300_000)
+    with session:
+        folder = session.files.temporary_directory()
+        session.files.upload(data, f"{folder}/file")
+        assert Path(folder, "file").read_bytes() == data
+        text = "é日本 " * 20_000
+        assert session.operate("echo", value=text) == {"value": text}
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_a_session_comes_with_a_ticket(serve: Serve, ticket: Realm, https: bool) -> None:
+    endpoint = serve(https=https, keytab=ticket.keytab)
+    converses(session_with(endpoint, "kerberos", Credentials("imagetool@LAB.TEST")))
+    endpoint.faults.drop_within(action="Receive").drop_before(2, action="Send")
+    converses(session_with(endpoint, "kerberos", Credentials("")))
+    assert endpoint.shells == 0
+
+
+def test_a_session_without_a_ticket_is_told_what_to_do(
+    serve: Serve, realm: Realm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in realm.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/none")
+    with pytest.raises(HostFailed, match="hv01: Kerberos gave no access") as caught:
+        session_with(serve(keytab=realm.keytab), "kerberos", Credentials(""))
+    assert "kinit" in caught.value.hint
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_a_session_delegates_its_password(
+    serve: Serve, library: Callable[[str], ModuleType], https: bool
+) -> None:
+    library("requests_credssp")
+    endpoint = serve(https=https)
+    converses(session_with(endpoint, "credssp", Credentials(endpoint.user, endpoint.password)))
+    endpoint.faults.drop_within(action="Receive").drop_before(2, action="Send")
+    converses(session_with(endpoint, "credssp", Credentials(endpoint.user, endpoint.password)))
+    assert endpoint.shells == 0
+    with pytest.raises(HostFailed, match="refuses the account with credssp") as caught:
+        session_with(endpoint, "credssp", Credentials(endpoint.user, "wrong-4711"))
+    assert "wrong-4711" not in f"{caught.value}{caught.value.hint}"
