@@ -27,6 +27,12 @@ class Stat:
     attributes: int
 
 
+class OnHost(str):
+    """The path of a file that lies on the host already."""
+
+    __slots__ = ()
+
+
 class FileOperations:
     """The file operations of a session; paths are the host's. Each raises CmdletFailed."""
 
@@ -89,6 +95,21 @@ class FileOperations:
         if self._temporary is None:
             self._temporary = str(self._session.operate("make-temporary-directory")["path"])
         return self._temporary
+
+    def deliver(
+        self,
+        file: bytes | OnHost,
+        name: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> str:
+        """The path of a file for a cmdlet there: one that is on the host already as it is, bytes
+        uploaded under `name` into the temporary directory. Raises as `upload`."""
+        if isinstance(file, OnHost):
+            return str(file)
+        mark = "\\" if self._session.on_windows else "/"
+        target = f"{self.temporary_directory()}{mark}{name}"
+        self.upload(file, target, progress)
+        return target
 
     def upload(
         self, data: bytes, target: str, progress: Callable[[int, int], None] | None = None

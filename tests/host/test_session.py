@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from imagetool.errors import HostFailed
 from imagetool.host.clixml import EnumText, dumps, loads
+from imagetool.host.files import OnHost
 from imagetool.host.frames import Answer, Request, decode
 from imagetool.host.local import LocalProcess, open_local
 from imagetool.host.session import CmdletFailed, Event, Session
@@ -457,3 +458,16 @@ def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) 
     process.stdin.close()
     process.wait(timeout=20)
     process.stdout.close()
+
+
+def test_what_lies_on_the_host_is_used_as_it_is(start: Start, tmp_path: Path) -> None:
+    with start() as session:
+        there = OnHost(str(tmp_path / "package.cab"))
+        assert session.files.deliver(there, "other.cab") == str(there)
+        path = session.files.deliver(b"data", "package é.cab")
+        assert Path(path).read_bytes() == b"data"
+        assert Path(path).parent == Path(session.files.temporary_directory())
+        with pytest.raises(CmdletFailed):
+            session.files.deliver(b"other", "package é.cab")
+        assert Path(path).read_bytes() == b"data"
+    assert not Path(path).exists()
