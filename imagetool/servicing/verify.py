@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
+from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
 from imagetool.guest.installation import Installation
 from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_facts
@@ -27,6 +29,8 @@ class Verification(NamedTuple):
     verdict: Verdict
     package: str
     """The package whose version was wanted: its name on the disc; empty without one."""
+    warnings: tuple[str, ...] = ()
+    """What a reader should know of how the image was read."""
 
 
 class Unknown(NamedTuple):
@@ -78,6 +82,7 @@ def choose_package(
 
 def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
     """The facts and the evidence. Raises Corrupt."""
+    windows.image.ahead([partial(read_facts, windows)])
     return read_facts(windows), read_components(windows)
 
 
@@ -96,6 +101,7 @@ def verify(
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
+    image.ahead([lambda: read_evidence(image.windows(volume)), lambda: look_ahead(image)])
     windows = image.windows(volume)
     facts, components = read_evidence(windows)
     wanted, name = at_least, ""
@@ -115,4 +121,4 @@ def verify(
             )
         wanted = max((v for v in (wanted, version) if v is not None), default=None)
     verdict = judge(facts, components, wanted, require)
-    return Verification(image.path, facts, components, verdict, name)
+    return Verification(image.path, facts, components, verdict, name, image.file_warnings)

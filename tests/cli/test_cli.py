@@ -152,7 +152,7 @@ def test_what_comes_later_refuses_by_name(template: Path, disc: Path, tmp_path: 
     assert "comes later" in refused(3, "lab", "serve", "--https")
     new = ("--output", tmp_path / "new.vhdx")
     assert "over WinRM" in refused(3, "inject", template, "--package", disc, "--host", "hv01", *new)
-    assert "on a host" in refused(3, "inspect", "hv01:D:\\images\\t.vhdx")
+    assert "over WinRM" in refused(3, "inspect", "hv01:D:\\images\\t.vhdx")
     assert "in place comes later" in refused(3, "inject", template, "--package", disc)
     assert run("nonsense").returncode == 2
     assert run("verify").returncode == 2
