@@ -46,8 +46,8 @@ def host_and_path(image: str) -> tuple[str, str]:
     match = _HOST.fullmatch(image)
     if match is None or _exists(image):
         return "", image
-    host = match[1].lower()
-    return ("" if host == "local" else host), match[2]
+    known = match[1].lower()
+    return {"local": "", "lab": "lab"}.get(known, match[1]), match[2]
 
 
 def _exists(path: str) -> bool:

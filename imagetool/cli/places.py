@@ -78,9 +78,9 @@ class Hosts:
         return found
 
     def _on(self, host: str) -> HostFiles:
-        files = self._files.get(host)
+        files = self._files.get(host.lower())
         if files is None:
-            files = self._files[host] = self._reach(host)
+            files = self._files[host.lower()] = self._reach(host)
         if isinstance(files, HostFailed):
             raise files
         return files

@@ -17,6 +17,7 @@ from imagetool.host.rounds import Question
 if TYPE_CHECKING:
     from imagetool.host.reading import HostFiles
 
+_PORTION = MOST_AT_ONCE - PAGE  # which may begin within a page
 _LEAST_AROUND = 3
 """How many pages are read around each place that is missing, where these are many."""
 
@@ -70,10 +71,9 @@ class HostFile:
         return [_cut(pages, *item) for item in bounded]
 
     def _in_portions(self, offset: int, length: int) -> bytes:
-        data = bytearray()
-        for start in range(offset, offset + length, MOST_AT_ONCE):
-            part = min(MOST_AT_ONCE - PAGE, offset + length - start)
-            data += self.read_many([(start, part)])[0]
+        data, end = bytearray(), offset + length
+        for start in range(offset, end, _PORTION):
+            data += self.read_many([(start, min(_PORTION, end - start))])[0]
         return bytes(data)
 
     def around(self, missing: set[int], room: int) -> list[int]:

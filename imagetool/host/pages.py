@@ -110,7 +110,7 @@ def unpacked(data: bytes, lengths: object, wanted: Sequence[int], host: str) -> 
         plain = packer.decompress(data, total + 1)
     except zlib.error:
         raise _wrong(host, "its bytes cannot be unpacked") from None
-    if len(plain) != total or not packer.eof:
+    if len(plain) != total or (total and not packer.eof):  # of no bytes .NET makes no stream
         raise _wrong(host, f"{total} bytes were announced")
     parts: list[bytes] = []
     place = 0

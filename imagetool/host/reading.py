@@ -87,8 +87,11 @@ class HostFiles:
         try:
             found = self._operate(self.called(pattern), "find", pattern=pattern).get("paths")
         except CmdletFailed as error:
-            raise explain(self.called(pattern), pattern, error) from None
+            raise self._explain(pattern, error) from None
         return sorted(map(str, found)) if isinstance(found, list) else []
+
+    def _explain(self, path: str, error: CmdletFailed) -> HostFailed | CannotOpen:
+        return explain(self.called(path), path, error, self.session.on_windows)
 
     # Opening and closing
 
@@ -114,7 +117,7 @@ class HostFiles:
                 )
             except CmdletFailed as error:
                 self._free.append(number)
-                raise explain(name, path, error) from None
+                raise self._explain(path, error) from None
             size = answer.get("size")
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
                 raise self._fails(HostFailed(f"{name}: the host says that its size is {size!r}"))

@@ -57,8 +57,7 @@ def read_guest(
     packages: Sequence[Package],
 ) -> Guest:
     """The guest as a package sees it: its parents among the installed packages, its driver."""
-    names = {parent.name for package in packages for parent in package.parents}
-    parents = read_packages(windows, sorted(names))
+    parents = _read_parents(windows, packages)
     return Guest(
         version=facts.version,
         architecture=facts.architecture,
@@ -66,6 +65,19 @@ def read_guest(
         active_driver=components.active_driver,
         accepts_sha2=accepts_sha2(windows),
     )
+
+
+def _read_parents(windows: Installation, packages: Sequence[Package]) -> Sequence[ServicedPackage]:
+    names = {parent.name for package in packages for parent in package.parents}
+    return read_packages(windows, sorted(names))
+
+
+def _everything(image: Image, volume: int | None, media: Sequence[Media]) -> None:
+    """What a verdict reads, asked ahead: the questions that it leads to are asked beside it."""
+    windows = image.windows(volume)
+    packages = [package for medium in media for package in medium.packages]
+    image.ahead([partial(accepts_sha2, windows), partial(_read_parents, windows, packages)])
+    read_evidence(windows)
 
 
 def choose_package(
@@ -101,7 +113,7 @@ def verify(
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
-    image.ahead([lambda: read_evidence(image.windows(volume)), lambda: look_ahead(image)])
+    image.ahead([partial(_everything, image, volume, media), partial(look_ahead, image)])
     windows = image.windows(volume)
     facts, components = read_evidence(windows)
     wanted, name = at_least, ""
