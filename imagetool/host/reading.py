@@ -67,7 +67,7 @@ class HostFiles:
     # Paths
 
     def folder(self, path: str) -> str:
-        """As Files.folder, by the rules of the host's system."""
+        """As Files.folder, by the rules of the host's system; links are not followed."""
         return paths.folder_of(path, self.session.on_windows)
 
     def join(self, folder: str, name: str) -> str:
