@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import floor, packages
+from benchmarks import floor, packages, wire
 from benchmarks.guest import VERSION, cached, fleet
 from imagetool import read_registry_value
 from imagetool.disk import file as disk_file
@@ -227,6 +227,19 @@ def registry_value() -> list[Row]:
     ]
 
 
+def wire_rows() -> list[Row]:
+    """What an image on a host takes: exchanges of the first one and of the next, and bytes."""
+    rows = []
+    for name, question in wire.questions(KEY, NAME).items():
+        first, second = wire.costs(cached(), question)
+        what = f"{name} of an image on a host"
+        sizes: dict[str, float] = {"bytes": first.size, "of the next": second.size}
+        rows.append(Row(f"{what}, exchanges", first.exchanges, "", 12, "lower", sizes))
+        rows.append(Row(f"{what}, the next like it", second.exchanges, "", 3, "lower"))
+        rows.append(Row(f"{what}, bytes", first.size, "bytes", 600_000, "lower"))
+    return rows
+
+
 def package_rows() -> list[Row]:
     """Packages: show as a process, extraction against cabextract, a disc identified."""
     paths, whose = packages.packages()
@@ -265,7 +278,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def main() -> None:
     """Measure, show, write."""
-    rows = [*registry_value(), *processes(), *throughput(), *sizes(), *package_rows()]
+    rows = [*registry_value(), *processes(), *throughput(), *sizes(), *wire_rows(), *package_rows()]
     show(rows)
     target = Path(__file__).with_name("latest.json")
     target.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")

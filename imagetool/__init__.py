@@ -36,14 +36,22 @@ __all__ = [
 ]
 
 
-def open_image(path: str | Path, parents: Sequence[Path] = ()) -> Image:
-    """Open a guest image on this machine; a context manager. Raises Unreadable.
+def open_image(
+    path: str | Path, parents: Sequence[str | Path] = (), *, session: Session | None = None
+) -> Image:
+    """Open a guest image; a context manager. Raises Unreadable.
 
-    Parents of a differencing disk may lie in its own directory and in `parents`.
+    Parents of a differencing disk may lie in its own directory and in `parents`. With a `session`
+    (imagetool.host) these are paths on its host, and the image is read there, in place: the session
+    stays open, and must outlive the image. Raises HostFailed where the host does not answer.
     """
     from imagetool.guest.image import open_image
 
-    return open_image(path, parents)
+    if session is None:
+        return open_image(path, parents)
+    from imagetool.host.reading import HostFiles
+
+    return open_image(path, parents, HostFiles(session))
 
 
 def open_package(path: str | Path) -> Media:
@@ -54,7 +62,11 @@ def open_package(path: str | Path) -> Media:
 
 
 def inspect(
-    path: str | Path, *, volume: int | None = None, parents: Sequence[Path] = ()
+    path: str | Path,
+    *,
+    volume: int | None = None,
+    parents: Sequence[str | Path] = (),
+    session: Session | None = None,
 ) -> Inspection:
     """What an image holds: its system, its integration components, and warnings.
 
@@ -63,7 +75,7 @@ def inspect(
     """
     from imagetool.guest.inspection import inspect_image
 
-    with open_image(path, parents) as image:
+    with open_image(path, parents, session=session) as image:
         return inspect_image(image, volume)
 
 
@@ -74,7 +86,8 @@ def verify(
     package: str | Path | None = None,
     require: str | None = None,
     volume: int | None = None,
-    parents: Sequence[Path] = (),
+    parents: Sequence[str | Path] = (),
+    session: Session | None = None,
 ) -> Verification:
     """The verdict on an image's integration components, with all the evidence.
 
@@ -90,7 +103,7 @@ def verify(
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
     if require not in (None, "installed", "confirmed"):
         raise WrongUsage(f"{require!r} is neither installed nor confirmed")
-    with open_image(path, parents) as image:
+    with open_image(path, parents, session=session) as image:
         if package is None:
             return verify(image, at_least=version, require=require, volume=volume)
         with open_package(package) as media:
@@ -103,7 +116,8 @@ def read_registry_value(
     value: str = "",
     *,
     volume: int | None = None,
-    parents: Sequence[Path] = (),
+    parents: Sequence[str | Path] = (),
+    session: Session | None = None,
 ) -> Data:
     """The data of a registry value in an image, by its type: str, int, list of str, or bytes.
 
@@ -112,7 +126,7 @@ def read_registry_value(
     """
     from imagetool.guest.keys import find_value
 
-    with open_image(path, parents) as image:
+    with open_image(path, parents, session=session) as image:
         return find_value(image, key, value, volume).data
 
 

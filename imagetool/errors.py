@@ -56,6 +56,14 @@ class CannotOpen(Unreadable):
     """The file is missing, a directory, or not permitted."""
 
 
+class NoFile(CannotOpen):
+    """There is no file of that name: nothing at all, a directory, or a device."""
+
+
+class EmptyFile(CannotOpen):
+    """The file has no bytes."""
+
+
 class NotRecognised(Unreadable):
     """The bytes are of no format that imagetool knows."""
 

@@ -5,9 +5,12 @@ Where one of these is missing a test skips and says which; where CI is set, a mi
 
 from __future__ import annotations
 
+import bz2
 import importlib
+import lzma
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +43,27 @@ def testdata() -> Path:
     if not TESTDATA.is_dir():
         missing(f"the test data in {TESTDATA}")
     return TESTDATA
+
+
+@pytest.fixture(scope="session")
+def unpack(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A foreign file by its packed name below the test data; where the unpacked one lies."""
+    folder = tmp_path_factory.mktemp("foreign")
+
+    def write(name: str) -> Path:
+        packed = testdata / name
+        target = folder / packed.stem
+        if not target.exists():
+            data = packed.read_bytes()
+            if packed.suffix == ".zip":
+                with zipfile.ZipFile(packed) as archive:
+                    data = archive.read(archive.namelist()[0])
+            else:
+                data = (bz2 if packed.suffix == ".bz2" else lzma).decompress(data)
+            target.write_bytes(data)
+        return target
+
+    return write
 
 
 @pytest.fixture(scope="session")

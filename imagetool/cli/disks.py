@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption, here
+from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption
+from imagetool.cli.places import opened_image
 from imagetool.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from imagetool.guest.image import Image
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,12 +31,11 @@ def show_map(
     parents: ParentsOption = None,
 ) -> None:
     """The container, its partitions and volumes, and what is allocated."""
-    from imagetool.guest.image import open_image
     from imagetool.report.data import document
     from imagetool.report.guests import disk_data, disk_text
     from imagetool.report.text import safe, size, table
 
-    with open_image(here(image), parents or ()) as opened:
+    with opened_image(image, parents) as opened:
         allocated = list(opened.disk.allocated())
         total = sum(length for _, length in allocated)
         if output_format is Format.JSON:
@@ -41,15 +44,19 @@ def show_map(
                 "disk": disk_data(opened),
                 "allocated": total,
                 "allocated_ranges": allocated,
-                "warnings": [*opened.disk.warnings, *opened.table.warnings],
+                "warnings": _warnings(opened),
             }
             typer.echo(document("disk-map", content), nl=False)
             return
         rows = [(name, value) for name, value in opened.disk.identifiers.items()]
         rows += [("parent", name) for name in opened.disk.chain]
         rows.append(("allocated", f"{size(total)} in {len(allocated)} stretches"))
-        rows += [("warning", text) for text in (*opened.disk.warnings, *opened.table.warnings)]
+        rows += [("warning", text) for text in _warnings(opened)]
         typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{table(rows)}", nl=False)
+
+
+def _warnings(opened: Image) -> list[str]:
+    return [*opened.file_warnings, *opened.disk.warnings, *opened.table.warnings]
 
 
 def export_raw(
@@ -59,9 +66,8 @@ def export_raw(
 ) -> None:
     """Write the whole virtual disk to a new raw file; zeros take no room."""
     from imagetool.disk.export import export
-    from imagetool.guest.image import open_image
 
-    with open_image(here(image), parents or ()) as opened:
+    with opened_image(image, parents) as opened:
         with Progress("exporting") as progress:
             written = export(opened.disk, raw, progress)
         typer.echo(f"{raw}: {opened.disk.size} bytes, {written} of them stored", err=True)

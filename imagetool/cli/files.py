@@ -17,8 +17,8 @@ from imagetool.cli.options import (
     ParentsOption,
     PathArgument,
     VolumeOption,
-    here,
 )
+from imagetool.cli.places import opened_image
 from imagetool.cli.progress import Progress
 from imagetool.errors import SeveralInstallations, WrongUsage
 from imagetool.report.text import safe
@@ -48,10 +48,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) -> Iterator[Node]:
-    """The node at `path`: on the volume of Windows, or the only one that can be read."""
-    from imagetool.guest.image import open_image
-
+def _node(
+    image: str, path: str, volume: int | None, parents: Sequence[str] | None
+) -> Iterator[tuple[Image, Node]]:
+    """The node at `path`: on the volume of Windows, or the only one that can be read; its image."""
     drive, rest = path[:2], path[2:]
     if len(drive) == 2 and drive[1] == ":" and drive[0].isalpha():
         if drive[0].upper() != "C":
@@ -60,9 +60,9 @@ def _node(image: str, path: str, volume: int | None, parents: Sequence[Path]) ->
                 hint="Choose another volume with --volume N, and leave the letter out.",
             )
         path = rest
-    with open_image(here(image), parents) as opened:
+    with opened_image(image, parents) as opened:
         number = _chosen(opened, image) if volume is None else volume
-        yield opened.volume(opened.place(number)).lookup(path)
+        yield opened, opened.volume(opened.place(number)).lookup(path)
 
 
 def _chosen(opened: Image, image: str) -> int:
@@ -96,7 +96,7 @@ def list_files(
     from imagetool.report.data import document
     from imagetool.report.text import moment, table
 
-    with _node(image, path, volume, parents or ()) as node:
+    with _node(image, path, volume, parents) as (_, node):
         entries = list(node.entries())
         if output_format is Format.JSON:
             listed = [
@@ -137,7 +137,7 @@ def read(
     """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
     drive = path[:2] if path[1:2] == ":" else ""
     name, stream = _split(path[len(drive) :])
-    with _node(image, drive + name, volume, parents or ()) as node:
+    with _node(image, drive + name, volume, parents) as (_, node):
         source = node.open(stream)
         for offset in range(0, source.size, _CHUNK):
             sys.stdout.buffer.write(source.read_at(offset, _CHUNK))
@@ -160,10 +160,13 @@ def extract(
     from imagetool.disk.names import safe_name
     from imagetool.filesystem.extract import Extraction
 
-    with _node(image, path, volume, parents or ()) as node, Progress("extracting") as progress:
+    with (
+        _node(image, path, volume, parents) as (opened, node),
+        Progress("extracting") as progress,
+    ):
         if target.is_dir():
             target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
-        extraction = Extraction(max_size, progress)
+        extraction = Extraction(max_size, progress, opened.ahead)
         if node.is_directory:
             extraction.tree(node.volume, node, target)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from enum import StrEnum
@@ -20,8 +19,10 @@ from imagetool.cli.options import (
     here,
     worst,
 )
+from imagetool.cli.places import Hosts, Place
 from imagetool.cli.progress import Progress
-from imagetool.errors import CannotOpen, CannotWrite, ImagetoolError, WrongUsage
+from imagetool.errors import CannotWrite, ImagetoolError, WrongUsage
+from imagetool.report.text import safe
 
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
@@ -60,21 +61,6 @@ def add_to(app: typer.Typer) -> None:
     )(verify)
 
 
-def expanded(images: list[str]) -> list[Path]:
-    """The images, patterns expanded. Raises CannotOpen for a pattern that nothing fits."""
-    paths: list[Path] = []
-    for image in images:
-        path = here(image)
-        if path.exists() or not glob.has_magic(str(path)):
-            paths.append(path)
-            continue
-        found = sorted(glob.glob(str(path)))  # noqa: PTH207  # takes absolute patterns as well
-        if not found:
-            raise CannotOpen(f"{image}: no file fits this pattern", hint="Check the directory.")
-        paths += map(Path, found)
-    return paths
-
-
 def inspect(
     images: ImagesArgument,
     output_format: FormatOption = Format.TEXT,
@@ -82,22 +68,22 @@ def inspect(
     parents: ParentsOption = None,
 ) -> None:
     """What an image holds: disk, volumes, Windows, integration components."""
-    from imagetool.guest.image import open_image
     from imagetool.report.data import document
 
     codes: list[int] = []
     documents: list[dict[str, object]] = []
-    for path in expanded(images):
-        try:
-            with open_image(path, parents or ()) as image:
-                text, data = _inspected(image, volume)
-        except ImagetoolError as error:
-            codes.append(fail(error))
-            documents.append({"image": str(path), "error": error.message, "hint": error.hint})
-            continue
-        documents.append(data)
-        if output_format is Format.TEXT:
-            typer.echo(text, nl=False)
+    with Hosts() as hosts:
+        for place in hosts.places(images):
+            try:
+                with place.open(parents) as image:
+                    text, data = _inspected(image, volume)
+            except ImagetoolError as error:
+                codes.append(fail(error))
+                documents.append({"image": place.name, "error": error.message, "hint": error.hint})
+                continue
+            documents.append(data)
+            if output_format is Format.TEXT:
+                typer.echo(text, nl=False)
     if output_format is Format.JSON:
         typer.echo(document("inspect", {"images": documents}), nl=False)
     raise typer.Exit(worst(codes))
@@ -106,7 +92,7 @@ def inspect(
 def _inspected(image: Image, volume: int | None) -> tuple[str, dict[str, object]]:
     from imagetool.guest.inspection import inspect_image
     from imagetool.report import guests
-    from imagetool.report.text import safe, table
+    from imagetool.report.text import table
 
     found = inspect_image(image, volume)
     data: dict[str, object] = {"image": image.path, "disk": guests.disk_data(image)}
@@ -147,8 +133,8 @@ def verify(
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
-    paths = expanded(images)
     with ExitStack() as stack:
+        places = stack.enter_context(Hosts()).places(images)
         media = [stack.enter_context(_package(item)) for item in package or ()]
         wanted = {
             "at_least": version,
@@ -156,7 +142,7 @@ def verify(
             "require": require.value if require is not None else None,
             "volume": volume,
         }
-        results = _verified(paths, parents or (), wanted)
+        results = _verified(places, parents, wanted)
     _write(_rendered(results, output_format), output)
     codes = [
         result.error.exit_code if isinstance(result, Unknown) else int(not result.verdict.holds)
@@ -172,23 +158,25 @@ def _package(path: str) -> Media:
 
 
 def _verified(
-    paths: Sequence[Path], parents: Sequence[Path], wanted: dict[str, Any]
+    places: Sequence[Place], parents: Sequence[str] | None, wanted: dict[str, Any]
 ) -> list[Result]:
     """A verdict on each image, or why there is none; failures are said as they come."""
-    from imagetool.guest.image import open_image
     from imagetool.servicing.verify import Unknown
     from imagetool.servicing.verify import verify as judge
 
     results: list[Result] = []
     with Progress("verifying") as progress:
-        for path in paths:
+        for place in places:
             try:
-                with open_image(path, parents) as image:
-                    results.append(judge(image, **wanted))
+                with place.open(parents) as image:
+                    result = judge(image, **wanted)
+                for text in result.warnings:
+                    typer.echo(f"warning: {safe(place.name)}: {safe(text)}", err=True)
+                results.append(result)
             except ImagetoolError as error:
                 fail(error)
-                results.append(Unknown(str(path), error))
-            progress(len(results), len(paths))
+                results.append(Unknown(place.name, error))
+            progress(len(results), len(places))
     return results
 
 

@@ -11,8 +11,7 @@ import typer
 
 from imagetool.errors import Unsupported
 
-_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]+):(?!//)(.+)")
-_HERE = ("local", "lab")
+_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
 _ORDER = (70, 6, 7, 5, 4, 3, 1)
 
 
@@ -29,30 +28,46 @@ VolumeOption = Annotated[
     typer.Option("--volume", metavar="N", help="Which volume, as `disk map` numbers them."),
 ]
 ParentsOption = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--parents", metavar="DIR", help="Where parents of differencing disks may lie."),
 ]
-ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk image.")]
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk image, or HOST:PATH.")]
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="A path in the image; C:\\ is the Windows volume.")
 ]
 
 
-def here(image: str) -> Path:
-    """The path of an image on this machine.
+def host_and_path(image: str) -> tuple[str, str]:
+    """The host that an image lies on (empty: here), and its path there.
 
-    A file that exists here wins; `local:` and `lab:` name paths here as well. Raises Unsupported
-    for an image on another host.
+    A file that exists here wins, and a single letter before the colon is a drive. `local:` is this
+    machine, whose files are read without a session.
     """
-    path = Path(image)
     match = _HOST.fullmatch(image)
-    if match is None or path.exists():
-        return path
-    if match[1].lower() in _HERE:
-        return Path(match[2])
+    if match is None or _exists(image):
+        return "", image
+    known = match[1].lower()
+    return {"local": "", "lab": "lab"}.get(known, match[1]), match[2]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # no path that this system could have
+        return False
+
+
+def here(image: str) -> Path:
+    """The path on this machine of an image that a host is to change, or of a package.
+
+    For the emulated host a path there is a path here. Raises Unsupported for another host.
+    """
+    host, path = host_and_path(image)
+    if host in ("", "lab"):
+        return Path(path)
     raise Unsupported(
-        f"{image}: images on a host are not read yet",
-        hint="Copy the image here, or run imagetool where it lies; ./ before a name says 'here'.",
+        f"{image}: what lies on a host can only be read there for now",
+        hint="Copy it here, or run imagetool where it lies; ./ before a name says 'here'.",
     )
 
 

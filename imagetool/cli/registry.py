@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,8 +14,8 @@ from imagetool.cli.options import (
     ImageArgument,
     ParentsOption,
     VolumeOption,
-    here,
 )
+from imagetool.cli.places import opened_file
 
 if TYPE_CHECKING:
     from imagetool.registry import Key
@@ -41,18 +40,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _key(image: str, key: str, volume: int | None, parents: Sequence[Path]) -> Iterator[Key]:
-    from imagetool.guest.image import open_image
-    from imagetool.guest.keys import find_key, find_key_in_file, is_hive
+def _key(image: str, key: str, volume: int | None, parents: Sequence[str] | None) -> Iterator[Key]:
+    from imagetool.guest.image import Image
+    from imagetool.guest.keys import find_key, find_key_in_hive, is_hive
 
-    path = here(image)
-    if is_hive(path):
-        source, found = find_key_in_file(path, key)
-        with source:
-            yield found
-    else:
-        with open_image(path, parents) as opened:
-            yield find_key(opened, key, volume)
+    with opened_file(image) as file:
+        if is_hive(file):
+            yield find_key_in_hive(file, key)
+        else:
+            with Image(file, parents or ()) as opened:
+                yield find_key(opened, key, volume)
 
 
 def get(
@@ -70,7 +67,7 @@ def get(
     from imagetool.report.data import document
     from imagetool.report.text import safe
 
-    with _key(image, key, volume, parents or ()) as found:
+    with _key(image, key, volume, parents) as found:
         item = value_of(found, key, value)
         if output_format is Format.JSON:
             content = {"key": key, "name": item.name, "type": item.type_name, "data": item.data}
@@ -91,7 +88,7 @@ def list_key(
     from imagetool.report.data import document
     from imagetool.report.text import moment, safe, table
 
-    with _key(image, key, volume, parents or ()) as found:
+    with _key(image, key, volume, parents) as found:
         subkeys, values = list(found.subkeys()), found.values()
         if output_format is Format.JSON:
             content: dict[str, object] = {

@@ -100,7 +100,28 @@ _OTHERS = (
 )
 
 
-def open_disk(source: Source, parents: Sequence[Path] = ()) -> Disk:
+_KIB, _MIB = 1 << 10, 1 << 20
+_USUAL = ((0, 64 * _KIB), (_MIB, 64 * _KIB))
+_USUAL_OF_VHDX = (
+    (0, 320 * _KIB),
+    (2 * _MIB, 80 * _KIB),
+    (3 * _MIB, 80 * _KIB),
+    (4 * _MIB, 32 * _KIB),
+    (5 * _MIB, 64 * _KIB),
+)
+
+
+def usual_places(path: str) -> Sequence[Range]:
+    """What is read first of a disk of that name, as far as one knows before it is open.
+
+    Of a VHDX its headers, metadata and block allocation table where Hyper-V and QEMU put them, and
+    the beginning of the disk and of its first partition where Hyper-V does; of any other file the
+    latter two. A wrong guess costs a few kilobytes.
+    """
+    return _USUAL_OF_VHDX if path.lower().endswith((".vhdx", ".avhdx")) else _USUAL
+
+
+def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
     """The virtual disk in `source`.
 
     Parents of a differencing disk are looked for in its own directory and in `parents`, by their
@@ -142,7 +163,7 @@ _CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vh
 # What a dynamic VHDX does not need is imported where it is needed.
 
 
-def _parent_of_vhdx(source: Source, parents: Sequence[Path], locator: ParentLocator) -> Vhdx:
+def _parent_of_vhdx(source: Source, parents: Sequence[str | Path], locator: ParentLocator) -> Vhdx:
     from imagetool.disk.parents import ParentFinder
 
     def is_vhdx(parent: Source) -> bool:
@@ -151,7 +172,7 @@ def _parent_of_vhdx(source: Source, parents: Sequence[Path], locator: ParentLoca
     return ParentFinder(source, parents, Vhdx, is_vhdx)(locator)
 
 
-def _vhd(source: Source, parents: Sequence[Path]) -> Vhd | None:
+def _vhd(source: Source, parents: Sequence[str | Path]) -> Vhd | None:
     """The disk where the source has the footer of a VHD."""
     from imagetool.disk.parents import ParentFinder
     from imagetool.disk.vhd import Vhd, find_footer

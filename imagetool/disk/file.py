@@ -1,16 +1,17 @@
-"""A file on this machine as a source."""
+"""The files of this machine, and one of them as a source."""
 
 from __future__ import annotations
 
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from imagetool.disk.files import Question
 from imagetool.disk.source import Range
-from imagetool.errors import CannotOpen
+from imagetool.errors import CannotOpen, EmptyFile, NoFile
 
 _HAS_PREAD = hasattr(os, "pread")
 _FLAGS = os.O_RDONLY
@@ -18,15 +19,18 @@ for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: a pipe may no
     _FLAGS |= getattr(os, _name, 0)
 
 
-def _directory(path: str | Path) -> CannotOpen:
-    return CannotOpen(f"{path}: this is a directory", hint="Name a file in it.")
+def _directory(path: str | Path) -> NoFile:
+    return NoFile(f"{path}: this is a directory", hint="Name a file in it.")
 
 
 class FileSource:
     """A file, opened for reading. Close it, or use it as a context manager.
 
-    Raises CannotOpen where it is missing, a directory, not permitted, empty, or fails to read.
+    Raises NoFile where there is none, EmptyFile, CannotOpen where it is not permitted or fails to
+    read.
     """
+
+    warnings: tuple[str, ...] = ()
 
     __slots__ = ("_descriptor", "_lock", "name", "size")
 
@@ -41,14 +45,14 @@ class FileSource:
                 raise _directory(path)
             if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
                 self.close()
-                raise CannotOpen(
+                raise NoFile(
                     f"{path}: this is a pipe or a device, which cannot be read at any place",
                     hint="Name a file, or copy its content into one.",
                 )
             # A block device says its size only to whoever goes to its end.
             self.size = state.st_size or os.lseek(self._descriptor, 0, os.SEEK_END)
         except FileNotFoundError:
-            raise CannotOpen(
+            raise NoFile(
                 f"{path}: there is no such file", hint="Check the path; quote names with spaces."
             ) from None
         except PermissionError:
@@ -64,15 +68,23 @@ class FileSource:
             raise CannotOpen(f"{path}: cannot be opened: {reason}") from None
         if not self.size:
             self.close()
-            raise CannotOpen(
+            raise EmptyFile(
                 f"{path}: the file is empty", hint="Copy it again: the copy may have failed."
             )
         self._lock = threading.Lock()
 
     @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return Path(self.name)
+    def path(self) -> str:
+        """As OpenFile.path."""
+        return self.name
+
+    @property
+    def files(self) -> LocalFiles:
+        """As OpenFile.files."""
+        return HERE
+
+    def ahead(self, questions: Iterable[Question]) -> None:
+        """As OpenFile.ahead: a read here is no round trip."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
@@ -118,3 +130,27 @@ class FileSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class LocalFiles:
+    """The files of this machine (disk/files.py)."""
+
+    def open(self, path: str, expected: Sequence[Range] = ()) -> FileSource:
+        """As Files.open."""
+        return FileSource(path)
+
+    def folder(self, path: str) -> str:
+        """As Files.folder: links are followed first."""
+        return os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # texts, as on any machine
+
+    def join(self, folder: str, name: str) -> str:
+        """As Files.join."""
+        return os.path.join(folder, name)  # noqa: PTH118
+
+    def canonical(self, path: str) -> str:
+        """As Files.canonical: links are followed."""
+        return os.path.realpath(path)
+
+
+HERE = LocalFiles()
+"""The files of this machine."""

@@ -7,14 +7,15 @@ says in which directories a parent may lie, and the child's own is the first of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from imagetool.disk.file import FileSource
+from imagetool.disk.file import HERE
+from imagetool.disk.files import Files, OpenFile
 from imagetool.disk.source import Source
-from imagetool.errors import CannotOpen, Corrupt, NotRecognised
+from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
 
 _LONGEST_CHAIN = 64
 
@@ -37,7 +38,8 @@ class ParentLocator:
         """A locator from recorded paths. Raises Corrupt, naming `child`, where none is usable."""
         kept = [path for path in paths if path and "\0" not in path]
         names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in kept)
-        safe = tuple(name for name in names if name not in ("", ".", ".."))
+        # A colon would lead to another drive, or to an alternate stream.
+        safe = tuple(name for name in names if name not in ("", ".", "..") and ":" not in name)
         if not linkages or not safe:
             raise Corrupt(
                 f"{child}: the disk names no parent, or not which one",
@@ -49,17 +51,18 @@ class ParentLocator:
 class ParentFinder(Generic[D]):
     """Opens the parent of a differencing disk from the directories that are allowed.
 
-    `open_parent` opens a disk of the child's own kind, given a finder for the next parent;
-    `is_one` says whether a file is one.
+    They are directories where the child itself lies: here, or on a host. `open_parent` opens a disk
+    of the child's own kind, given a finder for the next parent; `is_one` says whether a file is
+    one.
     """
 
     def __init__(
         self,
         source: Source,
-        folders: Sequence[Path],
+        folders: Sequence[str | Path],
         open_parent: Callable[[Source, ParentFinder[D]], D],
         is_one: Callable[[Source], bool],
-        above: tuple[Path, ...] = (),
+        above: tuple[str, ...] = (),
     ) -> None:
         self._source = source
         self._folders = folders
@@ -67,39 +70,41 @@ class ParentFinder(Generic[D]):
         self._is_one = is_one
         self._above = above
 
-    @cached_property
-    def _chain(self) -> tuple[Path, ...]:
-        """The files of the chain so far, the child's own last."""
-        source = self._source
-        own = (source.path.resolve(),) if isinstance(source, FileSource) else ()
-        return self._above + own
-
     def __call__(self, locator: ParentLocator) -> D:
         """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
-        folders = [self._chain[-1].parent] if self._chain else []
-        folders += [folder for folder in self._folders if folder not in folders]
-        tried = [folder / name for folder in folders for name in locator.names]
-        path = next((item for item in tried if item.is_file()), None)
-        if path is None:
-            looked = ", ".join(str(folder) for folder in folders) or "nowhere"
-            raise CannotOpen(
-                f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
-                f"{' or '.join(locator.names)} in {looked})",
-                hint="Put the parent beside it, or name its directory with --parents.",
-            )
-        if path.resolve() in self._chain or len(self._chain) >= _LONGEST_CHAIN:
-            raise Corrupt(
-                f"{self._source.name}: its chain of parents leads back to {path}, or is longer "
-                f"than {_LONGEST_CHAIN}",
-                hint="The images are damaged, or were renamed: compare them with their origin.",
-            )
-        file = FileSource(path)
+        child = self._source
+        files: Files = child.files if isinstance(child, OpenFile) else HERE
+        folders = [str(folder) for folder in self._folders]
+        chain = self._above
+        if isinstance(child, OpenFile):
+            folders.insert(0, files.folder(child.path))
+            chain += (files.canonical(child.path),)
+        folders = list(dict.fromkeys(folders))
+        file = self._first(files, folders, locator)
         try:
+            if files.canonical(file.path) in chain or len(chain) >= _LONGEST_CHAIN:
+                raise Corrupt(
+                    f"{child.name}: its chain of parents leads back to {file.name}, or is longer "
+                    f"than {_LONGEST_CHAIN}",
+                    hint="The images are damaged, or were renamed: compare them with their origin.",
+                )
             if not self._is_one(file):
-                raise NotRecognised(f"{path}: this parent is no disk of its child's kind")
-            above = self._chain
-            finder = ParentFinder(file, self._folders, self._open, self._is_one, above)
+                raise NotRecognised(f"{file.name}: this parent is no disk of its child's kind")
+            finder = ParentFinder(file, self._folders, self._open, self._is_one, chain)
             return self._open(file, finder)
         except BaseException:
             file.close()
             raise
+
+    def _first(self, files: Files, folders: Sequence[str], locator: ParentLocator) -> OpenFile:
+        """The first file that is there: opening it is the test, for asking twice takes longer."""
+        for folder in folders:
+            for name in locator.names:
+                with suppress(NoFile):
+                    return files.open(files.join(folder, name))
+        looked = ", ".join(folders) or "nowhere"
+        raise CannotOpen(
+            f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
+            f"{' or '.join(locator.names)} in {looked})",
+            hint="Put the parent beside it, or name its directory with --parents.",
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
@@ -34,7 +35,7 @@ IN_BOX_PREFIXES = (
 _PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
 _SYSTEM_CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
 _VMBUS_DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
-_FILES = (VMBUS_SYS, "Windows\\System32\\drivers\\storvsc.sys", "Windows\\System32\\icsvc.dll")
+FILES = (VMBUS_SYS, "Windows\\System32\\drivers\\storvsc.sys", "Windows\\System32\\icsvc.dll")
 
 # States of a package (CurrentState)
 UNINSTALL_PENDING, INSTALL_PENDING, PARTIALLY_INSTALLED = 0x05, 0x60, 0x65
@@ -106,23 +107,37 @@ class Components(NamedTuple):
 
 def read_components(windows: Installation) -> Components:
     """All the evidence. Raises Corrupt where the image is damaged where it matters."""
+    windows.image.ahead(
+        partial(ask, windows)
+        for ask in (active_driver, _file_versions, _bound_driver, _serviced, _in_box, read_services)
+    )
     auto = windows.software.find(VALUE_KEY)
     value = auto.value(VALUE_NAME) if auto is not None else None
     active, active_package = active_driver(windows)
-    vmbus, storvsc, icsvc = map(file_version, windows.volume.find_many(_FILES))
+    vmbus, storvsc, icsvc = _file_versions(windows)
     return Components(
         recorded=None if value is None else value.text(),
         recorded_at=auto.last_written if auto is not None and value is not None else None,
         active_driver=active,
         active_driver_package=active_package,
         bound=_bound_driver(windows),
-        packages=tuple(read_packages(windows, PACKAGE_NAMES, with_payload=True)),
+        packages=tuple(_serviced(windows)),
         in_box=tuple(_in_box(windows)),
         services=read_services(windows),
         vmbus_sys=vmbus,
         storvsc_sys=storvsc,
         icsvc_dll=icsvc,
     )
+
+
+def _file_versions(windows: Installation) -> list[Version | None]:
+    nodes = windows.volume.find_many(FILES)
+    windows.image.ahead(partial(file_version, node) for node in nodes)
+    return [file_version(node) for node in nodes]
+
+
+def _serviced(windows: Installation) -> list[ServicedPackage]:
+    return read_packages(windows, PACKAGE_NAMES, with_payload=True)
 
 
 def read_packages(
@@ -141,8 +156,11 @@ def _packages(
 ) -> list[ServicedPackage]:
     key = windows.software.find(_PACKAGES)
     found: list[ServicedPackage] = []
-    for prefix in prefixes if key is not None else ():
-        for subkey in key.subkeys(prefix) if key is not None else ():
+    if key is None:
+        return found
+    windows.image.ahead(partial(_first, key, prefix) for prefix in prefixes)
+    for prefix in prefixes:
+        for subkey in key.subkeys(prefix):
             identity = Identity.parse(subkey.name)
             if identity is None:
                 continue
@@ -151,6 +169,10 @@ def _packages(
             payload = read_payload(windows, identity) if with_payload else None
             found.append(ServicedPackage(identity, state, _install_time(subkey), payload))
     return sorted(found, key=lambda package: package.identity.version)
+
+
+def _first(key: Key, prefix: str) -> Key | None:
+    return next(key.subkeys(prefix), None)
 
 
 def _install_time(key: Key) -> datetime | None:

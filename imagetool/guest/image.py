@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.disk import Disk, FileSource, Partition, PartitionTable, open_disk, read_partitions
+from imagetool.disk import Disk, Partition, PartitionTable, open_disk, read_partitions
+from imagetool.disk.container import usual_places
+from imagetool.disk.file import HERE
+from imagetool.disk.files import Files, OpenFile, Question
+from imagetool.disk.lazy import lazy
 from imagetool.disk.source import Source
 from imagetool.errors import (
     Encrypted,
@@ -24,6 +28,7 @@ from imagetool.guest.installation import Installation
 if TYPE_CHECKING:
     from imagetool.guest.linux import LinuxFacts
 
+_BEGINNING = ((0, 34 * 512), (1 << 20, 4096))
 _LINUX = ("ext", "XFS", "Btrfs")
 
 
@@ -40,31 +45,42 @@ class Place(NamedTuple):
 
 
 class Image:
-    """A guest image on this machine. Close it, or use it as a context manager.
+    """A guest image in an open file, which it closes. Close it, or use it as a context manager.
 
     Everything is read when it is asked for. `path` is how the caller named it.
     """
 
-    def __init__(self, path: str | Path, parents: Sequence[Path] = ()) -> None:
-        self.path = str(path)
-        self._file = FileSource(path)
+    def __init__(self, file: OpenFile, parents: Sequence[str | Path] = ()) -> None:
+        self.path = file.name
+        self._file = file
         try:
-            self.disk: Disk = open_disk(self._file, parents)
+            self.disk: Disk = open_disk(file, parents)
         except BaseException:
-            self._file.close()
+            file.close()
             raise
+
+    @property
+    def file_warnings(self) -> tuple[str, ...]:
+        """What a reader should know of the file: that somebody else is writing to it."""
+        return self._file.warnings
+
+    def ahead(self, questions: Iterable[Question]) -> None:
+        """Ask what will be asked later, where its reads are round trips (OpenFile.ahead)."""
+        self._file.ahead(questions)
 
     @property
     def file_size(self) -> int:
         """The size of the file in bytes."""
         return self._file.size
 
-    @cached_property
+    @lazy
     def table(self) -> PartitionTable:
         """The partition table. Raises Corrupt."""
+        # The first partition nearly always begins at 1 MiB.
+        self.ahead([partial(self.disk.read_many, _BEGINNING)])
         return read_partitions(self.disk)
 
-    @cached_property
+    @lazy
     def places(self) -> tuple[Place, ...]:
         """Every partition with the file system in it, then every logical volume on them.
 
@@ -74,8 +90,9 @@ class Image:
             found = [Place(1, None, self.disk, recognise(self.disk))]
         else:
             found = []
-            for partition in self.table.partitions:
-                source = partition.of(self.disk)
+            parts = [(item, item.of(self.disk)) for item in self.table.partitions]
+            self.ahead(partial(recognise, source) for _, source in parts)
+            for partition, source in parts:
                 found.append(Place(partition.number, partition, source, recognise(source)))
         if any(place.file_system == "LVM" for place in found):
             found += self._logical_volumes(found)
@@ -91,7 +108,7 @@ class Image:
                 try:
                     physical.append(read_physical_volume(place.source))
                 except ImagetoolError as error:
-                    self._failures.append(error)
+                    self._failed(error)
         found: list[Place] = []
         number = max(place.number for place in places)
         try:
@@ -101,12 +118,12 @@ class Image:
                     source = volume.open()
                     found.append(Place(number, None, source, recognise(source), volume.name))
                 except ImagetoolError as error:
-                    self._failures.append(error)
+                    self._failed(error)
         except ImagetoolError as error:
-            self._failures.append(error)
+            self._failed(error)
         return found
 
-    @cached_property
+    @lazy
     def _volumes(self) -> dict[int, Volume]:
         return {}
 
@@ -126,23 +143,23 @@ class Image:
             hint="`imagetool disk map` shows the numbers.",
         )
 
-    @cached_property
+    @lazy
     def installations(self) -> tuple[Installation, ...]:
         """Every Windows on the disk."""
         found = []
-        for place in self.places:
-            if place.file_system != "NTFS":
-                continue
+        places = [place for place in self.places if place.file_system == "NTFS"]
+        self.ahead(partial(Installation.find, self, place) for place in places)
+        for place in places:
             try:
                 installation = Installation.find(self, place)
             except ImagetoolError as error:
-                self._failures.append(error)
+                self._failed(error)
                 continue
             if installation is not None:
                 found.append(installation)
         return tuple(found)
 
-    @cached_property
+    @lazy
     def linux(self) -> tuple[tuple[Place, LinuxFacts], ...]:
         """Every volume that is the root of a Linux, and what it says of itself."""
         from imagetool.guest.linux import read_linux
@@ -154,16 +171,20 @@ class Image:
             try:
                 facts = read_linux(self.volume(place))
             except ImagetoolError as error:
-                self._failures.append(error)
+                self._failed(error)
                 continue
             if facts is not None:
                 found.append((place, facts))
         return tuple(found)
 
-    @cached_property
+    @lazy
     def _failures(self) -> list[ImagetoolError]:
         """Why volumes could not be looked into; said where nothing else is found."""
         return []
+
+    def _failed(self, error: ImagetoolError) -> None:
+        if all(error.message != other.message for other in self._failures):
+            self._failures.append(error)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -239,11 +260,13 @@ class Image:
         self.close()
 
 
-def open_image(path: str | Path, parents: Sequence[Path] = ()) -> Image:
-    """Open a guest image on this machine for reading.
+def open_image(path: str | Path, parents: Sequence[str | Path] = (), files: Files = HERE) -> Image:
+    """Open a guest image for reading: on this machine, or among the files of another.
 
-    Parents of a differencing disk are looked for in its own directory and in `parents`.
+    Parents of a differencing disk are looked for in its own directory and in `parents`, which are
+    directories where the image lies.
 
     Raises CannotOpen, NotRecognised, Unsupported or Corrupt, each with a sentence and a hint.
     """
-    return Image(path, parents)
+    path = str(path)
+    return Image(files.open(path, usual_places(path)), parents)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
 from imagetool.guest.components import Components, read_components
+from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
 from imagetool.guest.installation import Installation
 from imagetool.guest.linux import LinuxFacts
@@ -33,6 +35,7 @@ class Inspection:
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
     """What the image holds. Raises SeveralInstallations, Encrypted, Corrupt."""
+    image.ahead([partial(_everything, image, volume), partial(look_ahead, image)])
     warnings = _disk_warnings(image)
     try:
         windows = image.windows(volume)
@@ -49,8 +52,14 @@ def inspect_image(image: Image, volume: int | None = None) -> Inspection:
     return Inspection(facts, components, pending, None, "", tuple(warnings))
 
 
+def _everything(image: Image, volume: int | None) -> None:
+    windows = image.windows(volume)
+    image.ahead(partial(ask, windows) for ask in (read_facts, read_components, read_pending))
+    _ = windows.volume.warnings
+
+
 def _disk_warnings(image: Image) -> list[str]:
-    warnings = [*image.disk.warnings, *image.table.warnings]
+    warnings = [*image.file_warnings, *image.disk.warnings, *image.table.warnings]
     if image.disk.chain:
         warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
     for place in image.places:

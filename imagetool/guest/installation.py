@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from imagetool.disk.lazy import lazy
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem import Node, Volume
@@ -36,7 +36,7 @@ class Installation:
             return None
         return cls(image, place, _open_hive(volume, node, path))
 
-    @cached_property
+    @lazy
     def system(self) -> Hive:
         """The SYSTEM hive. Raises Corrupt where there is none: no Windows starts without it."""
         try:
@@ -47,7 +47,7 @@ class Installation:
                 hint="The installation is damaged or incomplete: restore the image.",
             ) from error
 
-    @cached_property
+    @lazy
     def control_set(self) -> str:
         """The control set that the next start uses: ControlSet001. Raises Corrupt."""
         select = self.system.find("Select")
@@ -59,7 +59,7 @@ class Installation:
             )
         return f"ControlSet{number:03}"
 
-    @cached_property
+    @lazy
     def version(self) -> Version:
         """The version of the system: major, minor, build, update revision."""
         current = self.software.find("Microsoft\\Windows NT\\CurrentVersion")

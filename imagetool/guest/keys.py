@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 
-from imagetool.disk import FileSource
-from imagetool.errors import NotFound, WrongUsage
+from imagetool.disk.files import OpenFile
+from imagetool.errors import EmptyFile, NoFile, NotFound, WrongUsage
 from imagetool.guest.image import Image
 from imagetool.registry import Hive, Key, Value
 
@@ -30,47 +30,36 @@ def find_key(image: Image, path: str, volume: int | None = None) -> Key:
     return windows.hive(parts[1]).key("\\".join(rest))
 
 
-def find_key_in_file(path: Path, key: str) -> tuple[FileSource, Key]:
-    """The key in a bare hive file, its logs beside it; the open file is the caller's to close.
+def find_key_in_hive(file: OpenFile, key: str) -> Key:
+    """The key in a bare hive file, its logs beside it.
 
     `key` counts from the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
     """
-    source = FileSource(path)
-    logs: list[FileSource] = []
+    logs: list[OpenFile] = []
 
-    def open_logs() -> list[FileSource]:
+    def open_logs() -> list[OpenFile]:
         for suffix in (".LOG1", ".LOG2", ".LOG"):
-            log = path.with_name(path.name + suffix)
-            if log.is_file() and log.stat().st_size:
-                logs.append(FileSource(log))
+            with suppress(NoFile, EmptyFile):
+                logs.append(file.files.open(file.path + suffix))
         return logs
 
     try:
-        hive = Hive(source, open_logs)
-        parts = _parts(key)
-        if len(parts) > 1 and parts[0].upper() in _ROOTS and parts[1].upper() in _HIVES:
-            parts = parts[2:]
-        if parts and parts[0].upper() == "CURRENTCONTROLSET" and hive.find("Select") is not None:
-            number = hive.key("Select").number("Current") or 1
-            parts = [f"ControlSet{number:03}", *parts[1:]]
-        return source, hive.key("\\".join(parts))
-    except BaseException:
-        source.close()
-        raise
+        hive = Hive(file, open_logs)
     finally:
         for log in logs:
             log.close()
+    parts = _parts(key)
+    if len(parts) > 1 and parts[0].upper() in _ROOTS and parts[1].upper() in _HIVES:
+        parts = parts[2:]
+    if parts and parts[0].upper() == "CURRENTCONTROLSET" and hive.find("Select") is not None:
+        number = hive.key("Select").number("Current") or 1
+        parts = [f"ControlSet{number:03}", *parts[1:]]
+    return hive.key("\\".join(parts))
 
 
-def is_hive(path: Path) -> bool:
+def is_hive(file: OpenFile) -> bool:
     """Whether a file begins as a hive does."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return file.read(4) == b"regf"
-    except (OSError, ValueError):
-        return False
+    return file.read_at(0, 4) == b"regf"
 
 
 def find_value(image: Image, key: str, name: str, volume: int | None = None) -> Value:

@@ -7,10 +7,11 @@ version, and each driver one in the driver store, which the DriverDatabase names
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
-from imagetool.filesystem import Node
+from imagetool.filesystem import Node, Volume
 from imagetool.guest.drivers import driver_places
 from imagetool.guest.installation import Installation
 from imagetool.package.identity import Identity
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SERVICING = "Windows\\servicing\\Packages"
 _STORE = "Windows\\WinSxS"
+_MOST = 16  # packages that are foreseen
 _LARGEST_MANIFEST = 4 << 20
 
 
@@ -77,15 +79,35 @@ def store_name(identity: Identity) -> str:
 
 
 def _missing(windows: Installation, package: PackageManifest) -> list[str]:
-    folders = windows.volume.find_many([_STORE, f"{_STORE}\\Manifests"])
+    windows.image.ahead(
+        [
+            partial(_not_in_store, windows.volume, package),
+            partial(_without_driver, windows, package),
+        ]
+    )
+    return _not_in_store(windows.volume, package) + _without_driver(windows, package)
+
+
+def _not_in_store(volume: Volume, package: PackageManifest) -> list[str]:
+    """Drivers and components without a directory or manifest in the component store."""
+    folders = volume.find_many([_STORE, f"{_STORE}\\Manifests"])
     stores = [node for node in folders if node is not None and node.is_directory]
-    missing: list[str] = []
     updates = [driver.identity for driver in package.drivers]
-    for identity in updates + [component.identity for component in package.components]:
-        prefix = store_name(identity)
-        # A deployment component has a manifest, and no directory of its own.
-        if not any(True for store in stores for _ in store.entries(prefix)):
-            missing.append(f"{_STORE}\\{prefix}…")
+    prefixes = [
+        store_name(identity)
+        for identity in updates + [component.identity for component in package.components]
+    ]
+    # A deployment component has a manifest, and no directory of its own.
+    return [
+        f"{_STORE}\\{prefix}…"
+        for prefix in prefixes
+        if not any(True for store in stores for _ in store.entries(prefix))
+    ]
+
+
+def _without_driver(windows: Installation, package: PackageManifest) -> list[str]:
+    """Drivers that the driver store does not have."""
+    missing: list[str] = []
     wanted: list[str] = []
     places = driver_places(windows, [(item.inf, item.identity.version) for item in package.drivers])
     for driver, place in zip(package.drivers, places, strict=True):
@@ -94,5 +116,16 @@ def _missing(windows: Installation, package: PackageManifest) -> list[str]:
         else:
             missing.append(f"driver store: {driver.inf} {driver.identity.version}")
     found = windows.volume.find_many(wanted)
-    missing += [path for path, node in zip(wanted, found, strict=True) if node is None]
-    return missing
+    return missing + [path for path, node in zip(wanted, found, strict=True) if node is None]
+
+
+def foresee(volume: Volume, prefix: str) -> None:
+    """Read what `read_payload` will: found by the names of files, not by what the registry says."""
+    folder = volume.find(_SERVICING)
+    if folder is None or not folder.is_directory:
+        return
+    names = [entry.name for entry, _ in zip(folder.entries(prefix), range(_MOST), strict=False)]
+    nodes = volume.find_many([f"{_SERVICING}\\{name}" for name in names])
+    for name, node in zip(names, nodes, strict=True):
+        if node is not None and name.lower().endswith(".mum"):
+            _not_in_store(volume, _parse(node))

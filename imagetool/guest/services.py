@@ -7,9 +7,11 @@ disk on a Hyper-V SCSI controller.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from imagetool.guest.installation import Installation
+from imagetool.registry import Key
 
 BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
 GUEST_SERVICES = (
@@ -48,11 +50,18 @@ class Service(NamedTuple):
 def read_services(windows: Installation) -> tuple[Service, ...]:
     """The boot drivers and guest services that the next start knows, in the order above."""
     services = windows.system.find(f"{windows.control_set}\\Services")
-    found = []
-    for name in (*BOOT_DRIVERS, *GUEST_SERVICES):
-        key = services.subkey(name) if services is not None else None
-        if key is not None:
-            override = key.subkey("StartOverride")
-            number = override.number("0") if override is not None else None
-            found.append(Service(name, key.number("Start"), number))
-    return tuple(found)
+    if services is None:
+        return ()
+    names = (*BOOT_DRIVERS, *GUEST_SERVICES)
+    windows.image.ahead(partial(_service, services, name) for name in names)
+    found = [_service(services, name) for name in names]
+    return tuple(service for service in found if service is not None)
+
+
+def _service(services: Key, name: str) -> Service | None:
+    key = services.subkey(name)
+    if key is None:
+        return None
+    override = key.subkey("StartOverride")
+    number = override.number("0") if override is not None else None
+    return Service(name, key.number("Start"), number)

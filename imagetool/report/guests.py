@@ -252,6 +252,7 @@ def verification_data(result: Verification) -> dict[str, object]:
         "package": result.package,
         "guest": facts_data(result.facts),
         "evidence": components_data(result.components),
+        "warnings": result.warnings,
     }
 
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.servicing.identity import check_same_image
 from imagetool.servicing.mount import Mounted, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
 from imagetool.servicing.proof import prove
@@ -87,13 +88,14 @@ def inject(
 
 
 def _check_host(session: Session, image: Path) -> None:
-    """That the host has Hyper-V's cmdlets, sees the image, and has it mounted nowhere."""
+    """That the host has Hyper-V's cmdlets, sees this very image, and has it mounted nowhere."""
     for record in session.invoke("Get-VHD", Path=str(image), properties=("Attached",)):
         if record.get("Attached"):
             raise HostFailed(
                 f"{image}: the host has this image mounted",
                 hint="Dismount it there (Dismount-VHD), then try again.",
             )
+    check_same_image(session, image, str(image))
 
 
 def _check_target(target: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
+from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
 from imagetool.guest.installation import Installation
 from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_facts
@@ -27,6 +29,8 @@ class Verification(NamedTuple):
     verdict: Verdict
     package: str
     """The package whose version was wanted: its name on the disc; empty without one."""
+    warnings: tuple[str, ...] = ()
+    """What a reader should know of how the image was read."""
 
 
 class Unknown(NamedTuple):
@@ -53,8 +57,7 @@ def read_guest(
     packages: Sequence[Package],
 ) -> Guest:
     """The guest as a package sees it: its parents among the installed packages, its driver."""
-    names = {parent.name for package in packages for parent in package.parents}
-    parents = read_packages(windows, sorted(names))
+    parents = _read_parents(windows, packages)
     return Guest(
         version=facts.version,
         architecture=facts.architecture,
@@ -62,6 +65,19 @@ def read_guest(
         active_driver=components.active_driver,
         accepts_sha2=accepts_sha2(windows),
     )
+
+
+def _read_parents(windows: Installation, packages: Sequence[Package]) -> Sequence[ServicedPackage]:
+    names = {parent.name for package in packages for parent in package.parents}
+    return read_packages(windows, sorted(names))
+
+
+def _everything(image: Image, volume: int | None, media: Sequence[Media]) -> None:
+    """What a verdict reads, asked ahead: the questions that it leads to are asked beside it."""
+    windows = image.windows(volume)
+    packages = [package for medium in media for package in medium.packages]
+    image.ahead([partial(accepts_sha2, windows), partial(_read_parents, windows, packages)])
+    read_evidence(windows)
 
 
 def choose_package(
@@ -78,6 +94,7 @@ def choose_package(
 
 def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
     """The facts and the evidence. Raises Corrupt."""
+    windows.image.ahead([partial(read_facts, windows)])
     return read_facts(windows), read_components(windows)
 
 
@@ -96,6 +113,7 @@ def verify(
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
+    image.ahead([partial(_everything, image, volume, media), partial(look_ahead, image)])
     windows = image.windows(volume)
     facts, components = read_evidence(windows)
     wanted, name = at_least, ""
@@ -115,4 +133,4 @@ def verify(
             )
         wanted = max((v for v in (wanted, version) if v is not None), default=None)
     verdict = judge(facts, components, wanted, require)
-    return Verification(image.path, facts, components, verdict, name)
+    return Verification(image.path, facts, components, verdict, name, image.file_warnings)

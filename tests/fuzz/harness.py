@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +33,7 @@ from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_gu
 from fixtures.hives import RegistryText
 from fixtures.packages import package_files
 from imagetool.disk import FileSource, Memory, open_disk, read_partitions
+from imagetool.disk.file import HERE
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx import Vhdx
 from imagetool.errors import ImagetoolError
@@ -228,16 +229,32 @@ def ask_logs(name: str) -> Callable[[Source], None]:
     return ask
 
 
+class Opened:
+    """A source as an open file."""
+
+    warnings: tuple[str, ...] = ()
+    name = path = "input"
+    files = HERE
+
+    def __init__(self, source: Source) -> None:
+        self.size = source.size
+        self.read_at = source.read_at
+        self.read_many = source.read_many
+
+    def ahead(self, questions: Iterable[Callable[[], object]]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def ask_guest(source: Source) -> None:
     """Everything that a verdict reads."""
     from imagetool.guest.image import Image
     from imagetool.guest.inspection import inspect_image
     from imagetool.servicing.verify import verify
 
-    image = Image.__new__(Image)
-    image.path = "input"
-    image._file = source  # type: ignore[assignment]
-    image.disk = open_disk(source)
+    image = Image(Opened(source))
     inspect_image(image)
     verify(image)
 

@@ -151,3 +151,13 @@ def start(engine: str, modules: Path) -> Callable[..., Session]:
 def session(engine: str, modules: Path) -> Iterator[Session]:
     with open_local(engine, {"PSModulePath": str(modules)}) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def lab(engine: str) -> Iterator[Session]:
+    """One session with the emulated host under the real engine, for whatever only reads."""
+    from imagetool.lab.session import LabSession
+    from imagetool.lab.world import World
+
+    with LabSession(World({}), engine) as opened:
+        yield opened

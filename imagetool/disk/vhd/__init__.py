@@ -224,6 +224,8 @@ class Vhd:
         self, block: int, place: int, start: int, length: int
     ) -> Iterator[tuple[int, int, int]]:
         """The stretches of a block in a chain: a bit for each sector, the highest first."""
+        if block not in self._bitmaps:  # another thread made room meanwhile
+            self._load_bitmaps({block})
         bitmap, first, end = self._bitmaps[block], block * self.block_size, start + length
         while start < end:
             number = start // s.SECTOR

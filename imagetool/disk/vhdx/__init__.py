@@ -191,6 +191,8 @@ class Vhdx:
         self, block: int, place: int, start: int, length: int
     ) -> Iterator[tuple[int, int, int]]:
         """The stretches of a partially present block: a bit for each sector, the lowest first."""
+        if block not in self._bitmaps:  # another thread made room meanwhile
+            self._load_bitmaps({block})
         bitmap, sector = self._bitmaps[block], self.sector_size
         first = block * self.layout.block_size
         end = start + length

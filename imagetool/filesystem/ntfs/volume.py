@@ -7,9 +7,9 @@ lies, and its warnings say so. Reparse points are never followed.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
+from imagetool.disk.lazy import lazy
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
@@ -169,7 +169,7 @@ class Ntfs(FileTable):
     def _upcase(self) -> bytes:
         return self._upcase_table
 
-    @cached_property
+    @lazy
     def _upcase_table(self) -> bytes:
         record = self.records([s.UPCASE])[0]
         table = NtfsNode(self, record, "$UpCase").open()
@@ -230,7 +230,7 @@ class Ntfs(FileTable):
 
     # What the volume says of itself
 
-    @cached_property
+    @lazy
     def _volume_record(self) -> Record:
         return self.records([s.VOLUME])[0]
 
@@ -243,7 +243,7 @@ class Ntfs(FileTable):
         """The volume's name."""
         return self._volume_attribute(s.VOLUME_NAME).decode("utf-16-le", "replace")
 
-    @cached_property
+    @lazy
     def warnings(self) -> tuple[str, ...]:
         """Whether the volume is dirty or hibernated."""
         found = []

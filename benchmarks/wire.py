@@ -1,0 +1,82 @@
+"""What a question costs over a wire: exchanges, and bytes of frames, of an image on a host.
+
+Through the emulated host, and the PowerShell engine where there is one. Over WinRM an exchange is
+two HTTP round trips, and what is counted here as bytes takes a third more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imagetool.guest.image import Image, open_image
+from imagetool.guest.inspection import inspect_image
+from imagetool.guest.keys import find_value
+from imagetool.host.local import find_engine
+from imagetool.host.reading import HostFiles
+from imagetool.host.session import Session
+from imagetool.lab.session import LabSession
+from imagetool.lab.world import World
+from imagetool.servicing.verify import verify
+
+
+class Cost(NamedTuple):
+    """What one question took."""
+
+    exchanges: int
+    size: int
+    """Bytes of frames in both directions."""
+
+
+class Meter:
+    """Counts what goes through a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.exchanges = self.size = 0
+        operate, transport = session.operate, session._transport
+        send, receive = transport.send, transport.receive_line
+
+        def counted(operation: str, **parameters: Any) -> Any:
+            self.exchanges += 1
+            return operate(operation, **parameters)
+
+        def sent(data: bytes) -> None:
+            self.size += len(data)
+            send(data)
+
+        def received(timeout: float) -> bytes | None:
+            line = receive(timeout)
+            self.size += len(line or b"")
+            return line
+
+        session.operate = counted  # type: ignore[method-assign]
+        transport.send, transport.receive_line = sent, received  # type: ignore[method-assign]
+
+    def take(self) -> Cost:
+        """What was counted since the last time."""
+        cost = Cost(self.exchanges, self.size)
+        self.exchanges = self.size = 0
+        return cost
+
+
+def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
+    """What is asked of an image."""
+    return {
+        "verify": verify,
+        "inspect": inspect_image,
+        "registry value": lambda image: find_value(image, key, name),
+    }
+
+
+def costs(path: Path, question: Callable[[Image], object]) -> tuple[Cost, Cost]:
+    """What a question takes of the first image of a session, and of the next one like it."""
+    found = []
+    with LabSession(World({}), find_engine()) as session:
+        meter = Meter(session)
+        files = HostFiles(session, "lab", linger=True)
+        for _ in range(2):
+            with open_image(path, files=files) as image:
+                question(image)
+            found.append(meter.take())
+    return found[0], found[1]

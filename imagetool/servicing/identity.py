@@ -1,0 +1,62 @@
+"""Whether a file here and a file on a host are one image, asked before anything is changed.
+
+A path may name one file here and another there. What must agree is the size, and what the format
+itself calls the image by: FileWriteGuid and DataWriteGuid of a VHDX, which every writer changes,
+unique id, time stamp and checksum of a VHD. A raw file has nothing but its size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from imagetool.errors import HostFailed, Unreadable
+from imagetool.guest.image import Image, open_image
+from imagetool.host.reading import HostFiles
+from imagetool.host.session import Session
+
+_HINT = "Check how paths here and paths on the host correspond, and whether a copy is stale."
+
+
+class ImageIdentity(NamedTuple):
+    """What two places must agree on."""
+
+    size: int
+    """The size of the file in bytes."""
+    format: str
+    identifiers: tuple[tuple[str, str], ...]
+
+
+def identify(image: Image) -> ImageIdentity:
+    """The identity of an image that is open, here or on a host."""
+    return ImageIdentity(
+        image.file_size, image.disk.format, tuple(sorted(image.disk.identifiers.items()))
+    )
+
+
+def check_same_image(session: Session, here: Path, there: str) -> None:
+    """That the file at `there` on the session's host is the image `here`. Raises HostFailed."""
+    with open_image(here) as image:
+        own = identify(image)
+    try:
+        with open_image(there, files=HostFiles(session)) as image:
+            other = identify(image)
+    except Unreadable as error:
+        raise HostFailed(
+            f"the host cannot read the image that is to be serviced: {error.message}",
+            hint=error.hint or _HINT,
+        ) from error
+    if own != other:
+        raise HostFailed(
+            f"{there}: on the host this is another image than here: {_difference(own, other)}",
+            hint=_HINT,
+        )
+
+
+def _difference(own: ImageIdentity, other: ImageIdentity) -> str:
+    """The first thing that differs, there and here."""
+    pairs = [("size", str(own.size), str(other.size)), ("format", own.format, other.format)]
+    names = dict.fromkeys(name for name, _ in own.identifiers + other.identifiers)
+    ours, theirs = dict(own.identifiers), dict(other.identifiers)
+    pairs += [(name, ours.get(name, "none"), theirs.get(name, "none")) for name in names]
+    return next(f"its {name} is {b}, not {a}" for name, a, b in pairs if a != b)

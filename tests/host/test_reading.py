@@ -1,0 +1,450 @@
+"""Files of a host, through a session that is made up: what it may answer, and what is asked."""
+
+from __future__ import annotations
+
+import random
+import threading
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagetool.disk.files import Files, OpenFile
+from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
+from imagetool.host import paths
+from imagetool.host.opening import explain
+from imagetool.host.pages import MOST_AT_ONCE, PAGE
+from imagetool.host.reading import KEPT, HostFiles
+from imagetool.host.rounds import Rounds
+from imagetool.host.session import CmdletFailed, Result, Session
+
+MIB = 1 << 20
+NOISE = random.Random(7).randbytes(3 * MIB + 77)
+
+
+class Host:
+    """A session as HostFiles uses it, over bytes at hand; remembers what was asked."""
+
+    def __init__(self, files: dict[str, bytes], windows: bool = False) -> None:
+        self.files = files
+        self.on_windows = windows
+        self.busy = False
+        self.asked: list[tuple[str, list[tuple[int, int, int]]]] = []
+        self.opened: dict[int, bytes] = {}
+        self.change: Callable[[Result], None] = lambda result: None
+
+    def operate(self, operation: str, **parameters: Any) -> Result:
+        flat = parameters.get("ranges") or []
+        ranges = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+        self.asked.append((operation, ranges))
+        result = Result()
+        if operation == "open":
+            if parameters["path"] not in self.files:
+                raise failure(0x80070002, "Could not find file.")
+            self.opened[parameters["file"]] = self.files[parameters["path"]]
+            result["size"] = len(self.opened[parameters["file"]])
+            result["busy"] = self.busy
+            result["written"] = datetime.now(UTC)
+        elif operation == "shut":
+            del self.opened[parameters["file"]]
+            return result
+        parts = [self.opened[file][start : start + length] for file, start, length in ranges]
+        result["lengths"] = [len(part) for part in parts]
+        result.data = packed(b"".join(parts))
+        self.change(result)
+        return result
+
+    @property
+    def bytes_asked(self) -> int:
+        return sum(length for _, ranges in self.asked for _, _, length in ranges)
+
+
+def packed(data: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+def failure(code: int, message: str = "No.") -> CmdletFailed:
+    return CmdletFailed("open", message, code, "NotSpecified", "Id")
+
+
+def files_of(host: Host, **options: Any) -> HostFiles:
+    return HostFiles(cast(Session, host), "hv01", **options)
+
+
+def test_it_is_a_file_among_files() -> None:
+    files: Files = files_of(Host({"a": b"x" * 10}))
+    file = files.open("a")
+    assert isinstance(file, OpenFile)
+    assert (file.name, file.path, file.size, file.warnings) == ("hv01:a", "a", 10, ())
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(-5, len(NOISE) + 9), st.sampled_from([0, 1, 17, PAGE, 5 * PAGE, MIB])
+            ),
+            min_size=1,
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_reads_equal_slices(batches: list[list[tuple[int, int]]]) -> None:
+    host = Host({"a": NOISE})
+    with files_of(host).open("a", ((0, 100), (MIB, 70_000))) as file:
+        for batch in batches:
+            before = len(host.asked)
+            expected = [NOISE[o : o + n] if o >= 0 else b"" for o, n in batch]
+            assert file.read_many(batch) == expected
+            assert len(host.asked) - before <= 2  # one answer holds 4 MiB
+
+
+def test_a_batch_is_one_request_and_what_is_at_hand_is_none() -> None:
+    host = Host({"a": NOISE})
+    file = files_of(host).open("a", ((0, 4096),))
+    places = [(7 * PAGE * place, 40) for place in range(1, 20)]
+    file.read_many(places)
+    assert [operation for operation, _ in host.asked] == ["open", "ranges"]
+    file.read_many([*places, (0, 4096)])
+    file.read_at(places[3][0] + 2 * PAGE - 15, 10)  # the neighbours came along
+    assert len(host.asked) == 2
+
+
+def test_reading_on_and_on_takes_few_requests_of_bounded_size() -> None:
+    data = bytes(40 * MIB)
+    host = Host({"a": data})
+    files = files_of(host)
+    file = files.open("a")
+    for offset in range(0, len(data), 65536):
+        assert len(file.read_at(offset, 65536)) == 65536
+    assert len(host.asked) < 25
+    assert host.bytes_asked < len(data) + MIB
+    assert len(file.read_at(0, len(data))) == len(data)  # at once
+    assert all(sum(n for *_, n in ranges) <= MOST_AT_ONCE for _, ranges in host.asked)
+    assert len(files._pages) * PAGE <= KEPT
+
+
+def test_a_closed_file_is_let_go_of_at_once_or_with_the_next() -> None:
+    host = Host({"a": NOISE, "b": NOISE[::-1]})
+    files = files_of(host)
+    files.open("a").close()
+    assert host.asked[-1][0] == "shut"
+    assert not host.opened
+    files = files_of(host, linger=True)
+    first = files.open("a")
+    first.read_at(0, 9)
+    first.close()
+    first.close()
+    second = files.open("b")
+    assert len(host.opened) == 1
+    assert second.read_at(0, 9) == NOISE[::-1][:9]
+    second.close()
+    files.release()
+    assert not host.opened
+    with pytest.raises(CannotOpen, match="was closed"):
+        first.read_at(0, 1)
+
+
+def touch(file: OpenFile, places: range) -> None:
+    for place in places:
+        file.read_at(place * PAGE, 10)
+    file.close()
+
+
+def test_what_one_image_touched_is_brought_with_the_next_as_long_as_it_helps() -> None:
+    host = Host(dict.fromkeys(("a.vhdx", "b.vhdx", "c.vhdx", "d.vhdx", "x.log"), NOISE))
+    files = files_of(host, linger=True)
+    far = range(10, 180, 17)
+    touch(files.open("a.vhdx"), far)
+    before = len(host.asked)
+    touch(files.open("b.vhdx"), far)
+    assert len(host.asked) == before + 1
+    touch(files.open("x.log"), range(3))  # of another kind
+    assert host.asked[-2][1] == []
+    wrong = files.open("c.vhdx")
+    assert host.asked[-1][1]
+    touch(wrong, range(2))
+    files.open("d.vhdx").close()
+    assert host.asked[-1][1] == []  # it did not help, so it is not done again
+
+
+def test_a_guess_is_bounded() -> None:
+    host = Host({"a.raw": bytes(9 * MIB), "b.raw": bytes(9 * MIB)})
+    files = files_of(host)
+    file = files.open("a.raw")
+    file.read_at(0, file.size)
+    file.close()
+    files.open("b.raw")
+    assert host.asked[-1][1] == []
+
+
+# Hostile answers
+
+
+def bomb(result: Result) -> None:
+    result.data = packed(bytes(200 * MIB))
+
+
+def changed(name: str, value: object) -> Callable[[Result], None]:
+    return lambda result: result.__setitem__(name, value)
+
+
+def data(value: bytes) -> Callable[[Result], None]:
+    return lambda result: setattr(result, "data", value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        bomb,
+        changed("lengths", None),
+        changed("lengths", []),
+        changed("lengths", [10]),
+        changed("lengths", [1 << 40]),
+        changed("lengths", [-1]),
+        changed("lengths", ["4096"]),
+        changed("lengths", [PAGE, PAGE]),
+        changed("size", -1),
+        changed("size", "large"),
+        changed("size", True),
+        changed("size", None),
+        data(b""),
+        data(b"\xff\xff\xff"),
+        data(packed(NOISE)[:100]),
+        data(packed(NOISE[:PAGE])[:-2]),
+        data(packed(NOISE[: PAGE + 1])),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_is_refused_and_nothing_is_asked_any_more(
+    change: Callable[[Result], None],
+) -> None:
+    host = Host({"a": NOISE})
+    host.change = change
+    files = files_of(host)
+    with pytest.raises(HostFailed) as caught:
+        files.open("a", ((0, 4096),))
+    assert not isinstance(caught.value, CmdletFailed)
+    assert caught.value.exit_code == 4
+    host.change = lambda result: None
+    with pytest.raises(HostFailed, match="hv01:a: not read, for the host failed before"):
+        files.open("a")
+    assert len(host.asked) == 1
+
+
+def test_of_an_answer_no_more_is_inflated_than_was_asked_for() -> None:
+    import tracemalloc
+
+    host = Host({"a": NOISE})
+    file = files_of(host).open("a")
+    bytes_of_bomb = packed(bytes(200 * MIB))
+    host.change = lambda result: setattr(result, "data", bytes_of_bomb)
+    tracemalloc.start()
+    with pytest.raises(HostFailed, match="something else than was asked for"):
+        file.read_at(0, 100)
+    assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    tracemalloc.stop()
+
+
+def test_a_read_that_fails_there_is_the_files_failure() -> None:
+    host = Host({"a": NOISE})
+    files = files_of(host)
+    file = files.open("a")
+
+    def refuse(result: Result) -> None:
+        raise failure(0x8007001D, "The disk is gone.")
+
+    host.change = refuse
+    with pytest.raises(CannotOpen, match=r"hv01:a: reading it .* failed: .*disk is gone"):
+        file.read_at(0, 10)
+    host.change = lambda result: None
+    assert file.read_at(0, 10) == NOISE[:10]
+
+
+def test_an_empty_file_is_none() -> None:
+    host = Host({"a": b""})
+    with pytest.raises(EmptyFile, match="hv01:a: the file is empty"):
+        files_of(host).open("a", ((0, 10),))
+    assert not host.opened
+
+
+@pytest.mark.parametrize(
+    ("code", "windows", "kind", "words"),
+    [
+        (0x80070002, True, NoFile, "no such file"),
+        (0x80070003, True, NoFile, "no such file"),
+        (0x80131620, True, NoFile, "a directory"),
+        (0x80070015, False, NoFile, "a directory"),
+        (0x80070015, True, CannotOpen, "cannot be opened on the host"),  # the drive is not ready
+        (0x80070005, True, CannotOpen, "permission to read it is denied"),
+        (0x0000000D, False, CannotOpen, "permission to read it is denied"),
+        (0x80070020, True, CannotOpen, "running virtual machine"),
+        (0x0000000B, False, CannotOpen, "running virtual machine"),
+        (0x80070035, True, CannotOpen, "cannot be opened on the host: 'x' is a thing"),
+        (0, True, CannotOpen, "cannot be opened on the host"),
+    ],
+)
+def test_why_a_file_does_not_open(
+    code: int, windows: bool, kind: type[CannotOpen], words: str
+) -> None:
+    message = "'x' is a directory." if code == 0x80131620 else "'x' is a thing\r\nmore"
+    error = explain("hv01:D:\\x", "D:\\x", failure(code, message), windows)
+    assert type(error) is kind
+    assert words in str(error)
+    assert "more" not in str(error)
+    assert error.exit_code == 3
+
+
+def test_a_share_beyond_the_host_is_explained_and_an_old_script_is_the_hosts_failure() -> None:
+    denied = explain("hv01:\\\\fs\\x", "\\\\fs\\x", failure(0x80070005), True)
+    assert "third machine" in denied.hint
+    assert explain("hv01:x", "x", failure(0x80131509), True).exit_code == 4
+
+
+def test_paths_follow_the_hosts_rules_wherever_imagetool_runs() -> None:
+    for path, folder in (
+        ("D:\\images\\child.vhdx", "D:\\images"),
+        ("D:/images/child.vhdx", "D:/images"),
+        ("D:\\child.vhdx", "D:\\"),
+        ("D:child.vhdx", "D:"),
+        ("child.vhdx", ""),
+        ("\\\\fs\\share\\child.vhdx", "\\\\fs\\share\\"),
+        ("\\\\?\\D:\\images\\child.vhdx", "\\\\?\\D:\\images"),
+    ):
+        assert paths.folder_of(path, True) == folder
+        assert paths.joined(folder, "child.vhdx", True) == path.replace("s/c", "s\\c")
+    assert paths.folder_of("/images/a\\b.vhdx", False) == "/images"
+    assert paths.joined("/images", "b", False) == "/images/b"
+    assert paths.joined("/", "b", False) == "/b"
+    same = {
+        paths.canonical(p, True) for p in ("D:\\A\\x.vhdx", "d:/a/X.VHDX", "D:\\a\\b\\..\\x.vhdx")
+    }
+    assert len(same) == 1
+    assert paths.canonical("/A", False) != paths.canonical("/a", False)
+
+
+# Rounds
+
+
+class Fetches:
+    """What was fetched in each round."""
+
+    def __init__(self) -> None:
+        self.rounds: list[list[int]] = []
+        self.main = threading.current_thread()
+        self.failure: BaseException | None = None
+
+    def __call__(self, wants: list[int]) -> dict[int, int]:
+        assert threading.current_thread() is self.main
+        self.rounds.append(wants)
+        if self.failure is not None:
+            raise self.failure
+        return {want: want * want for want in wants}
+
+
+def test_questions_share_rounds_in_an_order_that_is_always_the_same() -> None:
+    fetches = Fetches()
+    rounds = Rounds(fetches)
+    answers: list[tuple[int, int]] = []
+
+    def question(start: int, reads: int) -> None:
+        for want in range(start, start + reads):
+            answers.append((want, rounds.fetch(want)[want]))
+
+    rounds.ahead([lambda: question(10, 3), lambda: question(20, 1), lambda: question(30, 2)])
+    assert fetches.rounds == [[10, 20, 30], [11, 31], [12]]
+    assert answers == [(10, 100), (20, 400), (30, 900), (11, 121), (31, 961), (12, 144)]
+    assert rounds.fetch(5) == {5: 25}
+    assert fetches.rounds[-1] == [5]
+
+
+def test_a_question_adds_others_and_its_failure_is_nobodys() -> None:
+    fetches = Fetches()
+    rounds = Rounds(fetches)
+
+    def outer() -> None:
+        rounds.ahead([lambda: rounds.fetch(2), inner])
+        rounds.fetch(1)
+        raise RuntimeError("nobody hears of it")
+
+    def inner() -> None:
+        rounds.ahead([lambda: rounds.fetch(4)])
+        rounds.fetch(3)
+        rounds.fetch(5)
+
+    rounds.ahead([outer])
+    assert fetches.rounds == [[1, 2, 3, 4], [5]]
+    assert threading.active_count() == len(threading.enumerate())
+
+
+@pytest.mark.parametrize("error", [HostFailed("gone"), KeyboardInterrupt()])
+def test_a_failed_round_ends_every_question(error: BaseException) -> None:
+    fetches = Fetches()
+    fetches.failure = error
+    rounds = Rounds(fetches)
+    ended: list[int] = []
+    before = threading.active_count()
+
+    def question(want: int) -> None:
+        try:
+            rounds.fetch(want)
+        finally:
+            try:
+                rounds.fetch(want)  # what cleans up reads as well
+            finally:
+                ended.append(want)
+
+    with pytest.raises(type(error)):
+        rounds.ahead([lambda: question(1), lambda: question(2)])
+    assert ended == [1, 2]
+    assert threading.active_count() == before
+    assert fetches.rounds == [[1, 2]]
+
+
+def test_the_number_of_questions_is_bounded() -> None:
+    fetches = Fetches()
+    rounds = Rounds(fetches)
+
+    def endless() -> None:
+        rounds.ahead([endless, endless])
+
+    rounds.ahead([endless])
+    assert fetches.rounds == []
+
+
+def test_a_file_may_be_read_from_several_threads() -> None:
+    host = Host({"a": NOISE})
+    file = files_of(host).open("a")
+    wrong: list[int] = []
+
+    def read(seed: int) -> None:
+        noise = random.Random(seed)
+        for _ in range(60):
+            offset, length = noise.randrange(len(NOISE)), noise.randrange(1, 90_000)
+            if file.read_at(offset, length) != NOISE[offset : offset + length]:
+                wrong.append(offset)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_ahead_reads_of_a_file_share_requests() -> None:
+    host = Host({"a": NOISE})
+    file = files_of(host).open("a")
+    places = [12 * PAGE * place for place in range(15)]
+    file.ahead([lambda place=place: file.read_at(place, 8) for place in places])  # type: ignore[misc]
+    assert len(host.asked) == 2
+    assert [file.read_at(place, 8) for place in places] == [NOISE[p : p + 8] for p in places]
+    assert len(host.asked) == 2
