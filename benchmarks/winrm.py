@@ -13,19 +13,21 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from imagetool.host.reading import HostFiles
-
 from imagetool.guest.image import open_image
 from imagetool.host.configuration import Host
 from imagetool.host.credentials import Credentials
-from imagetool.host.local import open_local
+from imagetool.host.local import find_engine
+from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
+from imagetool.lab.session import LabSession
 from imagetool.lab.winrm import Endpoint
+from imagetool.lab.world import World
 from imagetool.servicing.verify import verify
 
 _TIMES = 100
-_UPLOAD = 16 << 20
+UPLOAD = 16 << 20
+"""Bytes."""
 
 
 class Cost(NamedTuple):
@@ -46,9 +48,10 @@ class Measured(NamedTuple):
     """The same request to a PowerShell without WinRM."""
     first: Cost
     second: Cost
+    other: Cost
+    """Of an image that is no copy of the first."""
     verify_ms: float
     upload: Cost
-    """Its size is what the wire carried."""
     upload_rate: float
     """MB/s."""
     encoding_rate: float
@@ -66,8 +69,8 @@ class _Counter:
         return Cost(len(served), sum(item.received + item.sent for item in served))
 
 
-def measure(image: Path) -> Measured:
-    """Measure, on an image that lies here."""
+def measure(image: Path, other: Path) -> Measured:
+    """Measure, on images that lie here."""
     with Endpoint() as endpoint:
         host = Host("bench", endpoint.url)
         counter = _Counter(endpoint)
@@ -76,7 +79,7 @@ def measure(image: Path) -> Measured:
             start = counter.take(without="Send")
             invoke_ms = _median(session)
             counter.take()
-            session.operate("stat", path="/")
+            session.invoke("Get-Disk", properties=("Number",))
             invoke = counter.take()
             files = HostFiles(session, "bench", linger=True)
             begun = time.perf_counter()
@@ -85,12 +88,14 @@ def measure(image: Path) -> Measured:
             first = counter.take()
             verify_of(image, files)
             second = counter.take()
+            verify_of(other, files)
+            another = counter.take()
             upload_rate, encoding_rate = _upload(session)
             upload = counter.take()
-    with open_local() as session:
+    with LabSession(World({}), find_engine()) as session:
         local_ms = _median(session)
     return Measured(
-        start, invoke, invoke_ms, local_ms, first, second, verify_ms, upload,
+        start, invoke, invoke_ms, local_ms, first, second, another, verify_ms, upload,
         upload_rate, encoding_rate,
     )  # fmt: skip
 
@@ -105,13 +110,13 @@ def _median(session: Session) -> float:
     found = []
     for _ in range(_TIMES):
         begun = time.perf_counter()
-        session.operate("stat", path="/")
+        session.invoke("Get-Disk", properties=("Number",))
         found.append((time.perf_counter() - begun) * 1000)
     return statistics.median(found)
 
 
 def _upload(session: Session) -> tuple[float, float]:
-    data = os.urandom(_UPLOAD)
+    data = os.urandom(UPLOAD)
     folder = session.files.temporary_directory()
     begun = time.perf_counter()
     session.files.upload(data, f"{folder}/file")

@@ -24,6 +24,7 @@ _START_PATIENCE = 90.0
 _CANCEL_PATIENCE = 120.0
 _ATTEMPTS = 6
 _AGAIN_PATIENCE = 3.0
+_SILENCE = 60.0
 _TICK = 5.0
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
@@ -233,10 +234,13 @@ class Session:
     def _converse(
         self, request: Request, collected: _Answers, end: float | None, before: bytes = b""
     ) -> None:
-        """Send a request, behind the lines `before`, and collect its answers; where the way breaks
-        once more over a new one."""
-        for number in range(_ATTEMPTS):
-            attempt = request.attempt + number
+        """Send a request, behind the lines `before`, and collect its answers.
+
+        It is sent again over a new way where the old one breaks, and where the host has been silent
+        for long: an answer may be lost unseen, and whoever runs still can say so.
+        """
+        attempt, failures = request.attempt, 0
+        while True:
             try:
                 line = replace(request, attempt=attempt).encode()
                 if attempt:
@@ -244,13 +248,16 @@ class Session:
                     line = b"\n" + before + line
                 self._transport.send(line)
                 if attempt:
-                    self._await_again(collected, _AGAIN_PATIENCE * 2**number)
-                self._collect(collected, end)
-                return
+                    self._await_again(collected, _AGAIN_PATIENCE * 2**failures)
+                if self._collect(collected, end):
+                    return
+                failures = 0
             except ConnectionBroke:
-                if number == _ATTEMPTS - 1:
+                failures += 1
+                if failures == _ATTEMPTS:
                     raise
                 self._reconnect()
+            attempt += 1
 
     def _await_again(self, collected: _Answers, patience: float) -> None:
         """Pass over what comes before the script acknowledges what was sent again; what it does
@@ -274,9 +281,18 @@ class Session:
                 last = error
         raise last
 
-    def _collect(self, collected: _Answers, end: float | None) -> None:
+    def _collect(self, collected: _Answers, end: float | None) -> bool:
+        """Collect answers to the last; False where none came for long."""
         while not collected.complete:
-            collected.add(self._receive(end, collected.name))
+            silence = time.monotonic() + _SILENCE
+            try:
+                answer = self._receive(min(silence, end or silence), collected.name)
+            except _Late:
+                if end is not None and time.monotonic() >= end:
+                    raise
+                return False
+            collected.add(answer)
+        return True
 
     def _finish(self) -> None:
         """Cancel and await a request that was interrupted: what comes next must find it done."""

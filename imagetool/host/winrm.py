@@ -34,7 +34,15 @@ from imagetool.host.transport import (
     script,
     script_lines,
 )
-from imagetool.host.wsman import IDLE_TIMEOUT, MESSAGE, Busy, Connection, PipeClosed, TimedOut
+from imagetool.host.wsman import (
+    IDLE_TIMEOUT,
+    LONGEST_RECEIVE,
+    MESSAGE,
+    Busy,
+    Connection,
+    PipeClosed,
+    TimedOut,
+)
 
 if TYPE_CHECKING:
     from imagetool.host.configuration import Host
@@ -47,7 +55,7 @@ _BUSY_PATIENCE = 60.0
 _END_PATIENCE = 60.0
 _LONGEST_LINE = 64 << 20
 _COMPLAINTS = 200
-_MARGIN = 0.3
+_MARGIN = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -194,9 +202,10 @@ class WinRM:
 
     def _receive(self, patience: float) -> None:
         """Take in what there is to receive, if anything comes in time."""
+        seconds = min(math.ceil(patience), LONGEST_RECEIVE)
         try:
-            with self._operation(receiving=True) as connection:
-                out, err, code = connection.receive(self._shell, self._command, math.ceil(patience))
+            with self._operation(receiving=seconds) as connection:
+                out, err, code = connection.receive(self._shell, self._command, seconds)
         except TimedOut:
             time.sleep(0.01)  # whoever renews the lease gets its turn
             return

@@ -29,8 +29,10 @@ that old hosts allow."""
 IDLE_TIMEOUT = 300
 """Seconds after which the host ends a shell that nobody asks anything of."""
 
-_OPERATION_TIMEOUT = 20
-_READ_TIMEOUT = _OPERATION_TIMEOUT + 15
+LONGEST_RECEIVE = 20
+"""Seconds that a Receive waits at most; every other operation has as many."""
+
+_READ_TIMEOUT = LONGEST_RECEIVE + 15
 _UTF_8 = 65001
 
 _AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
@@ -85,15 +87,15 @@ class Connection:
     def receive(self, shell: str, command: str, patience: int) -> tuple[bytes, bytes, int | None]:
         """What it wrote to standard output and error, and its exit code once it has ended.
 
-        Raises TimedOut where it wrote nothing in `patience` seconds.
+        Raises TimedOut where it wrote nothing in `patience` seconds, from 1 to LONGEST_RECEIVE.
         """
 
         def ask(protocol: Protocol) -> tuple[bytes, bytes, int | None]:
-            protocol.operation_timeout_sec = min(max(patience, 1), _OPERATION_TIMEOUT)
+            protocol.operation_timeout_sec = patience
             try:
                 out, err, code, done = protocol.get_command_output_raw(shell, command)
             finally:
-                protocol.operation_timeout_sec = _OPERATION_TIMEOUT
+                protocol.operation_timeout_sec = LONGEST_RECEIVE
             return out, err, code if done else None
 
         return self._ask(ask)
@@ -302,7 +304,7 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
             server_cert_validation="validate" if host.validate else "ignore",
             kerberos_delegation=host.delegate,
             read_timeout_sec=_READ_TIMEOUT,
-            operation_timeout_sec=_OPERATION_TIMEOUT,
+            operation_timeout_sec=LONGEST_RECEIVE,
             message_encryption="auto" if encrypted else "always",
             proxy=host.proxy or None,
         )

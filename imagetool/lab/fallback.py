@@ -38,6 +38,7 @@ class PythonHost:
         self._temporary: list[Path] = []
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._ended = False
+        self._said: dict[int, list[bytes]] = {}
         self._operations: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
             "make-private-directory": _make_private_directory,
             "make-directory": _make_directory,
@@ -77,8 +78,15 @@ class PythonHost:
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._thread.start()
 
-    def _say(self, answer: Answer) -> None:
-        self._answers.put(answer.encode())
+    def _say(self, answer: Answer, data: bytes | None = None) -> None:
+        line = answer.encode() + (encode_bytes(data) if data is not None else b"")
+        if answer.kind not in ("progress", "again"):
+            self._said.setdefault(answer.number, []).append(line)
+        self._put(line)
+
+    def _put(self, lines: bytes) -> None:
+        for line in lines.splitlines(keepends=True):
+            self._answers.put(line)
 
     def send(self, data: bytes) -> None:
         """As Transport.send."""
@@ -110,7 +118,6 @@ class PythonHost:
             shutil.rmtree(path, ignore_errors=True)
 
     def _run(self) -> None:
-        seen: set[int] = set()
         while line := self._requests.get():
             if not line.strip():
                 continue
@@ -122,10 +129,11 @@ class PythonHost:
                 continue
             if request.attempt:
                 self._say(Answer(request.number, "again", {"attempt": request.attempt}))
-            if request.number in seen:
-                self._say(Answer(request.number, "end"))
+            if request.number in self._said:
+                for said in self._said[request.number]:
+                    self._put(said)
                 continue
-            seen.add(request.number)
+            self._said = {request.number: []}  # nobody asks again for an older one
             try:
                 for properties in self._do(request):
                     self._say_result(request.number, properties)
@@ -143,8 +151,7 @@ class PythonHost:
             self._say(Answer(number, "result", {"properties": properties}))
             return
         content: dict[str, object] = {"properties": properties, "bytes": len(data)}
-        self._say(Answer(number, "result", content))
-        self._answers.put(encode_bytes(data))
+        self._say(Answer(number, "result", content), data)
 
     def _make_temporary_directory(self, parameters: dict[str, object]) -> dict[str, object]:
         path = Path(tempfile.mkdtemp(prefix="imagetool-"))

@@ -48,6 +48,7 @@ def serve(
     """Starts endpoints whose engine finds the functions of conftest.py beside the lab's cmdlets."""
     monkeypatch.setenv("PSModulePath", str(modules_beside_the_lab))
     monkeypatch.delenv("IMAGETOOL_LAB_FAULTS", raising=False)
+    monkeypatch.setattr(winrm_module, "_MARGIN", 0.2)  # the network takes no time here
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Endpoint(engine=engine, **options))
 
@@ -214,6 +215,29 @@ def test_a_deadline_and_an_interruption_end_the_cmdlet_and_the_session_goes_on(
     signal.signal(signal.SIGALRM, before)
     assert session.invoke("Get-VM", Name="b", properties=("Value",)) == [{"Value": "b"}]
     assert time.monotonic() - begun < 20
+
+
+def test_an_answer_that_is_lost_unseen_is_asked_for_again(
+    serve: Any, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_SILENCE", 0.5)
+    monkeypatch.setattr(session_module, "_TICK", 0.5)
+    counter = tmp_path / "counter"
+    session = connect(serve())
+    receive, lost = session._transport.receive_line, [2]
+
+    def lossy(timeout: float) -> bytes | None:
+        line = receive(timeout)
+        if line is not None and lost[0]:
+            lost[0] -= 1
+            return None
+        return line
+
+    session._transport.receive_line = lossy  # type: ignore[method-assign]
+    assert session.invoke("Disable-VMIntegrationService", Name=str(counter)) == [{}]
+    assert counter.read_text() == "x"
+    # A cmdlet that is silent for longer than that is still one cmdlet.
+    assert session.invoke("Get-VM", Name=2, properties=("Value",)) == [{"Value": 2}]
 
 
 def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
