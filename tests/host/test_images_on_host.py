@@ -306,6 +306,15 @@ def test_a_question_takes_few_exchanges(lab: Session, monkeypatch: pytest.Monkey
         files.release()
 
 
+def test_a_tree_is_extracted_in_few_exchanges(
+    ask: Ask, lab: Session, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted(lab, monkeypatch)
+    done = ask("file", "extract", f"lab:{template}", "Windows", tmp_path / "tree")
+    assert "40 files" in done.err
+    assert len(asked) <= 30
+
+
 def test_the_library_takes_a_session(lab: Session, template: Path) -> None:
     path = str(template)
     assert imagetool.read_registry_value(path, AUTO, VALUE, session=lab) == "6.3.9600.16384"
