@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imagetool.errors import CannotOpen
 from imagetool.host.opening import BUSY
-from imagetool.host.pages import MOST_AT_ONCE, PAGE, Habit, Range, pages_of
+from imagetool.host.pages import LARGEST_GUESS, MOST_AT_ONCE, PAGE, Habit, Range, pages_of
 from imagetool.host.rounds import Question
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class HostFile:
         if sum(length for _, length in bounded) > MOST_AT_ONCE:
             return [self._in_portions(*item) for item in bounded]
         wanted = dict.fromkeys(page for item in bounded for page in pages_of(*item))
-        self._touched.update(wanted)
+        if len(self._touched) <= LARGEST_GUESS:  # more is no guess any more
+            self._touched.update(wanted)
         pages = self.files.pages(self, wanted)
         return [_cut(pages, *item) for item in bounded]
 

@@ -11,7 +11,7 @@ from imagetool.errors import HostFailed
 PAGE = 4096
 MOST_AT_ONCE = 4 << 20
 """How many bytes one request asks for; the script refuses more than four times as many."""
-_LARGEST_GUESS = 512
+LARGEST_GUESS = 512
 """In pages: 2 MB, before they are packed."""
 
 Range = tuple[int, int]
@@ -74,7 +74,7 @@ class Habit:
         if 2 * len(guess & touched) < len(guess):
             self._trusted = False
         if touched:
-            self._pages = frozenset(touched) if len(touched) <= _LARGEST_GUESS else frozenset()
+            self._pages = frozenset(touched) if len(touched) <= LARGEST_GUESS else frozenset()
 
 
 def pages_of(offset: int, length: int) -> range:
