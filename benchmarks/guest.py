@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,12 +54,28 @@ def cached(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
     return path
 
 
-def build(target: Path, hive: int, files: int, size: int) -> None:
-    """Make the disk."""
+def crowded() -> Path:
+    """The same with the registry of a system that has lived: thousands of packages and drivers."""
+    path = _folder() / f"crowded-{_FORMAT}.vhdx"
+    if not path.exists():
+        print(f"building {path.name}, once ...", flush=True)
+        build(path.with_suffix(".new"), 20, 4000, 20, _crowd)
+        path.with_suffix(".new").replace(path)
+    return path
+
+
+Change = Callable[[RegistryText, RegistryText], None]
+
+
+def build(
+    target: Path, hive: int, files: int, size: int, change: Change = lambda software, system: None
+) -> None:
+    """Make the disk; `change` may add to SOFTWARE and SYSTEM."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         work = Path(folder)
         tree = work / "tree"
         software, system = guests.software_of(GUEST), guests.system_of(GUEST)
+        change(software, system)
         _widen(software, "Classes", hive)
         _widen(system, "ControlSet001\\Enum", 12)
         guests.write_tree(GUEST, tree, work, software, system)
@@ -78,6 +96,48 @@ def build(target: Path, hive: int, files: int, size: int) -> None:
         copy_data(volume, disk, start)
         options = "subformat=dynamic,block_size=33554432"
         run("qemu-img", "convert", "-O", "vhdx", "-o", options, disk, target)
+
+
+def _crowd(software: RegistryText, system: RegistryText) -> None:
+    """Keys in the numbers that real systems have, in no order, as years leave them."""
+    noise = random.Random(5)
+    words = (
+        "Client",
+        "Server",
+        "Network",
+        "Storage",
+        "Media",
+        "Print",
+        "Shell",
+        "Hyper-V",
+        "Fonts",
+    )
+
+    def name() -> str:
+        return f"{noise.choice(words)}-{noise.choice(words)}-{noise.randrange(10000)}"
+
+    for number in range(5000):
+        version = f"6.3.9600.{noise.randrange(16384, 20000)}"
+        package = f"Microsoft-Windows-{name()}-Package~{guests.TOKEN}~amd64~~{version}"
+        software.key(
+            f"{guests.CBS}\\Packages\\{package}",
+            {
+                "InstallName": f"{package}.mum",
+                "InstallLocation": noise.randbytes(30).hex(),
+                "CurrentState": 0x70,
+                "InstallTimeHigh": 30_000_000 + number % 999,
+                "InstallTimeLow": noise.getrandbits(31),
+            },
+        )
+        software.key(f"Classes\\CLSID\\{{{noise.randbytes(16).hex()}}}", {"x": noise.randbytes(60)})
+        if number % 6 == 0:
+            software.key(f"Microsoft\\{name()}\\Settings", {"a": noise.randbytes(60)})
+            software.key(f"Microsoft\\Windows\\CurrentVersion\\{name()}", {})
+            inf, folder = f"{name().lower()}.inf", noise.randbytes(8).hex()
+            packages = "DriverDatabase\\DriverPackages"
+            system.key(f"{packages}\\{inf}_amd64_{folder}", {"Version": noise.randbytes(40)})
+            system.key(f"DriverDatabase\\DriverInfFiles\\{inf}", {"Active": inf})
+            system.key(f"ControlSet001\\Services\\{name()}", {"Start": 3, "ImagePath": name()})
 
 
 def _widen(hive: RegistryText, below: str, megabytes: int) -> None:

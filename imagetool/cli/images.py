@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     Result = Verification | Unknown
 
 ImagesArgument = Annotated[
-    list[str], typer.Argument(metavar="IMAGE...", help="Disk images, or patterns like *.vhdx.")
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="Disk images, HOST:PATH, or patterns like *.vhdx."),
 ]
 
 

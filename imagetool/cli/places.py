@@ -130,7 +130,7 @@ def opened_image(image: str, parents: Sequence[str] | None) -> Iterator[Image]:
 @contextmanager
 def opened_file(image: str) -> Iterator[OpenFile]:
     """A file here or on a host, opened; who takes it over closes it as well."""
-    from imagetool.disk.container import usual_places
+    from imagetool.disk.files import usual_places
 
     with Hosts() as hosts:
         place = hosts.place(image)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from imagetool.disk.file import HERE
-from imagetool.disk.files import Files, OpenFile
+from imagetool.disk.files import Files, OpenFile, usual_places
 from imagetool.disk.source import Source
 from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
 
@@ -101,7 +101,7 @@ class ParentFinder(Generic[D]):
         for folder in folders:
             for name in locator.names:
                 with suppress(NoFile):
-                    return files.open(files.join(folder, name))
+                    return files.open(files.join(folder, name), usual_places(name))
         looked = ", ".join(folders) or "nowhere"
         raise CannotOpen(
             f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "

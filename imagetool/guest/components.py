@@ -15,7 +15,7 @@ from typing import NamedTuple
 from imagetool.disk.filetime import from_filetime
 from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
 from imagetool.guest.installation import Installation
-from imagetool.guest.payload import Payload, read_payload
+from imagetool.guest.payload import Payload, foresee_payload, read_payload
 from imagetool.guest.services import DATA_EXCHANGE, Service, read_services
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
@@ -36,6 +36,8 @@ _PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Pack
 _SYSTEM_CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
 _VMBUS_DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
 FILES = (VMBUS_SYS, "Windows\\System32\\drivers\\storvsc.sys", "Windows\\System32\\icsvc.dll")
+
+_MOST_FORESEEN = 16
 
 # States of a package (CurrentState)
 UNINSTALL_PENDING, INSTALL_PENDING, PARTIALLY_INSTALLED = 0x05, 0x60, 0x65
@@ -107,6 +109,7 @@ class Components(NamedTuple):
 
 def read_components(windows: Installation) -> Components:
     """All the evidence. Raises Corrupt where the image is damaged where it matters."""
+    windows.image.ahead([partial(foresee_payload, windows, PACKAGE_NAMES[0])])
     windows.image.ahead(
         partial(ask, windows)
         for ask in (active_driver, _file_versions, _bound_driver, _serviced, _in_box, read_services)
@@ -158,7 +161,7 @@ def _packages(
     found: list[ServicedPackage] = []
     if key is None:
         return found
-    windows.image.ahead(partial(_first, key, prefix) for prefix in prefixes)
+    windows.image.ahead(partial(_foresee, key, prefix) for prefix in prefixes)
     for prefix in prefixes:
         for subkey in key.subkeys(prefix):
             identity = Identity.parse(subkey.name)
@@ -171,8 +174,10 @@ def _packages(
     return sorted(found, key=lambda package: package.identity.version)
 
 
-def _first(key: Key, prefix: str) -> Key | None:
-    return next(key.subkeys(prefix), None)
+def _foresee(key: Key, prefix: str) -> None:
+    key.expect(prefix)
+    for subkey, _ in zip(key.subkeys(prefix), range(_MOST_FORESEEN), strict=False):
+        subkey.values()
 
 
 def _install_time(key: Key) -> datetime | None:

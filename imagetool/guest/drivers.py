@@ -8,10 +8,11 @@ the version of the driver itself is all there is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from imagetool.errors import ImagetoolError
-from imagetool.filesystem import Node
+from imagetool.filesystem import Node, Volume
 from imagetool.guest.installation import Installation
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Version
@@ -39,12 +40,20 @@ def active_driver(windows: Installation) -> tuple[Version | None, str]:
     return file_version(windows.volume.find(VMBUS_SYS)), ""
 
 
-def driver_places(windows: Installation, wanted: Iterable[tuple[str, Version]]) -> list[str]:
+def driver_places(windows: Installation, wanted: Sequence[tuple[str, Version]]) -> list[str]:
     """Where INFs of these versions lie in the driver store; empty where no package has one."""
     if windows.version >= WINDOWS_8:
         packages = windows.system.find(_PACKAGES)
+        if packages is not None:
+            windows.image.ahead(partial(_foresee, packages, inf) for inf, _ in wanted)
         return [_in_database(packages, inf, version) for inf, version in wanted]
     return [_in_store(windows, inf, version) for inf, version in wanted]
+
+
+def _foresee(packages: Key, inf: str) -> None:
+    packages.expect(f"{inf}_")
+    for package in packages.subkeys(f"{inf}_"):
+        package.get("Version")
 
 
 def _in_database(packages: Key | None, inf: str, version: Version) -> str:
@@ -63,14 +72,18 @@ def _in_store(windows: Installation, inf: str, version: Version) -> str:
 
 def _stored(windows: Installation, inf: str) -> Iterator[tuple[Version | None, str]]:
     """DriverVer and name of each package of that INF in the driver store."""
-    folder = windows.volume.find(REPOSITORY)
+    for name, node in stored_infs(windows.volume, inf):
+        yield read_inf_version(node), name
+
+
+def stored_infs(volume: Volume, inf: str) -> list[tuple[str, Node]]:
+    """The packages of that INF in the driver store, and the INF itself in each."""
+    folder = volume.find(REPOSITORY)
     if folder is None or not folder.is_directory:
-        return
+        return []
     names = [entry.name for entry in folder.entries(f"{inf}_") if entry.is_directory]
-    nodes = windows.volume.find_many([f"{REPOSITORY}\\{name}\\{inf}" for name in names])
-    for name, node in zip(names, nodes, strict=True):
-        if node is not None:
-            yield read_inf_version(node), name
+    nodes = volume.find_many([f"{REPOSITORY}\\{name}\\{inf}" for name in names])
+    return [(name, node) for name, node in zip(names, nodes, strict=True) if node is not None]
 
 
 def read_inf_version(node: Node) -> Version | None:

@@ -32,7 +32,10 @@ def look_ahead(image: Image) -> None:
         # A name that is not there leads to where it would be.
         image.ahead(partial(volume.find, f"{path}\\amd64") for path in _DIRECTORIES)
         image.ahead(
-            [partial(foresee, volume, PACKAGE_NAMES[0]), partial(getattr, volume, "warnings")]
+            [
+                partial(foresee, image, volume, PACKAGE_NAMES[0]),
+                partial(getattr, volume, "warnings"),
+            ]
         )
 
 

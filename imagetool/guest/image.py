@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.disk import Disk, Partition, PartitionTable, open_disk, read_partitions
-from imagetool.disk.container import usual_places
 from imagetool.disk.file import HERE
-from imagetool.disk.files import Files, OpenFile, Question
+from imagetool.disk.files import Files, OpenFile, Question, usual_places
 from imagetool.disk.lazy import lazy
 from imagetool.disk.source import Source
 from imagetool.errors import (

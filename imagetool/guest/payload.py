@@ -7,16 +7,18 @@ version, and each driver one in the driver store, which the DriverDatabase names
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node, Volume
-from imagetool.guest.drivers import driver_places
+from imagetool.guest.drivers import driver_places, stored_infs
 from imagetool.guest.installation import Installation
 from imagetool.package.identity import Identity
 
 if TYPE_CHECKING:
+    from imagetool.guest.image import Image
     from imagetool.package.cbs import PackageManifest
 
 _SERVICING = "Windows\\servicing\\Packages"
@@ -79,30 +81,32 @@ def store_name(identity: Identity) -> str:
 
 
 def _missing(windows: Installation, package: PackageManifest) -> list[str]:
-    windows.image.ahead(
+    image, volume = windows.image, windows.volume
+    image.ahead(
         [
-            partial(_not_in_store, windows.volume, package),
+            partial(_not_in_store, image, volume, package),
             partial(_without_driver, windows, package),
         ]
     )
-    return _not_in_store(windows.volume, package) + _without_driver(windows, package)
+    return _not_in_store(image, volume, package) + _without_driver(windows, package)
 
 
-def _not_in_store(volume: Volume, package: PackageManifest) -> list[str]:
+def _not_in_store(image: Image, volume: Volume, package: PackageManifest) -> list[str]:
     """Drivers and components without a directory or manifest in the component store."""
     folders = volume.find_many([_STORE, f"{_STORE}\\Manifests"])
+    # A deployment component has a manifest, and no directory of its own.
     stores = [node for node in folders if node is not None and node.is_directory]
     updates = [driver.identity for driver in package.drivers]
     prefixes = [
         store_name(identity)
         for identity in updates + [component.identity for component in package.components]
     ]
-    # A deployment component has a manifest, and no directory of its own.
-    return [
-        f"{_STORE}\\{prefix}…"
-        for prefix in prefixes
-        if not any(True for store in stores for _ in store.entries(prefix))
-    ]
+    image.ahead(partial(_is_stored, [store], prefix) for store in stores for prefix in prefixes)
+    return [f"{_STORE}\\{prefix}…" for prefix in prefixes if not _is_stored(stores, prefix)]
+
+
+def _is_stored(stores: Sequence[Node], prefix: str) -> bool:
+    return any(True for store in stores for _ in store.entries(prefix))
 
 
 def _without_driver(windows: Installation, package: PackageManifest) -> list[str]:
@@ -119,8 +123,21 @@ def _without_driver(windows: Installation, package: PackageManifest) -> list[str
     return missing + [path for path, node in zip(wanted, found, strict=True) if node is None]
 
 
-def foresee(volume: Volume, prefix: str) -> None:
-    """Read what `read_payload` will: found by the names of files, not by what the registry says."""
+def foresee(image: Image, volume: Volume, prefix: str) -> None:
+    """Read what `read_payload` will of the volume, before anybody knows whether it is Windows."""
+    for package in _by_name(volume, prefix):
+        image.ahead([partial(_not_in_store, image, volume, package)])
+        image.ahead(partial(stored_infs, volume, driver.inf) for driver in package.drivers)
+
+
+def foresee_payload(windows: Installation, prefix: str) -> None:
+    """Read what `read_payload` will, before anybody knows which packages the registry lists."""
+    for package in _by_name(windows.volume, prefix):
+        windows.image.ahead([partial(_without_driver, windows, package)])
+
+
+def _by_name(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
+    """The manifests of packages, found by the names of their files."""
     folder = volume.find(_SERVICING)
     if folder is None or not folder.is_directory:
         return
@@ -128,4 +145,4 @@ def foresee(volume: Volume, prefix: str) -> None:
     nodes = volume.find_many([f"{_SERVICING}\\{name}" for name in names])
     for name, node in zip(names, nodes, strict=True):
         if node is not None and name.lower().endswith(".mum"):
-            _not_in_store(volume, _parse(node))
+            yield _parse(node)

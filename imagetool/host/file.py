@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from imagetool.errors import CannotOpen
 from imagetool.host.opening import BUSY
-from imagetool.host.pages import MOST_AT_ONCE, PAGE, Habit, Range, pages_of
+from imagetool.host.pages import LARGEST_GUESS, MOST_AT_ONCE, PAGE, Habit, Range, pages_of
 from imagetool.host.rounds import Question
 
 if TYPE_CHECKING:
     from imagetool.host.reading import HostFiles
 
 _PORTION = MOST_AT_ONCE - PAGE  # which may begin within a page
-_LEAST_AROUND = 3
-"""How many pages are read around each place that is missing, where these are many."""
+_LEAST_AROUND = 8
+"""How many pages are read around each step, where these are many."""
 
 
 class HostFile:
@@ -66,7 +66,8 @@ class HostFile:
         if sum(length for _, length in bounded) > MOST_AT_ONCE:
             return [self._in_portions(*item) for item in bounded]
         wanted = dict.fromkeys(page for item in bounded for page in pages_of(*item))
-        self._touched.update(wanted)
+        if len(self._touched) <= LARGEST_GUESS:  # more is no guess any more
+            self._touched.update(wanted)
         pages = self.files.pages(self, wanted)
         return [_cut(pages, *item) for item in bounded]
 
@@ -76,22 +77,26 @@ class HostFile:
             data += self.read_many([(start, min(_PORTION, end - start))])[0]
         return bytes(data)
 
-    def around(self, missing: set[int], room: int) -> list[int]:
-        """What is likely to be missed next, some `room` pages: what lies before and behind.
+    def around(self, missing: set[int], walks: set[int], each: int) -> list[int]:
+        """What is likely to be missed next.
 
-        Where somebody reads on from where the last request ended, more and more of what follows.
+        Around each step of a walk some `each` pages, before and behind; of a list the page behind
+        each place, for what begins on one may end on the next. Where somebody reads on from where
+        the last request ended, more and more of what follows.
         """
+        if not missing:
+            return []
         first, last = min(missing), max(missing)
         if first == self._end:
-            more = max(2 * self._ahead, room)
+            more = max(2 * self._ahead, each)
             self._ahead = max(0, min(more, MOST_AT_ONCE // PAGE - len(missing)))
             around = set(range(last + 1, last + 1 + self._ahead))
         else:
             self._ahead = 0
-            places = sum(page - 1 not in missing for page in missing)
-            each = max(_LEAST_AROUND, room // places)
+            each = max(_LEAST_AROUND, each)
             near = range(-(each // 3), each - each // 3)
-            around = {page + distance for page in missing for distance in near}
+            around = {page + 1 for page in missing}
+            around |= {page + distance for page in walks for distance in near}
         end = -(-self.size // PAGE)
         around = {page for page in around - missing if 0 <= page < end}
         self._end = max(around, default=last) + 1

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from imagetool.errors import HostFailed
 
-PAGE = 16 << 10
+PAGE = 4096
 MOST_AT_ONCE = 4 << 20
 """How many bytes one request asks for; the script refuses more than four times as many."""
-_LARGEST_GUESS = 128
+LARGEST_GUESS = 512
 """In pages: 2 MB, before they are packed."""
 
 Range = tuple[int, int]
@@ -74,12 +74,17 @@ class Habit:
         if 2 * len(guess & touched) < len(guess):
             self._trusted = False
         if touched:
-            self._pages = frozenset(touched) if len(touched) <= _LARGEST_GUESS else frozenset()
+            self._pages = frozenset(touched) if len(touched) <= LARGEST_GUESS else frozenset()
 
 
 def pages_of(offset: int, length: int) -> range:
     """The pages that a range lies on."""
     return range(offset // PAGE, (offset + length - 1) // PAGE + 1) if length > 0 else range(0)
+
+
+def places_in(pages: set[int]) -> int:
+    """In how many stretches these pages lie."""
+    return sum(page - 1 not in pages for page in pages)
 
 
 def merged(pages: Iterable[int], most: int) -> list[Range]:

@@ -25,6 +25,7 @@ from imagetool.host.pages import (
     Range,
     merged,
     pages_of,
+    places_in,
     unpacked,
 )
 from imagetool.host.rounds import Question, Rounds
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
 
 KEPT = 32 << 20
 """How many bytes of pages are kept, of all files together."""
-_AROUND = 8
-"""How many pages around what is missing one request brings with it, as a rule: 128 KB."""
+_AROUND = 16
+"""How many pages around what is missing one request brings with it, as a rule: 64 KB."""
+
+_LONGEST_WALK = 2
+"""In how many places one read may miss bytes and still be a step of a walk: who asks for more has a
+list, and knows what it needs."""
 
 _numbers = itertools.count(1)
 
@@ -177,22 +182,24 @@ class HostFiles:
         with self._lock:
             found: dict[Place, bytes] = {}
             missing: dict[HostFile, set[int]] = {}
+            walks: dict[HostFile, set[int]] = {}
             for file, pages in wants:
+                fresh = set[int]()
                 for page in pages:
                     data = self._pages.get(file.number, page)
                     if data is None:
-                        missing.setdefault(file, set()).add(page)
+                        fresh.add(page)
                     else:
                         found[file.number, page] = data
-            count = sum(map(len, missing.values()))
-            room = MOST_AT_ONCE // PAGE - count
+                missing.setdefault(file, set()).update(fresh)
+                if places_in(fresh) <= _LONGEST_WALK:
+                    walks.setdefault(file, set()).update(fresh)
+            room = MOST_AT_ONCE // PAGE - sum(map(len, missing.values()))
+            count = sum(map(places_in, walks.values()))
             stretches: list[tuple[HostFile, int, int]] = []
             for file, needed in missing.items():
-                around = [
-                    p
-                    for p in file.around(needed, _AROUND * len(needed) // count)
-                    if not self._pages.has(file.number, p)
-                ]
+                near = file.around(needed, walks.get(file, set()), _AROUND // max(count, 1))
+                around = [page for page in near if not self._pages.has(file.number, page)]
                 around = around[: max(room, 0)]
                 room -= len(around)
                 stretches += [(file, *item) for item in merged(needed.union(around), MOST_AT_ONCE)]

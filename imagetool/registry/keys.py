@@ -25,6 +25,7 @@ _NAME_LENGTH = struct.Struct("<H")
 _NAME = 76
 _NAME_IS_LATIN1 = 0x20
 _BATCH = 512
+_STEPS = 4
 _FEW = 4  # as many names share a prefix, as a rule
 
 
@@ -109,6 +110,27 @@ class Key:
                     return
                 yield key
 
+    def expect(self, prefix: str) -> None:
+        """Read what `subkeys(prefix)` will, for a source whose reads are round trips.
+
+        Four steps of its binary search are read at once: more cells, and a quarter of the batches.
+        """
+        upper = _upper(prefix)
+        offsets = self._offsets()
+        low, high = 0, len(offsets)
+        while low < high:
+            places = tuple(_middles(low, high, _STEPS))
+            self._cells.cells([offsets[place] for place in places])
+            for _ in range(_STEPS):
+                if low < high:
+                    middle = (low + high) // 2
+                    cell = self._cells.cell(offsets[middle])
+                    if _upper(_name(self._cells, offsets[middle], cell)) < upper:
+                        low = middle + 1
+                    else:
+                        high = middle
+        self._cells.cells(offsets[low : low + _FEW])
+
     def _offsets(self) -> tuple[int, ...]:
         """The cells of all subkeys, in their order. A list met twice is damage."""
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
@@ -119,6 +141,7 @@ class Key:
             return offsets
         if len(set(offsets)) != len(offsets) or list_cell in offsets:
             raise self._cells.damaged(list_cell, "a list of subkeys appears twice")
+        self._cells.cells(offsets)  # in one batch
         return tuple(chain.from_iterable(self._leaf(leaf)[1] for leaf in offsets))
 
     def _first_from(self, offsets: tuple[int, ...], upper: str) -> int:
@@ -249,6 +272,15 @@ class Key:
                 hint="`imagetool registry list` shows what is there.",
             )
         return key
+
+
+def _middles(low: int, high: int, steps: int) -> Iterator[int]:
+    """Where so many steps of a binary search may look."""
+    if low < high and steps:
+        middle = (low + high) // 2
+        yield middle
+        yield from _middles(low, middle, steps - 1)
+        yield from _middles(middle + 1, high, steps - 1)
 
 
 def _places_of(hint: int, cell: bytes, count: int) -> Iterator[int]:

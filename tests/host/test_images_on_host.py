@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import os
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
+from imagetool.host.pages import PAGE
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.servicing.verify import verify
@@ -306,6 +308,15 @@ def test_a_question_takes_few_exchanges(lab: Session, monkeypatch: pytest.Monkey
         files.release()
 
 
+def test_a_tree_is_extracted_in_few_exchanges(
+    ask: Ask, lab: Session, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted(lab, monkeypatch)
+    done = ask("file", "extract", f"lab:{template}", "Windows", tmp_path / "tree")
+    assert "40 files" in done.err
+    assert len(asked) <= 30
+
+
 def test_the_library_takes_a_session(lab: Session, template: Path) -> None:
     path = str(template)
     assert imagetool.read_registry_value(path, AUTO, VALUE, session=lab) == "6.3.9600.16384"
@@ -315,6 +326,43 @@ def test_the_library_takes_a_session(lab: Session, template: Path) -> None:
         assert image.path == path
     with pytest.raises(CannotOpen, match="no such file"):
         imagetool.open_image(f"{path}.none", session=lab)
+
+
+def test_a_damaged_guest_ends_there_as_here(lab: Session, template: Path, tmp_path: Path) -> None:
+    """Damage where a verdict reads: the answer or the failure is the same, word for word."""
+    files = HostFiles(lab)
+    with open_image(str(template), files=files) as image:
+        verify(image)
+        touched = sorted(image._file._touched)  # type: ignore[attr-defined]
+    damaged = tmp_path / "damaged.vhdx"
+    shutil.copyfile(template, damaged)
+    ends = set()
+    for seed in range(25):
+        noise = random.Random(seed)
+        places = [noise.choice(touched) * PAGE + noise.randrange(PAGE) for _ in range(12)]
+        with damaged.open("r+b") as file:
+            for place in places:
+                file.seek(place)
+                before = file.read(1)
+                file.seek(place)
+                file.write(bytes([before[0] ^ 1 << noise.randrange(8)]))
+        for question in (imagetool.verify, imagetool.inspect):
+            here, there = (outcome(question, damaged, s) for s in (None, lab))
+            assert there == here
+            ends.add(type(here))
+        with template.open("rb") as origin, damaged.open("r+b") as file:
+            for place in places:
+                origin.seek(place)
+                file.seek(place)
+                file.write(origin.read(1))
+    assert len(ends) == 3  # a verification, an inspection, and failures
+
+
+def outcome(question: Callable[..., object], path: Path, session: Session | None) -> object:
+    try:
+        return question(str(path), session=session)
+    except ImagetoolError as error:
+        return type(error), error.message, error.hint
 
 
 # Hosts that fail
@@ -440,7 +488,6 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:
-    from imagetool.host.pages import PAGE
     from imagetool.host.reading import KEPT
 
     files = HostFiles(lab, "lab")

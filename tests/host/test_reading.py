@@ -130,6 +130,7 @@ def test_reading_on_and_on_takes_few_requests_of_bounded_size() -> None:
     assert len(file.read_at(0, len(data))) == len(data)  # at once
     assert all(sum(n for *_, n in ranges) <= MOST_AT_ONCE for _, ranges in host.asked)
     assert len(files._pages) * PAGE <= KEPT
+    assert len(file._touched) <= 3000
 
 
 def test_a_closed_file_is_let_go_of_at_once_or_with_the_next() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -243,3 +243,27 @@ def test_damage_ends_in_our_errors_only(load: Load, data: st.DataObject) -> None
             keys += key.subkeys()
     except ImagetoolError as error:
         assert "damaged" in str(error)
+
+
+def test_what_is_expected_is_read_in_few_batches_and_not_again(load: Load) -> None:
+    class Counted(Memory):
+        batches = 0
+
+        def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+            self.batches += 1
+            return super().read_many(ranges)
+
+    data = load("yarp/ManySubkeysHive")
+    for parent in (Hive(Memory(data)).root, *Hive(Memory(data)).root.subkeys()):
+        names = [key.name for key in parent.subkeys()]
+        for prefix in (*names[:: max(1, len(names) // 7)], "", "A", "zz", "\uffff"):
+            source = Counted(data)
+            key = Hive(source).key(parent.path)
+            key.expect(prefix)
+            assert source.batches <= 12
+            before = source.batches
+            found = next(key.subkeys(prefix), None)
+            if prefix:
+                assert source.batches == before
+            fitting = [name for name in names if name.upper().startswith(prefix.upper())]
+            assert (found.name if found else None) == (fitting[0] if fitting else None)
