@@ -15,7 +15,7 @@ from imagetool.cli.options import VolumeOption, here
 from imagetool.errors import Unsupported
 
 if TYPE_CHECKING:
-    from imagetool.host.session import Event
+    from imagetool.host.answers import Event
 
 
 def add_to(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagetool.errors import CannotOpen, HostFailed, NoFile
-from imagetool.host.session import CmdletFailed
+from imagetool.host.answers import CmdletFailed
 
 # ERROR_…, in an HRESULT, of Windows; what .NET says elsewhere is that, or an errno.
 _ABSENT, _DENIED, _IS_DIRECTORY, _HELD = "absent", "denied", "directory", "held"

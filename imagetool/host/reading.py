@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed
 from imagetool.host import paths
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.file import HostFile
 from imagetool.host.opening import explain
 from imagetool.host.pages import (
@@ -29,10 +30,10 @@ from imagetool.host.pages import (
     unpacked,
 )
 from imagetool.host.rounds import Question, Rounds
-from imagetool.host.session import CmdletFailed
 
 if TYPE_CHECKING:
-    from imagetool.host.session import Result, Session
+    from imagetool.host.answers import Result
+    from imagetool.host.session import Session
 
 KEPT = 32 << 20
 """How many bytes of pages are kept, of all files together."""

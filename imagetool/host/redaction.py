@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 
 from imagetool.host.address import Host
-from imagetool.host.session import CmdletFailed, Session
+from imagetool.host.answers import CmdletFailed
+from imagetool.host.session import Session
 
 
 def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], str]:

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from imagetool.errors import HostFailed
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.findings import UNKNOWN, Row, State
-from imagetool.host.session import LEASE, CmdletFailed, Session
+from imagetool.host.session import LEASE, Session
 from imagetool.host.transport import ConnectionBroke, script
 
 _UPLOAD = 1 << 20

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from imagetool.errors import HostFailed
+from imagetool.host.answers import Answers, OnEvent, Reference, Result
 from imagetool.host.files import FileOperations
 from imagetool.host.frames import Answer, Request, decode_bytes
 from imagetool.host.transport import ConnectionBroke, Transport
@@ -27,88 +27,6 @@ _AGAIN_PATIENCE = 3.0
 _SILENCE = 60.0
 _TICK = 5.0
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A result that the host keeps; as a parameter of a later cmdlet it stands for the object."""
-
-    number: int
-
-
-class Result(dict[str, object]):
-    """The wanted properties of one result."""
-
-    reference: Reference | None = None
-    """Where the host keeps it, if it was asked to."""
-    data: bytes = b""
-    """The bytes that an operation gave."""
-
-
-class CmdletFailed(HostFailed):
-    """A cmdlet or an operation of the script failed on the host. The errors are data."""
-
-    def __init__(
-        self,
-        cmdlet: str,
-        message: str,
-        hresult: int,
-        category: str,
-        error_id: str,
-        parameters: Mapping[str, object] | None = None,
-    ) -> None:
-        code = f" (0x{hresult:08X})" if hresult else ""
-        # A message of several lines repeats itself in its later ones.
-        first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-        hint = _HINTS.get(hresult, "")
-        if error_id.startswith("CommandNotFound"):
-            hint = f"The host lacks the module of {cmdlet}: is it a Hyper-V host?"
-        super().__init__(f"{cmdlet} failed on the host: {first}{code}", hint=hint)
-        self.cmdlet = cmdlet
-        self.host_message = message
-        self.hresult = hresult
-        """Unsigned, 32 bits; 0 where there is none."""
-        self.category = category
-        self.error_id = error_id
-        self.parameters = {name: _shown(name, value) for name, value in (parameters or {}).items()}
-        """What it was called with; of secrets only that there were some."""
-        self.others: list[CmdletFailed] = []
-        """What else it reported, in order."""
-
-
-_SECRET = re.compile("password|credential|secret|token|key$", re.IGNORECASE)
-_LONGEST_SHOWN = 200
-
-
-def _shown(name: str, value: object) -> str:
-    if _SECRET.search(name):
-        return "(hidden)"
-    text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
-
-
-_HINTS = {
-    0x80070005: "Access is denied: the session needs an elevated administrator of the host.",
-    0x80070020: "Another process holds the file: a running virtual machine, or a scanner.",
-    0x800F0805: "The package is damaged or no CBS package: compare it with its origin.",
-    0x800F0806: "Servicing is pending in the image: boot the guest once, then try again.",
-    0x800F081E: "The package does not apply: wrong system, wrong architecture, or superseded.",
-    0x800F0823: "The image's servicing stack, or the host's DISM, is too old for the package.",
-    0x800F0830: "The image cannot be serviced any more: start again from a good copy.",
-    0xC1510111: "The image cannot be written: it is mounted read-only.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a cmdlet says while it runs: kind "progress" or "warning"."""
-
-    kind: str
-    text: str
-    percent: int | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 class _Late(HostFailed):
@@ -226,13 +144,13 @@ class Session:
         self._finish()
         end = None if deadline is None else time.monotonic() + deadline
         self._unfinished = request
-        collected = _Answers(request, name, on_event)
+        collected = Answers(request, name, on_event)
         self._converse(request, collected, end)
         self._unfinished = None
         return collected.results_or_raise()
 
     def _converse(
-        self, request: Request, collected: _Answers, end: float | None, before: bytes = b""
+        self, request: Request, collected: Answers, end: float | None, before: bytes = b""
     ) -> None:
         """Send a request, behind the lines `before`, and collect its answers.
 
@@ -259,7 +177,7 @@ class Session:
                 self._reconnect()
             attempt += 1
 
-    def _await_again(self, collected: _Answers, patience: float) -> None:
+    def _await_again(self, collected: Answers, patience: float) -> None:
         """Pass over what comes before the script acknowledges what was sent again; what it does
         not acknowledge in time is sent once more."""
         end = time.monotonic() + patience
@@ -281,7 +199,7 @@ class Session:
                 last = error
         raise last
 
-    def _collect(self, collected: _Answers, end: float | None) -> bool:
+    def _collect(self, collected: Answers, end: float | None) -> bool:
         """Collect answers to the last; False where none came for long."""
         while not collected.complete:
             silence = time.monotonic() + _SILENCE
@@ -302,7 +220,7 @@ class Session:
         # that never arrived is cancelled before it is run.
         request, self._unfinished = replace(self._unfinished, attempt=_ATTEMPTS), None
         cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
-        collected = _Answers(request, "the end of a cancelled cmdlet", None)
+        collected = Answers(request, "the end of a cancelled cmdlet", None)
         self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
 
     def _receive(self, end: float | None, what: str, tolerant: bool = False) -> Answer:
@@ -365,95 +283,3 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Answers:
-    """The answers to one request, as they come; begun anew where they are repeated."""
-
-    def __init__(self, request: Request, name: str, on_event: OnEvent | None) -> None:
-        self.number = request.number
-        self.name = name
-        self.complete = False
-        self._request = request
-        self._on_event = on_event
-        self._awaited = 0
-        self._warned = 0
-        self._warnings = 0
-        self._results: list[Result] = []
-        self._failures: list[CmdletFailed] = []
-
-    @property
-    def awaits_again(self) -> bool:
-        """Whether what comes now may be the rest of what was lost."""
-        return self._awaited > 0
-
-    def expect_again(self, attempt: int) -> None:
-        """The request is sent again: what comes before it is acknowledged counts for nothing."""
-        self._awaited = attempt
-
-    def add(self, answer: Answer) -> None:
-        """Take an answer in; one to another request is the rest of what was given up."""
-        content = answer.content
-        if answer.number != self.number:
-            return
-        if answer.kind == "again":
-            if content.get("attempt") == self._awaited:
-                self._awaited = self._warnings = 0
-                self._results.clear()
-                self._failures.clear()
-            return
-        if self._awaited:
-            return
-        if answer.kind == "end":
-            self.complete = True
-        elif answer.kind == "result":
-            self._results.append(_result(content))
-        elif answer.kind == "error":
-            self._failures.append(self._failure(content))
-        elif answer.kind in ("progress", "warning"):
-            self._tell(answer)
-
-    def _tell(self, answer: Answer) -> None:
-        if answer.kind == "warning":
-            self._warnings += 1
-            if self._warnings <= self._warned:
-                return  # a repeated one
-            self._warned = self._warnings
-        if self._on_event is not None:
-            self._on_event(_event(answer))
-
-    def _failure(self, content: dict[str, object]) -> CmdletFailed:
-        code = content.get("hresult")
-        return CmdletFailed(
-            self.name,
-            str(content.get("message") or ""),
-            code if isinstance(code, int) else 0,
-            str(content.get("category") or ""),
-            str(content.get("errorid") or ""),
-            self._request.parameters,
-        )
-
-    def results_or_raise(self) -> list[Result]:
-        """The results. Raises CmdletFailed."""
-        if self._failures:
-            self._failures[0].others = self._failures[1:]
-            raise self._failures[0]
-        return self._results
-
-
-def _result(content: dict[str, object]) -> Result:
-    properties, reference = content.get("properties"), content.get("reference")
-    data = content.get("data")
-    result = Result(properties if isinstance(properties, dict) else {})
-    result.reference = Reference(reference) if isinstance(reference, int) else None
-    result.data = data if isinstance(data, bytes) else b""
-    return result
-
-
-def _event(answer: Answer) -> Event:
-    if answer.kind == "warning":
-        return Event("warning", str(answer.content.get("message") or ""))
-    percent = answer.content.get("percent")
-    known = isinstance(percent, int) and 0 <= percent <= 100
-    text = str(answer.content.get("status") or answer.content.get("activity") or "")
-    return Event("progress", text, percent if known and isinstance(percent, int) else None)

@@ -16,7 +16,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
-from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.host.answers import CmdletFailed, Event
+from imagetool.host.session import Session
 from imagetool.servicing.identity import check_same_image
 from imagetool.servicing.mount import Mounted, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan

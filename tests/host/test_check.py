@@ -10,11 +10,12 @@ import pytest
 
 from imagetool.errors import HostFailed
 from imagetool.host.address import Host
+from imagetool.host.answers import CmdletFailed, Result
 from imagetool.host.check import Checked, check_host
 from imagetool.host.files import FileOperations
 from imagetool.host.findings import UNKNOWN, Row, State
 from imagetool.host.redaction import redactor
-from imagetool.host.session import CmdletFailed, Result, Session
+from imagetool.host.session import Session
 from imagetool.lab import open_lab
 from imagetool.lab.session import faults_of
 from imagetool.lab.world import World

@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagetool.errors import HostFailed
+from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.files import OnHost
 from imagetool.host.frames import Answer, Request, decode
 from imagetool.host.local import LocalProcess, open_local
-from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap, script_lines
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,10 @@ import pytest
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host import session as session_module
 from imagetool.host import winrm as winrm_module
+from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.configuration import Host
 from imagetool.host.credentials import Credentials
-from imagetool.host.session import CmdletFailed, Event, Session
+from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap, script
 from imagetool.host.winrm import open_winrm
 from imagetool.lab.winrm import Endpoint, Faults, Limits

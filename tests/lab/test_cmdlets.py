@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import HostFailed, WrongUsage
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.frames import encode
-from imagetool.host.session import CmdletFailed
 from imagetool.lab import LabSession, open_lab
 from imagetool.lab.server import Door
 from imagetool.lab.session import faults_of

@@ -254,8 +254,8 @@ def test_an_image_that_the_host_has_mounted_is_left_alone(
 def test_a_full_disk_is_said_to_be_full(
     template: Path, disc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
+    from imagetool.host.answers import CmdletFailed
     from imagetool.host.files import FileOperations
-    from imagetool.host.session import CmdletFailed
 
     def full(self: FileOperations, source: str, target: str) -> None:
         Path(target).write_bytes(b"begun")
