@@ -22,7 +22,11 @@ _PROTOCOL = 2
 _RENEW_EVERY = LEASE / 3
 _START_PATIENCE = 90.0
 _CANCEL_PATIENCE = 120.0
-_ATTEMPTS = 6
+_PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0, 20.0)
+"""Seconds before each attempt to make the way to the host anew."""
+_GIVE_UP = 90.0
+_MANY = 1000
+"""The first attempt of what is asked for again after an interruption: no earlier one has it."""
 _AGAIN_PATIENCE = 3.0
 _SILENCE = 60.0
 _TICK = 5.0
@@ -31,6 +35,23 @@ _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 class _Late(HostFailed):
     """The time for an answer is over."""
+
+
+class _Broken:
+    """How often the way broke since an answer came, and for how long it has been."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._since = 0.0
+
+    def again(self, error: ConnectionBroke) -> float:
+        """Seconds to wait before the next attempt. Raises `error` where it was the last."""
+        now = time.monotonic()
+        self._since = self._since or now
+        if self.times == len(_PAUSES) or now - self._since > _GIVE_UP:
+            raise error
+        self.times += 1
+        return _PAUSES[self.times - 1]
 
 
 class Session:
@@ -46,6 +67,7 @@ class Session:
         self._number = 0
         self._unfinished: Request | None = None
         self._stop = threading.Event()
+        self._lost = False
         self.files = FileOperations(self)
         try:
             hello = self._await_hello()
@@ -62,15 +84,14 @@ class Session:
         self._renewal.start()
 
     def _await_hello(self) -> Answer:
-        for attempt in range(_ATTEMPTS):
+        broken = _Broken()
+        while True:
             try:
                 end = time.monotonic() + _START_PATIENCE
                 answer = self._receive(end, "the start of the script")
                 break
-            except ConnectionBroke:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                self._reconnect()
+            except ConnectionBroke as error:
+                self._make_anew(broken.again(error))
         if answer.kind != "hello":
             raise HostFailed("the host's first word was not that of the session's script")
         return answer
@@ -145,7 +166,11 @@ class Session:
         end = None if deadline is None else time.monotonic() + deadline
         self._unfinished = request
         collected = Answers(request, name, on_event)
-        self._converse(request, collected, end)
+        try:
+            self._converse(request, collected, end)
+        except ConnectionBroke:
+            self._lost = True
+            raise
         self._unfinished = None
         return collected.results_or_raise()
 
@@ -157,7 +182,7 @@ class Session:
         It is sent again over a new way where the old one breaks, and where the host has been silent
         for long: an answer may be lost unseen, and whoever runs still can say so.
         """
-        attempt, failures = request.attempt, 0
+        attempt, broken = request.attempt, _Broken()
         while True:
             try:
                 line = replace(request, attempt=attempt).encode()
@@ -166,16 +191,19 @@ class Session:
                     line = b"\n" + before + line
                 self._transport.send(line)
                 if attempt:
-                    self._await_again(collected, _AGAIN_PATIENCE * 2**failures)
+                    self._await_again(collected, _AGAIN_PATIENCE * 2**broken.times)
                 if self._collect(collected, end):
                     return
-                failures = 0
-            except ConnectionBroke:
-                failures += 1
-                if failures == _ATTEMPTS:
-                    raise
-                self._reconnect()
+                broken = _Broken()
+            except ConnectionBroke as error:
+                self._make_anew(broken.again(error))
             attempt += 1
+
+    def _make_anew(self, pause: float) -> None:
+        """Another way to the host; whether it leads there shows when it is used."""
+        time.sleep(pause)
+        with contextlib.suppress(ConnectionBroke):
+            self._transport.reconnect()
 
     def _await_again(self, collected: Answers, patience: float) -> None:
         """Pass over what comes before the script acknowledges what was sent again; what it does
@@ -188,16 +216,6 @@ class Session:
                 raise ConnectionBroke(
                     f"the host did not answer in time: {collected.name}", hint=_LATE_HINT
                 ) from None
-
-    def _reconnect(self) -> None:
-        for pause in (0.0, 0.5, 2.0, 5.0, 10.0):
-            time.sleep(pause)
-            try:
-                self._transport.reconnect()
-                return
-            except ConnectionBroke as error:
-                last = error
-        raise last
 
     def _collect(self, collected: Answers, end: float | None) -> bool:
         """Collect answers to the last; False where none came for long."""
@@ -218,7 +236,7 @@ class Session:
             return
         # Its answers may have been lost with the interruption: it is asked for them once more. One
         # that never arrived is cancelled before it is run.
-        request, self._unfinished = replace(self._unfinished, attempt=_ATTEMPTS), None
+        request, self._unfinished = replace(self._unfinished, attempt=_MANY), None
         cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
         collected = Answers(request, "the end of a cancelled cmdlet", None)
         self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
@@ -254,11 +272,16 @@ class Session:
                 raise _Late(f"the host did not answer in time: {what}", hint=_LATE_HINT)
 
     def _renew(self) -> None:
+        line = Request(0, "renew").encode()
         while not self._stop.wait(_RENEW_EVERY):
             try:
-                self._transport.send(Request(0, "renew").encode())
+                try:
+                    self._transport.send(line)
+                except ConnectionBroke:
+                    self._transport.reconnect()
+                    self._transport.send(b"\n" + line)
             except ConnectionBroke:
-                continue  # whoever asks next makes the way anew
+                continue  # whoever asks next tries for longer
             except HostFailed:
                 return
 
@@ -268,8 +291,9 @@ class Session:
             return
         self._stop.set()
         try:
-            with contextlib.suppress(HostFailed):
-                self._finish()
+            if not self._lost:
+                with contextlib.suppress(HostFailed):
+                    self._finish()
         finally:
             self._transport.close()
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _POWERSHELL = "powershell.exe"
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")
 _STARTS = 4
+_ENDS = 3
 _BUSY_PATIENCE = 60.0
 _END_PATIENCE = 60.0
 _LONGEST_LINE = 64 << 20
@@ -270,7 +271,7 @@ class WinRM:
                 time.sleep(max(0.0, self._open_until - time.monotonic()))
                 self._forget_output()
             if self._greeted:
-                self._connection = Connection(self._host, self._credentials)
+                self._connection = Connection(self._host, self._credentials, again=True)
                 self._broken = False
                 return
         # Its first word may be lost, and nothing has been asked: another shell costs less.
@@ -293,22 +294,20 @@ class WinRM:
     def _await_end(self) -> None:
         """End standard input, and wait for the script to dismount what it mounted and go."""
         end = time.monotonic() + _END_PATIENCE
+        told, broken = False, 0
         while self._done is None and time.monotonic() < end:
             try:
                 if self._broken:
                     self.reconnect()
-                self._send(b"\n" + Request(0, "close").encode(), end=True)
-                break
-            except ConnectionBroke:
-                time.sleep(0.5)
-        while self._done is None and time.monotonic() < end:
-            try:
-                if self._broken:
-                    self.reconnect()
+                if not told:
+                    self._send(b"\n" + Request(0, "close").encode(), end=True)
+                    told = True
                 self._receive(end - time.monotonic())
                 self._lines.clear()
             except ConnectionBroke:
-                time.sleep(0.5)
+                broken += 1
+                if broken == _ENDS:
+                    raise
 
     def _delete(self) -> None:
         """Delete the shell, and with it whatever still runs there; never raises."""
@@ -320,7 +319,7 @@ class WinRM:
             if shell:
                 if self._broken:
                     connection.close()
-                    connection = Connection(self._host, self._credentials)
+                    connection = Connection(self._host, self._credentials, again=True)
                 with contextlib.suppress(TimedOut, Busy):
                     connection.delete(shell)
         except HostFailed as error:

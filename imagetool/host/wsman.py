@@ -56,12 +56,13 @@ class PipeClosed(Exception):
 class Connection:
     """One authenticated connection to a host; pywinrm is imported when it is made.
 
-    Raises HostFailed where this kind of connection would not be safe, or lacks its library.
+    `again`: whether one has worked before, so that a host which does not answer is one that was
+    lost. Raises HostFailed where this kind of connection would not be safe, or lacks its library.
     """
 
-    def __init__(self, host: Host, credentials: Credentials) -> None:
+    def __init__(self, host: Host, credentials: Credentials, again: bool = False) -> None:
         self.host = host
-        self._worked = False
+        self._worked = again
         self._protocol = _protocol(host, credentials)
 
     def open_shell(self, variables: dict[str, str]) -> str:

@@ -253,6 +253,35 @@ def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
     assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
+def test_a_lease_is_renewed_over_a_new_connection_too(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winrm_module, "LEASE", 2)
+    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.5)
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint.faults.drop_before(action="Send").drop_after(3, action="Send")
+    time.sleep(4)
+    assert endpoint.faults.waiting == 0
+    assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
+
+
+def test_a_host_that_stays_away_is_given_up_and_not_waited_for_again(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "_PAUSES", (0.0, 0.1, 0.1))
+    endpoint = serve()
+    session = connect(endpoint)
+    endpoint.close()
+    with pytest.raises(HostFailed, match="could not be made again") as caught:
+        session.invoke("Get-VM", Name="x")
+    assert "lease" in caught.value.hint
+    begun = time.monotonic()
+    session.close()
+    assert time.monotonic() - begun < 10
+    assert "may still hold a shell" in caplog.text
+
+
 @pytest.mark.parametrize("reading", [True, False], ids=["idle", "unread answer"])
 def test_a_client_that_is_gone_leaves_no_mount(
     serve: Any, template: Path, tmp_path: Path, reading: bool
