@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from imagetool.guest.image import open_image
 from imagetool.host.configuration import Host
-from imagetool.host.credentials import Credentials
+from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.local import find_engine
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session

@@ -9,7 +9,7 @@ import typer
 from imagetool.cli.options import Format, FormatOption
 
 if TYPE_CHECKING:
-    from imagetool.host.address import Host
+    from imagetool.host.configuration.address import Host
 
 HostArgument = Annotated[
     str,
@@ -65,7 +65,7 @@ def check(
 
 def login(host: HostArgument, user: UserOption = "") -> None:
     """Ask for a password and keep it in the system's keyring."""
-    from imagetool.host.credentials import store
+    from imagetool.host.configuration.credentials import store
     from imagetool.report.text import safe
 
     chosen = _over_winrm(host)
@@ -75,7 +75,7 @@ def login(host: HostArgument, user: UserOption = "") -> None:
 
 def logout(host: HostArgument, user: UserOption = "") -> None:
     """Take a password out of the system's keyring."""
-    from imagetool.host.credentials import forget
+    from imagetool.host.configuration.credentials import forget
     from imagetool.report.text import safe
 
     chosen = _over_winrm(host)

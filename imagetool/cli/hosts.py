@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from imagetool.host.configuration import Host
-    from imagetool.host.credentials import Credentials
+    from imagetool.host.configuration.credentials import Credentials
     from imagetool.host.session import Session
 
 HostOption = Annotated[
@@ -60,6 +60,6 @@ def _open_winrm(host: Host) -> Session:
 
 @cache
 def _credentials(host: Host) -> Credentials:
-    from imagetool.host.credentials import credentials_for
+    from imagetool.host.configuration.credentials import credentials_for
 
     return credentials_for(host)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imagetool import __version__
 from imagetool.host.check import Checked
-from imagetool.host.findings import Row
+from imagetool.host.check.findings import Row
 from imagetool.report.text import safe, table
 
 

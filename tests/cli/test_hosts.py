@@ -12,9 +12,9 @@ import pytest
 
 from imagetool.cli import hosts
 from imagetool.errors import WrongUsage
-from imagetool.host import winrm
-from imagetool.host.address import Host
-from imagetool.host.credentials import Credentials
+from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.credentials import Credentials
+from imagetool.host.winrm import shell as winrm
 from imagetool.lab.winrm import Endpoint
 from tests.cli.test_cli import refused, run
 
@@ -123,7 +123,7 @@ def test_a_session_over_winrm_asks_for_its_password_once(monkeypatch: pytest.Mon
         opened.append((host, credentials()))
         return object()
 
-    monkeypatch.setattr(winrm, "open_winrm", open_winrm)
+    monkeypatch.setattr("imagetool.host.winrm.open_winrm", open_winrm)
     monkeypatch.setenv("IMAGETOOL_USER", "me")
     monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
     opener = hosts.session_opener("hv01")

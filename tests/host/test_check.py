@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from imagetool.errors import HostFailed
-from imagetool.host.address import Host
 from imagetool.host.answers import CmdletFailed, Result
 from imagetool.host.check import Checked, check_host
+from imagetool.host.check.findings import UNKNOWN, Row, State
+from imagetool.host.check.redaction import redactor
+from imagetool.host.configuration.address import Host
 from imagetool.host.files import FileOperations
-from imagetool.host.findings import UNKNOWN, Row, State
-from imagetool.host.redaction import redactor
 from imagetool.host.session import Session
 from imagetool.lab import open_lab
 from imagetool.lab.session import faults_of

@@ -12,10 +12,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host import credentials as module
 from imagetool.host.configuration import Configuration, Host, read_configuration
-from imagetool.host.correspondence import path_on_host
-from imagetool.host.credentials import Credentials, credentials_for, forget, store
+from imagetool.host.configuration import credentials as module
+from imagetool.host.configuration.correspondence import path_on_host
+from imagetool.host.configuration.credentials import Credentials, credentials_for, forget, store
 from imagetool.host.environment import environment_for_children
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -33,8 +33,8 @@ from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
-from imagetool.host.pages import PAGE
 from imagetool.host.reading import HostFiles
+from imagetool.host.reading.pages import PAGE
 from imagetool.host.session import Session
 from imagetool.servicing.verify import verify
 
@@ -488,7 +488,7 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:
-    from imagetool.host.reading import KEPT
+    from imagetool.host.reading.files import KEPT
 
     files = HostFiles(lab, "lab")
     with files.open(str(template)) as file:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from imagetool.disk.files import Files, OpenFile
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
-from imagetool.host import paths
 from imagetool.host.answers import CmdletFailed, Result
-from imagetool.host.opening import explain
-from imagetool.host.pages import MOST_AT_ONCE, PAGE
-from imagetool.host.reading import KEPT, HostFiles
-from imagetool.host.rounds import Rounds
+from imagetool.host.reading import paths
+from imagetool.host.reading.files import KEPT, HostFiles
+from imagetool.host.reading.opening import explain
+from imagetool.host.reading.pages import MOST_AT_ONCE, PAGE
+from imagetool.host.reading.rounds import Rounds
 from imagetool.host.session import Session
 
 MIB = 1 << 20

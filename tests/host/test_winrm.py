@@ -19,13 +19,13 @@ import pytest
 
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host import session as session_module
-from imagetool.host import winrm as winrm_module
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.configuration import Host
-from imagetool.host.credentials import Credentials
+from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap, script
 from imagetool.host.winrm import open_winrm
+from imagetool.host.winrm import shell as winrm_module
 from imagetool.lab.winrm import Endpoint, Faults, Limits
 from tests.host.test_session import HOSTILE
 
@@ -152,7 +152,7 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(winrm_module, "LEASE", 3)
     monkeypatch.setattr(session_module, "_TICK", 0.5)
-    monkeypatch.setattr("imagetool.host.wsman.IDLE_TIMEOUT", 3)
+    monkeypatch.setattr("imagetool.host.winrm.wsman.IDLE_TIMEOUT", 3)
     counter = tmp_path / "counter"
     faults = Faults()
     getattr(faults, how)(number)
@@ -290,9 +290,9 @@ def test_a_client_that_is_gone_leaves_no_mount(
     ask = "" if reading else "session._transport.send(request.encode()); time.sleep(1);"
     program = f"""
 import os, sys, time
-from imagetool.host import winrm, session as s
+from imagetool.host.winrm import shell as winrm
 from imagetool.host.configuration import Host
-from imagetool.host.credentials import Credentials
+from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.frames import Request
 winrm.LEASE = 2
 session = winrm.open_winrm(Host(name="hv01", url={endpoint.url!r}, transport="ntlm"),
@@ -460,7 +460,7 @@ def test_a_script_that_lies_on_the_host_is_compared_and_run(
 def test_a_shell_that_cannot_be_deleted_is_mentioned(
     serve: Any, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagetool.host.wsman.IDLE_TIMEOUT", 2)
+    monkeypatch.setattr("imagetool.host.winrm.wsman.IDLE_TIMEOUT", 2)
     endpoint = serve()
     session = connect(endpoint)
     endpoint.faults.drop_before(action="Delete").drop_before(action="Delete")

@@ -17,7 +17,7 @@ from winrm.protocol import Protocol
 
 from imagetool.errors import HostFailed
 from imagetool.host.configuration import Host, Transport
-from imagetool.host.credentials import Credentials
+from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
 from imagetool.lab.winrm import Endpoint

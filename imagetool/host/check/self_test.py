@@ -17,7 +17,7 @@ from uuid import UUID
 
 from imagetool.errors import HostFailed
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.findings import UNKNOWN, Row, State
+from imagetool.host.check.findings import UNKNOWN, Row, State
 from imagetool.host.session import LEASE, Session
 from imagetool.host.transport import ConnectionBroke, script
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from imagetool.host.address import Host
-from imagetool.host.findings import UNKNOWN, Row, State
-from imagetool.host.places import Place, volume
+from imagetool.host.check.findings import UNKNOWN, Row, State
+from imagetool.host.check.places import Place, volume
+from imagetool.host.configuration.address import Host
 from imagetool.host.session import Session
 
 _CLOCKS = timedelta(minutes=5)
@@ -47,8 +47,8 @@ def check_host(
         rows = tuple(_Check(host, session, path, time.monotonic() - begun).rows())
         if not self_test:
             return Checked(host, path, rows)
-        from imagetool.host.redaction import redactor
-        from imagetool.host.self_test import try_out
+        from imagetool.host.check.redaction import redactor
+        from imagetool.host.check.self_test import try_out
 
         hidden = redactor(host, session, path)
         trials = try_out(session)

@@ -14,11 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed
-from imagetool.host import paths
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.file import HostFile
-from imagetool.host.opening import explain
-from imagetool.host.pages import (
+from imagetool.host.reading import paths
+from imagetool.host.reading.file import HostFile
+from imagetool.host.reading.opening import explain
+from imagetool.host.reading.pages import (
     MOST_AT_ONCE,
     PAGE,
     Habit,
@@ -29,7 +29,7 @@ from imagetool.host.pages import (
     places_in,
     unpacked,
 )
-from imagetool.host.rounds import Question, Rounds
+from imagetool.host.reading.rounds import Question, Rounds
 
 if TYPE_CHECKING:
     from imagetool.host.answers import Result

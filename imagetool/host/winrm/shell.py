@@ -34,7 +34,7 @@ from imagetool.host.transport import (
     script,
     script_lines,
 )
-from imagetool.host.wsman import (
+from imagetool.host.winrm.wsman import (
     IDLE_TIMEOUT,
     LONGEST_RECEIVE,
     MESSAGE,
@@ -46,7 +46,7 @@ from imagetool.host.wsman import (
 
 if TYPE_CHECKING:
     from imagetool.host.configuration import Host
-    from imagetool.host.credentials import Credentials
+    from imagetool.host.configuration.credentials import Credentials
 
 _POWERSHELL = "powershell.exe"
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from winrm.protocol import Protocol
 
     from imagetool.host.configuration import Host
-    from imagetool.host.credentials import Credentials
+    from imagetool.host.configuration.credentials import Credentials
 
 MESSAGE = 96 * 1024
 """Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB

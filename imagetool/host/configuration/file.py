@@ -9,8 +9,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from imagetool.errors import WrongUsage
-from imagetool.host.address import BUILT_IN, TRANSPORTS, Host, Pairs, address, is_url, url_of
-from imagetool.host.correspondence import directory_on_host, is_windows_path, on_a_share
+from imagetool.host.configuration.address import (
+    BUILT_IN,
+    TRANSPORTS,
+    Host,
+    Pairs,
+    address,
+    is_url,
+    url_of,
+)
+from imagetool.host.configuration.correspondence import (
+    directory_on_host,
+    is_windows_path,
+    on_a_share,
+)
 
 CONFIG = "IMAGETOOL_CONFIG"
 """The environment's variable that names the user's file in another place."""

@@ -17,7 +17,7 @@ from imagetool.errors import HostFailed
 from imagetool.host.environment import PASSWORD, USER
 
 if TYPE_CHECKING:
-    from imagetool.host.address import Host
+    from imagetool.host.configuration.address import Host
 
 
 @dataclass(frozen=True, slots=True, repr=False)

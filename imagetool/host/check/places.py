@@ -7,11 +7,11 @@ import ntpath
 import posixpath
 from collections.abc import Iterator
 
-from imagetool.host.address import Host
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.correspondence import on_a_share
+from imagetool.host.check.findings import UNKNOWN, Row, State
+from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.correspondence import on_a_share
 from imagetool.host.files import Stat
-from imagetool.host.findings import UNKNOWN, Row, State
 from imagetool.host.session import Session
 
 _COMPRESSED, _SPARSE, _ENCRYPTED = 0x800, 0x200, 0x4000  # [MS-FSCC] 2.6

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from imagetool.host.address import Host
+    from imagetool.host.configuration.address import Host
 
 _ON_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/?.]")
 _UNUSABLE = re.compile(r'[<>:"|?*\x00-\x1f]')

@@ -14,13 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetool.errors import WrongUsage
-from imagetool.host.address import BUILT_IN, TRANSPORTS, Host, Pairs, Transport, is_url, url_of
-from imagetool.host.configuration_file import CONFIG, OF_A_DIRECTORY, File
-
-__all__ = [
-    "BUILT_IN", "CONFIG", "TRANSPORTS", "Configuration", "Host", "Pairs", "Transport",
-    "read_configuration",
-]  # fmt: skip
+from imagetool.host.configuration.address import BUILT_IN, Host, Pairs, is_url, url_of
+from imagetool.host.configuration.file import CONFIG, OF_A_DIRECTORY, File
 
 
 @dataclass(frozen=True, slots=True)

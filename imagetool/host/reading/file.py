@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imagetool.errors import CannotOpen
-from imagetool.host.opening import BUSY
-from imagetool.host.pages import LARGEST_GUESS, MOST_AT_ONCE, PAGE, Habit, Range, pages_of
-from imagetool.host.rounds import Question
+from imagetool.host.reading.opening import BUSY
+from imagetool.host.reading.pages import LARGEST_GUESS, MOST_AT_ONCE, PAGE, Habit, Range, pages_of
+from imagetool.host.reading.rounds import Question
 
 if TYPE_CHECKING:
-    from imagetool.host.reading import HostFiles
+    from imagetool.host.reading.files import HostFiles
 
 _PORTION = MOST_AT_ONCE - PAGE  # which may begin within a page
 _LEAST_AROUND = 8

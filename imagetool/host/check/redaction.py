@@ -6,8 +6,8 @@ import contextlib
 import re
 from collections.abc import Callable
 
-from imagetool.host.address import Host
 from imagetool.host.answers import CmdletFailed
+from imagetool.host.configuration.address import Host
 from imagetool.host.session import Session
 
 
