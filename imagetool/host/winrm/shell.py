@@ -98,7 +98,7 @@ class WinRM:
             try:
                 self._start_once()
                 return
-            except (ConnectionBroke, TimedOut) as error:
+            except (ConnectionBroke, TimedOut, Busy, PipeClosed) as error:
                 self._broken = True
                 self._delete()
                 if attempt == _STARTS - 1:
@@ -213,15 +213,18 @@ class WinRM:
         except Busy:
             time.sleep(1.0)
             return
+        except PipeClosed:
+            self._done = -1
+            return
         if err:
             self._complaints.append(err)
         self._partial += out
         if len(self._partial) > _LONGEST_LINE:
             raise HostFailed(f"{self._host.name}: the host answers without an end")
-        *lines, rest = self._partial.split(b"\n")
-        self._partial = bytearray(rest)
-        for line in lines:
-            self._take(bytes(line))
+        if b"\n" in out:
+            *lines, self._partial = self._partial.split(b"\n")
+            for line in lines:
+                self._take(bytes(line))
         if code is not None:
             self._done = code
             if self._partial:
@@ -286,7 +289,7 @@ class WinRM:
             if self._command and not self._ended:
                 self._ended = True
                 self._await_end()
-        except (HostFailed, TimedOut, Busy) as error:
+        except (HostFailed, TimedOut, Busy, PipeClosed) as error:
             _log.debug("ending the session with %s: %s", self._host.name, error)
         finally:
             self._delete()
@@ -311,24 +314,25 @@ class WinRM:
 
     def _delete(self) -> None:
         """Delete the shell, and with it whatever still runs there; never raises."""
-        connection, shell = self._connection, self._shell
-        self._connection, self._shell, self._command = None, "", ""
-        if connection is None:
-            return
-        try:
-            if shell:
-                if self._broken:
+        with self._lock:
+            connection, shell = self._connection, self._shell
+            self._connection, self._shell, self._command = None, "", ""
+            if connection is None:
+                return
+            try:
+                if shell and self._broken:
                     connection.close()
                     connection = Connection(self._host, self._credentials, again=True)
-                with contextlib.suppress(TimedOut, Busy):
-                    connection.delete(shell)
-        except HostFailed as error:
-            _log.warning(
-                "%s may still hold a shell for %d seconds: %s",
-                self._host.name, IDLE_TIMEOUT, error.message,
-            )  # fmt: skip
-        finally:
-            connection.close()
+                if shell:
+                    with contextlib.suppress(TimedOut, Busy, PipeClosed):
+                        connection.delete(shell)
+            except HostFailed as error:
+                _log.warning(
+                    "%s may still hold a shell for %d seconds: %s",
+                    self._host.name, IDLE_TIMEOUT, error.message,
+                )  # fmt: skip
+            finally:
+                connection.close()
 
 
 # The path is a value here too: the shell's environment carries it, no text is made of it.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from imagetool.host.configuration import Host
     from imagetool.host.configuration.credentials import Credentials
+    from imagetool.host.winrm.http import BoundedAdapter
 
 MESSAGE = 96 * 1024
 """Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
@@ -33,6 +34,7 @@ LONGEST_RECEIVE = 20
 """Seconds that a Receive waits at most; every other operation has as many."""
 
 _READ_TIMEOUT = LONGEST_RECEIVE + 15
+_MOST_OF_ALL = 2 * _READ_TIMEOUT
 _UTF_8 = 65001
 
 _AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
@@ -63,7 +65,10 @@ class Connection:
     def __init__(self, host: Host, credentials: Credentials, again: bool = False) -> None:
         self.host = host
         self._worked = again
-        self._protocol = _protocol(host, credentials)
+        from imagetool.host.winrm.http import BoundedAdapter
+
+        self._adapter = BoundedAdapter()
+        self._protocol = _protocol(host, credentials, self._adapter)
 
     def open_shell(self, variables: dict[str, str]) -> str:
         """Create a shell; its identifier."""
@@ -118,7 +123,8 @@ class Connection:
         from winrm import exceptions
 
         try:
-            result = operation(self._protocol)
+            with self._adapter.limited(_MOST_OF_ALL):
+                result = operation(self._protocol)
         except exceptions.WinRMOperationTimeoutError:
             self._worked = True
             raise TimedOut from None
@@ -279,7 +285,7 @@ def _short(reason: object) -> str:
     return text.rpartition(": ")[2][:200] if ": " in text else text[:200]
 
 
-def _protocol(host: Host, credentials: Credentials) -> Protocol:
+def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> Protocol:
     """pywinrm's client, so set up that nothing secret goes where it can be read."""
     encrypted = host.url.lower().startswith("https:")
     if not encrypted and host.transport in ("basic", "certificate"):
@@ -314,13 +320,13 @@ def _protocol(host: Host, credentials: Credentials) -> Protocol:
             f"{host.name}: {error}",
             hint="Set IMAGETOOL_USER and IMAGETOOL_PASSWORD, or user in the configuration.",
         ) from None
-    protocol.transport = _guarded(protocol.transport)
+    protocol.transport = _guarded(protocol.transport, adapter)
     return protocol
 
 
-def _guarded(transport: Any) -> Any:
+def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
     """pywinrm's transport, which follows redirects, reads .netrc, and takes plain text for an
-    encrypted answer, with these three shut."""
+    encrypted answer, with these three shut, and over the adapter."""
     from winrm import exceptions
     from winrm.transport import Transport
 
@@ -339,7 +345,11 @@ def _guarded(transport: Any) -> Any:
             return session
 
         def _send_message_request(self, session: Http, prepared_request: PreparedRequest) -> Any:
-            session.max_redirects = 0
+            if session.max_redirects:
+                session.max_redirects = 0
+                session.headers["Accept-Encoding"] = "identity"
+                session.mount("https://", adapter)
+                session.mount("http://", adapter)
             return super()._send_message_request(session, prepared_request)
 
         def _get_message_response_text(self, response: Response) -> bytes:
