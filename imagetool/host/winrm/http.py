@@ -58,14 +58,16 @@ class BoundedAdapter(HTTPAdapter):
     def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
         """As HTTPAdapter's; a body beyond LARGEST_BODY ends in ChunkedEncodingError."""
         response = super().send(request, *arguments, **options)
-        stream = response.raw.stream
+        reference = weakref.ref(response.raw)  # a circle would keep the socket open
 
         def bounded(*given: Any, **wanted: Any) -> Iterator[bytes]:
-            count = 0
-            for part in stream(*given, **wanted):
+            raw, count = reference(), 0
+            if raw is None:
+                return
+            for part in type(raw).stream(raw, *given, **wanted):
                 count += len(part)
                 if count > LARGEST_BODY:
-                    response.raw.close()
+                    raw.close()
                     raise ChunkedEncodingError(f"the answer is larger than {LARGEST_BODY} bytes")
                 yield part
 
