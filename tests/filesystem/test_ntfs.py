@@ -21,6 +21,7 @@ from imagetool.errors import Corrupt, Encrypted, ImagetoolError, NotFound, Unsup
 from imagetool.filesystem import open_volume, recognise
 from imagetool.filesystem.ntfs import Ntfs
 from imagetool.filesystem.ntfs.index import IndexEntry
+from imagetool.guest.image import open_image
 
 Oracle = Callable[[str], str]
 
@@ -313,3 +314,29 @@ def test_a_volume_reads_through_a_partition_of_a_disk(template: Path) -> None:
         raw = foreign.read_buffer_at_offset(512, partition.offset)
         assert raw == partition.of(disk).read_at(0, 512)
         assert io.BytesIO(node.open().read_at(0, 2)).read() == b"MZ"
+
+
+def test_what_is_kept_of_a_volume_is_bounded(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed() -> tuple[list[str], int]:
+        with open_image(template) as image:
+            volume = image.windows().volume
+            names: list[str] = []
+            folders = [""]
+            while folders:
+                folder = folders.pop()
+                for entry in volume.lookup(folder).entries():
+                    names.append(f"{folder}\\{entry.name}".lstrip("\\"))
+                    if entry.is_directory and entry.name not in (".", "$Extend"):
+                        folders.append(names[-1])
+            found = volume.find_many(names)
+            assert all(node is not None for node in found)
+            return sorted(names), len(volume._blocks)  # type: ignore[attr-defined]
+
+    everything, kept = listed()
+    assert kept > 60
+    monkeypatch.setattr("imagetool.filesystem.ntfs.table.BLOCKS_KEPT", 10)
+    again, kept = listed()
+    assert again == everything
+    assert kept < 60

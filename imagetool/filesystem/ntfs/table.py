@@ -90,19 +90,23 @@ class FileTable:
         if len(wants) == 1:  # one path, one block: the common case, without lists
             block = self._blocks.get(keys[0])
             if block is None:
+                if len(self._blocks) >= BLOCKS_KEPT:
+                    self._blocks.clear()
                 want = wants[0]
                 block = self._keep(keys[0], want, want.data.read_at(want.offset, want.length))
             return [block]
-        fresh = {
-            key: want for key, want in zip(keys, wants, strict=True) if key not in self._blocks
-        }
+        if len(self._blocks) >= BLOCKS_KEPT:
+            self._blocks.clear()
+        # What is at hand now need not be later: another thread may let go of it meanwhile.
+        found = {key: self._blocks[key] for key in keys if key in self._blocks}
+        fresh = {key: want for key, want in zip(keys, wants, strict=True) if key not in found}
         if fresh:
             pieces = [want.data.pieces(want.offset, want.length) for want in fresh.values()]
             for (key, want), block in zip(
                 fresh.items(), read_pieces(self.source, pieces), strict=True
             ):
-                self._keep(key, want, block)
-        return [self._blocks[key] for key in keys]
+                found[key] = self._keep(key, want, block)
+        return [found[key] for key in keys]
 
     def _keep(self, key: tuple[int, int], want: Want, block: bytes) -> bytes:
         """A block that was read: checked, fixed up and kept."""
