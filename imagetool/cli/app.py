@@ -80,6 +80,10 @@ def _options(
 
 def run() -> Never:
     """Run the command line and exit: with the failure's code, and its sentence and hint."""
+    unheard = io.StringIO()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, unheard)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A Windows console or a C locale lacks many characters; no name may end the program.
@@ -88,11 +92,16 @@ def run() -> Never:
         command = typer.main.get_command(program(sys.argv[1:]))
         code = command.main(prog_name="imagetool", standalone_mode=False)
         sys.stdout.flush()
+        if sys.stdout is unheard and unheard.getvalue():
+            code = fail(_closed())
     except ImagetoolError as error:
         code = fail(error)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("imagetool: interrupted", err=True)
         code = _INTERRUPTED
+    except SystemExit as error:
+        # typer's answer to a broken pipe; nothing else ends a command so.
+        broken = isinstance(error.__context__, BrokenPipeError)
+        code = 0 if broken else error.code
     except BrokenPipeError:
         # Whoever read standard output has gone: nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,9 +115,17 @@ def run() -> Never:
             code = int(getattr(error, "exit_code", 2))
         else:
             code = _fault(error)
+    if code == _INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+        typer.echo("imagetool: interrupted", err=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is going
     gc.freeze()  # and need not be searched for circles first
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _closed() -> ImagetoolError:
+    from imagetool.errors import CannotWrite
+
+    return CannotWrite("standard output is closed", hint="Leave it open, or send it somewhere.")
 
 
 def _unwritten(error: OSError) -> ImagetoolError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.options import Format, FormatOption
+from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.host.configuration.address import Host
@@ -54,6 +55,8 @@ def check(
     from imagetool.report.data import document
     from imagetool.report.hosts import checked_data, checked_text
 
+    if not host:
+        raise WrongUsage("HOST is empty", hint="Name a host; a variable may not be set.")
     chosen = named_host(host)
     checked = check_host(chosen, session_opener(chosen), path, self_test=self_test)
     if output_format is Format.JSON:

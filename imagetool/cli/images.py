@@ -143,7 +143,13 @@ def verify(
             "require": require.value if require is not None else None,
             "volume": volume,
         }
-        results = _verified(places, parents, wanted)
+        results: list[Result] = []
+        try:
+            _verify_all(places, parents, wanted, results)
+        except KeyboardInterrupt:
+            if output_format is VerifyFormat.TEXT and output is None and len(results) > 1:
+                _write(_rendered(results, output_format), None)  # what is known by now
+            raise
     _write(_rendered(results, output_format), output)
     codes = [
         result.error.exit_code if isinstance(result, Unknown) else int(not result.verdict.holds)
@@ -158,14 +164,16 @@ def _package(path: str) -> Media:
     return open_package(here(path))
 
 
-def _verified(
-    places: Sequence[Place], parents: Sequence[str] | None, wanted: dict[str, Any]
-) -> list[Result]:
+def _verify_all(
+    places: Sequence[Place],
+    parents: Sequence[str] | None,
+    wanted: dict[str, Any],
+    results: list[Result],
+) -> None:
     """A verdict on each image, or why there is none; failures are said as they come."""
     from imagetool.servicing.verify import Unknown
     from imagetool.servicing.verify import verify as judge
 
-    results: list[Result] = []
     with Progress("verifying") as progress:
         for place in places:
             try:
@@ -178,7 +186,6 @@ def _verified(
                 fail(error)
                 results.append(Unknown(place.name, error))
             progress(len(results), len(places))
-    return results
 
 
 def _rendered(results: Sequence[Result], output_format: VerifyFormat) -> str:

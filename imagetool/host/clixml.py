@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 from xml.sax.saxutils import escape, unescape
 
-from imagetool.errors import HostFailed
+from imagetool.errors import HostFailed, WrongUsage
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -41,21 +41,26 @@ class EnumText(str):
 
 
 def dumps(value: Plain) -> str:
-    """The CLIXML document of a value."""
-    return f"<Objs Version='1.1.0.1' xmlns='{_NAMESPACE}'>{_element(value, '')}</Objs>"
+    """The CLIXML document of a value. Raises WrongUsage for one that has no form there."""
+    return f"<Objs Version='1.1.0.1' xmlns='{_NAMESPACE}'>{_element(value, '', 0)}</Objs>"
 
 
-def _element(value: Plain, name: str) -> str:
+def _element(value: Plain, name: str, depth: int) -> str:
+    if depth > _DEEPEST:
+        raise WrongUsage(f"a value of more than {_DEEPEST} levels cannot be sent to a host")
     n = f" N='{name}'" if name else ""
     if value is None:
         return f"<Nil{n} />"
     if isinstance(value, bool):
         return f"<B{n}>{str(value).lower()}</B>"
     if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise WrongUsage("a number of more than 64 bits cannot be sent to a host")
         tag = "I32" if -(1 << 31) <= value < 1 << 31 else "I64" if value < 1 << 63 else "U64"
         return f"<{tag}{n}>{value}</{tag}>"
     if isinstance(value, float):
-        return f"<Db{n}>{value!r}</Db>"
+        text = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}.get(repr(value), repr(value))
+        return f"<Db{n}>{text}</Db>"
     if isinstance(value, str):
         return f"<S{n}>{_escape(value)}</S>"
     if isinstance(value, bytes):
@@ -66,14 +71,14 @@ def _element(value: Plain, name: str) -> str:
         return f"<G{n}>{value}</G>"
     if isinstance(value, dict):
         entries = "".join(
-            f"<En>{_element(key, 'Key')}{_element(item, 'Value')}</En>"
+            f"<En>{_element(key, 'Key', depth + 1)}{_element(item, 'Value', depth + 1)}</En>"
             for key, item in value.items()
         )
         return f"<Obj{n} RefId='0'>{_HASHTABLE}<DCT>{entries}</DCT></Obj>"
     if isinstance(value, list | tuple):
-        items = "".join(_element(item, "") for item in value)
+        items = "".join(_element(item, "", depth + 1) for item in value)
         return f"<Obj{n} RefId='0'>{_ARRAY}<LST>{items}</LST></Obj>"
-    raise TypeError(f"no plain value: {type(value).__name__}")
+    raise WrongUsage(f"a value of the type {type(value).__name__} cannot be sent to a host")
 
 
 def _escape(text: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from imagetool.errors import HostFailed
+from imagetool.errors import HostFailed, WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.host.session import Session
@@ -103,9 +104,12 @@ class FileOperations:
         progress: Callable[[int, int], None] | None = None,
     ) -> str:
         """The path of a file for a cmdlet there: one that is on the host already as it is, bytes
-        uploaded under `name` into the temporary directory. Raises as `upload`."""
+        uploaded under `name` into the temporary directory. Raises WrongUsage for a name with
+        directories, and as `upload`."""
         if isinstance(file, OnHost):
             return str(file)
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\:\0"):
+            raise WrongUsage(f"{name!r} is no name of a file", hint="Leave directories out.")
         mark = "\\" if self._session.on_windows else "/"
         target = f"{self.temporary_directory()}{mark}{name}"
         self.upload(file, target, progress)
@@ -133,5 +137,6 @@ class FileOperations:
                 )
             self.rename(part, target)
         except BaseException:
-            self.delete(part)
+            with suppress(HostFailed):  # why it failed is what counts
+                self.delete(part)
             raise

@@ -44,10 +44,42 @@ function Send-Pending {
 
 function Test-Unsent { $pending.Length -gt 0 -or ($state.Writing -and -not $state.Writing.IsCompleted) }
 
+$refused = [char[]] @(0xFFFE, 0xFFFF)                        # no characters of XML, so the serializer throws
+$stand = [Guid]::NewGuid().ToString('n')                     # what stands in for them on the way through it
+
+function Protect-Text($Value) {
+    if ($Value -is [string]) {
+        foreach ($character in $refused) { $Value = $Value.Replace([string] $character, $stand + ([int] $character).ToString('X4') + $stand) }
+        return $Value
+    }
+    if ($Value -is [Collections.IDictionary]) {
+        $table = @{}
+        foreach ($key in $Value.Keys) { $table[(Protect-Text $key)] = Protect-Text $Value[$key] }
+        return $table
+    }
+    if ($Value -is [Collections.IList] -and $Value -isnot [byte[]]) { return , @(foreach ($item in $Value) { Protect-Text $item }) }
+    $Value
+}
+
+function ConvertTo-Xml([hashtable] $Frame) {
+    try { return [Management.Automation.PSSerializer]::Serialize($Frame, 4) } catch { }
+    $xml = [Management.Automation.PSSerializer]::Serialize((Protect-Text $Frame), 4)
+    foreach ($character in $refused) {
+        $code = ([int] $character).ToString('X4')
+        $xml = $xml.Replace($stand + $code + $stand, '_x' + $code + '_')
+    }
+    $xml
+}
+
 function Send-Frame([hashtable] $Frame) {
     $data = $null
     if ($Frame.ContainsKey('data')) { $data = $Frame['data']; $Frame = $Frame.Clone(); $Frame.Remove('data') }
-    $xml = [Management.Automation.PSSerializer]::Serialize($Frame, 4)
+    try { $xml = ConvertTo-Xml $Frame }
+    catch {
+        $data = $null
+        $failure = Get-Failure ([InvalidOperationException]::new('The host cannot write what it found.')) 'InvalidData' 'NotSerializable'
+        $xml = [Management.Automation.PSSerializer]::Serialize((@{ number = $Frame.number; kind = 'error' } + $failure), 4)
+    }
     [void] $pending.Append([Convert]::ToBase64String($utf8.GetBytes($xml))).Append("`n")
     # Bytes go behind the frame as a line of their own: base64 within base64 would cost a third again.
     if ($null -ne $data) { [void] $pending.Append(':').Append([Convert]::ToBase64String($data)).Append("`n") }
@@ -218,10 +250,26 @@ $lengthy = @{
     }
 }
 
+function Get-Target([string] $Path) {
+    # Where a link leads in the end, as far as this .NET can tell; else nothing.
+    $method = [IO.File].GetMethod('ResolveLinkTarget')
+    if (-not $method) { return $null }
+    $target = $method.Invoke($null, @([IO.Path]::GetFullPath($Path), $true))
+    if ($target) { $target.FullName }
+}
+
 function Open-Image($Request) {
     # Shared with whoever has it, then alone among readers: the difference tells whether somebody writes.
     $path = $Request.path
     if ([IO.Directory]::Exists($path)) { throw [IO.IOException]::new("'$path' is a directory.") }
+    $target = Get-Target $path
+    if ([Environment]::OSVersion.Platform -eq 'Unix') {
+        # Pipes and devices have no length; opening one may never end.
+        $info = [IO.FileInfo]::new($(if ($target) { $target } else { $path }))
+        if ($info.Exists -and $info.Length -eq 0) {
+            return @{ size = 0L; busy = $false; written = $info.LastWriteTimeUtc; target = $target; lengths = [int[]]::new($Request.ranges.Count / 3); data = [byte[]]::new(0) }
+        }
+    }
     $share = [IO.FileShare] 'ReadWrite, Delete'
     $stream = [IO.FileStream]::new($path, [IO.FileMode]::Open, [IO.FileAccess]::Read, $share, 1)
     $busy = $false
@@ -229,7 +277,7 @@ function Open-Image($Request) {
     catch [IO.IOException] { $busy = $true }
     if ($opened.ContainsKey($Request.file)) { $opened[$Request.file].Dispose() }
     $opened[$Request.file] = $stream
-    $busy
+    @{ size = $stream.Length; busy = $busy; written = [IO.File]::GetLastWriteTimeUtc($path); target = $target } + (Read-Ranges $Request.ranges)
 }
 
 function Read-Ranges($Ranges) {
@@ -412,7 +460,7 @@ $operations = @{
         $private.Add($path)
         @{ path = $path }
     }
-    'open' = { param($p) $busy = Open-Image $p; @{ size = $opened[$p.file].Length; busy = $busy; written = [IO.File]::GetLastWriteTimeUtc($p.path) } + (Read-Ranges $p.ranges) }
+    'open' = { param($p) Open-Image $p }
     'ranges' = { param($p) Read-Ranges $p.ranges }
     'shut' = { param($p) if ($opened.ContainsKey($p.file)) { $opened[$p.file].Dispose(); $opened.Remove($p.file) }; @{} }
     'find' = { param($p) @{ paths = Find-Paths $p.pattern } }
@@ -501,7 +549,7 @@ function Receive-Request($Request) {
     $waiting.Enqueue($Request)
 }
 
-function Stop-Request($Number) {
+function Stop-Request([long] $Number) {
     if ($state.Running -and $state.Running.Request.number -eq $Number) {
         $state.Running.Stopped = $true
         [void] $state.Running.Shell.BeginStop($null, $null)
@@ -537,7 +585,7 @@ function Receive-Line([string] $Line) {
         }
     }
     catch { return }
-    if ($request.operation -eq 'cancel') { Stop-Request ([long] $request.parameters.number); return }
+    if ($request.operation -eq 'cancel') { Stop-Request $request.parameters['number']; return }
     Receive-Request $request
 }
 
@@ -571,7 +619,9 @@ try {
         }
         elseif (-not $waiting.Count) { $patience = 500; if (Test-Unsent) { $patience = 10 }; Receive-Lines $patience }
         while (-not $state.Running -and $waiting.Count) {
-            Start-Request $waiting.Dequeue()
+            $next = $waiting.Dequeue()
+            try { Start-Request $next }
+            catch { Send-Record $next.number $_; Send-Answer $next.number 'end' @{} }
             if ($state.Running) { break }
             Receive-Lines 0
         }

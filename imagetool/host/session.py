@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from imagetool.host.transport import ConnectionBroke, Transport
 LEASE = 180
 """Seconds that the script lives without a word from its client."""
 
+_log = logging.getLogger(__name__)
+
 _PROTOCOL = 2
 _RENEW_EVERY = LEASE / 3
 _START_PATIENCE = 90.0
@@ -29,7 +32,8 @@ _MANY = 1000
 """The first attempt of what is asked for again after an interruption: no earlier one has it."""
 _AGAIN_PATIENCE = 3.0
 _SILENCE = 60.0
-_TICK = 5.0
+_TICK = 2.0
+_READING = ("open", "ranges", "shut", "find", "stat", "volume", "facts")
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 
@@ -58,7 +62,8 @@ class Session:
     """One script on one host. Close it, or use it as a context manager.
 
     Raises HostFailed where the host ends the conversation, CmdletFailed where what was asked
-    failed. Requests come one after the other; only the lease is renewed beside them. Where the way
+    failed. Requests come one after the other, from whichever thread; only the lease is renewed
+    beside them. Where the way
     to the host breaks it is made anew, and what was asked is asked again: the script runs it once.
     """
 
@@ -68,6 +73,7 @@ class Session:
         self._unfinished: Request | None = None
         self._stop = threading.Event()
         self._lost = False
+        self._asking = threading.RLock()
         self.files = FileOperations(self)
         try:
             hello = self._await_hello()
@@ -125,12 +131,9 @@ class Session:
         parameter of a later cmdlet, until `forget`. `deadline` in seconds: then it is cancelled,
         and HostFailed is raised. Raises CmdletFailed where it reports an error of any kind.
         """
-        self._number += 1
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
-        request = Request(
-            self._number, "invoke", cmdlet, plain, tuple(properties), references, keep
-        )
+        request = Request(0, "invoke", cmdlet, plain, tuple(properties), references, keep)
         return self._ask(request, cmdlet, deadline, on_event)
 
     def operate(
@@ -146,8 +149,7 @@ class Session:
 
         Raises CmdletFailed.
         """
-        self._number += 1
-        request = Request(self._number, operation, parameters=parameters, data=data)
+        request = Request(0, operation, parameters=parameters, data=data)
         results = self._ask(request, operation, deadline, on_event)
         return results[0] if results else Result()
 
@@ -162,9 +164,18 @@ class Session:
     def _ask(
         self, request: Request, name: str, deadline: float | None, on_event: OnEvent | None
     ) -> list[Result]:
-        self._finish()
+        with self._asking:
+            if self._stop.is_set():
+                raise HostFailed("the session is closed", hint="Open another.")
+            self._finish()
+            self._number += 1
+            request = replace(request, number=self._number)
+            return self._ask_now(request, name, deadline, on_event)
+
+    def _ask_now(
+        self, request: Request, name: str, deadline: float | None, on_event: OnEvent | None
+    ) -> list[Result]:
         end = None if deadline is None else time.monotonic() + deadline
-        self._unfinished = request
         collected = Answers(request, name, on_event)
         try:
             self._converse(request, collected, end)
@@ -189,6 +200,7 @@ class Session:
                 if attempt:
                     collected.expect_again(attempt)
                     line = b"\n" + before + line
+                self._unfinished = request
                 self._transport.send(line)
                 if attempt:
                     self._await_again(collected, _AGAIN_PATIENCE * 2**broken.times)
@@ -201,6 +213,8 @@ class Session:
 
     def _make_anew(self, pause: float) -> None:
         """Another way to the host; whether it leads there shows when it is used."""
+        if pause == _PAUSES[2]:
+            _log.warning("the connection to the host broke; trying for %d seconds more", _GIVE_UP)
         time.sleep(pause)
         with contextlib.suppress(ConnectionBroke):
             self._transport.reconnect()
@@ -240,6 +254,7 @@ class Session:
         cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
         collected = Answers(request, "the end of a cancelled cmdlet", None)
         self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
+        self._unfinished = None
 
     def _receive(self, end: float | None, what: str, tolerant: bool = False) -> Answer:
         """The next answer. Where `tolerant`, lines that broke on their way are passed over."""
@@ -290,8 +305,10 @@ class Session:
         if self._stop.is_set():
             return
         self._stop.set()
+        unfinished = self._unfinished
         try:
-            if not self._lost:
+            # Reading needs no end of its own: what it asked for ends with the script.
+            if not self._lost and unfinished is not None and unfinished.operation not in _READING:
                 with contextlib.suppress(HostFailed):
                     self._finish()
         finally:

@@ -160,12 +160,20 @@ class PythonHost:
 
     def _open_file(self, parameters: dict[str, object]) -> dict[str, object]:
         path = _path(parameters)
+        target = str(path.resolve()) if path.is_symlink() else None
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # A pipe or a device: opening one may never end.
+            ranges = parameters["ranges"]
+            assert isinstance(ranges, list)
+            empty: dict[str, object] = {"size": 0, "busy": False, "target": target}
+            return empty | {"lengths": [0] * (len(ranges) // 3), "data": b""}
         file = path.open("rb")
         self._shut(parameters)
         self._open[parameters["file"]] = file
         stat = path.stat()
         written = datetime.fromtimestamp(stat.st_mtime, UTC)
         found: dict[str, object] = {"size": stat.st_size, "busy": False, "written": written}
+        found["target"] = target
         return found | self._ranges(parameters)
 
     def _ranges(self, parameters: dict[str, object]) -> dict[str, object]:

@@ -63,7 +63,10 @@ class Door:
                     parameters if isinstance(parameters, dict) else {},
                     report,
                 )
-            except CmdletFailure as failure:
+            except (CmdletFailure, OSError, ValueError) as error:
+                failure = error
+                if not isinstance(failure, CmdletFailure):
+                    failure = CmdletFailure(f"The emulated host failed: {error}")
                 send(
                     {
                         "kind": "failure",

@@ -138,7 +138,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         client_certificate = "me.pem"
         client_key = "me.key"
         script = 'C:\\imagetool\\session.ps1'
-        script_sha256 = "00"
+        script_sha256 = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
         proxy = "http://proxy:3128"
         [hosts.HV01.paths]
         "/srv/images" = 'D:\\images'
@@ -160,7 +160,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         str(tmp_path / "me.pem"),
         str(tmp_path / "me.key"),
         script="C:\\imagetool\\session.ps1",
-        script_sha256="00",
+        script_sha256="00112233445566778899aabbccddeeff" * 2,
         proxy="http://proxy:3128",
         paths=(("/srv/images", "D:\\images"), (str(tmp_path / "images"), "E:\\")),
     )
@@ -196,6 +196,12 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("[hosts.hv01]\nscript = 'session.ps1'", "hosts.hv01.script", "whole path"),
         ("[hosts.hv01]\nscript = '\\\\fs\\s\\session.ps1'", "hosts.hv01.script", "a share"),
         ("[hosts.hv01]\nscript_sha256 = '00'", "hosts.hv01.script_sha256", "needs script"),
+        (
+            "[hosts.hv01]\nscript = '/s.ps1'\nscript_sha256 = '00'",
+            "hosts.hv01.script_sha256",
+            "64 hexadecimal digits",
+        ),
+        ("number = " + "9" * 5000, "", "this is no TOML"),
         ("[hosts.hv01]\nproxy = 'proxy'", "hosts.hv01.proxy", "a URL"),
         ("[hosts.hv01.paths]\nx = 1", "hosts.hv01.paths", "text"),
         ("[hosts.hv01.paths]\nx = 'images'", "hosts.hv01.paths", "no whole path"),
@@ -212,7 +218,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("x = " + "[" * 5000, "", "no TOML"),
         ("#" * ((1 << 20) + 1), "", "too large"),
     ],
-    ids=range(36),
+    ids=range(38),
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_said_with_its_key(
     read: Read, tmp_path: Path, text: str, key: str, why: str

@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagetool.errors import HostFailed
+from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.files import OnHost
@@ -472,3 +473,87 @@ def test_what_lies_on_the_host_is_used_as_it_is(start: Start, tmp_path: Path) ->
             session.files.deliver(b"other", "package é.cab")
         assert Path(path).read_bytes() == b"data"
     assert not Path(path).exists()
+
+
+def test_what_xml_has_no_form_for_comes_back_all_the_same(session: Session, tmp_path: Path) -> None:
+    text = "a\ufffe\uffff_xFFFE_ \U0001ffff b"
+    assert session.invoke("Get-VHD", Path=text, properties=("Value",)) == [{"Value": text}]
+    nested = {"k\uffff": [text, {"x": [text]}], "n": 1}
+    assert session.operate("echo", value=nested) == {"value": nested}
+    (tmp_path / "a\ufffeb.vhdx").touch()
+    assert session.files.find(f"{tmp_path}/*.vhdx") == [f"{tmp_path}/a\ufffeb.vhdx"]
+
+
+def nested(depth: int) -> object:
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_values_within_values_come_back(session: Session) -> None:
+    assert session.operate("echo", value=nested(20)) == {"value": nested(20)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**64,
+        -(2**63) - 1,
+        object(),
+        {1, 2},
+        1j,
+        nested(30),
+        nested(2000),
+    ],
+    ids=range(7),
+)
+def test_what_cannot_be_sent_is_refused_at_once(session: Session, value: object) -> None:
+    with pytest.raises(WrongUsage, match="cannot be sent"):
+        session.invoke("Get-VHD", Path=value)
+    assert session.invoke("Get-VHD", Path="next", properties=("Value",)) == [{"Value": "next"}]
+
+
+def test_a_parameter_that_cannot_be_bound_is_an_error_and_no_end(session: Session) -> None:
+    with pytest.raises(CmdletFailed):
+        session.invoke("Get-VHD", **{"": "x"})
+    with pytest.raises(CmdletFailed):
+        session.operate("stat")
+    session._transport.send(Request(0, "cancel").encode())
+    for value in (float("inf"), float("-inf"), 1.5):
+        assert session.operate("echo", value=value) == {"value": value}
+
+
+def test_a_session_may_be_used_from_several_threads(session: Session) -> None:
+    failures: list[BaseException] = []
+
+    def ask(number: int) -> None:
+        try:
+            for turn in range(20):
+                text = f"{number} {turn}"
+                found = session.invoke("Get-VHD", Path=text, properties=("Value",))
+                assert found == [{"Value": text}]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+
+
+def test_a_session_that_is_closed_says_so(start: Start) -> None:
+    session = start()
+    session.close()
+    with pytest.raises(HostFailed, match="the session is closed"):
+        session.files.stat("/")
+
+
+def test_an_upload_says_why_it_failed(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(CmdletFailed, match="write failed"):
+        session.files.upload(b"x", str(tmp_path / "none/file"))
+    for name in ("../escaped", "a/b", "a\\b", "..", ""):
+        with pytest.raises(WrongUsage, match="no name of a file"):
+            session.files.deliver(b"x", name)

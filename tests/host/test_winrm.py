@@ -321,7 +321,7 @@ os._exit(9)
         (True, {"certificate": ""}, "certificate is not trusted"),
         (False, {"url": "http://127.0.0.1:1/wsman"}, "nothing listens"),
         (False, {"url": "http://no-such-host.invalid:5985/wsman"}, "no host of that name"),
-        (False, {"url": "https"}, "certificate is not trusted, or it speaks no TLS"),
+        (False, {"url": "https"}, "there is no TLS at"),
         (True, {"url": "http"}, "broke before the host answered|HTTP 400"),
         (True, {"url": "/elsewhere"}, "no WinRM at"),
     ],

@@ -112,9 +112,10 @@ class _Trials:
         ours = hashlib.sha256(script().replace(b"\r\n", b"\n").rstrip()).hexdigest()
         if not found:
             return [Row(name, State.NOTE, UNKNOWN)]
-        if found == ours:
-            return [Row(name, State.OK, f"SHA-256 {found}, this version's")]
-        return [Row(name, State.NOTE, f"SHA-256 {found}, not this version's ({ours})",
+        if found == ours:  # however its lines end
+            shipped = hashlib.sha256(script()).hexdigest()
+            return [Row(name, State.OK, f"this version's, whose file has SHA-256 {shipped}")]
+        return [Row(name, State.NOTE, f"not this version's: its text has SHA-256 {found}",
                     "A signed script differs by its signature; else install it anew.")]  # fmt: skip
 
     def _request(self, name: str) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ CONFIG = "IMAGETOOL_CONFIG"
 OF_A_DIRECTORY = "imagetool.toml"
 """The file of whatever directory one is in; it may say little."""
 
-_LARGEST = 1 << 20
+_LARGEST = 256 << 10
+_LARGEST_FOREIGN = 16 << 10  # a key of many parts takes tomllib a time that grows with its square
 _HOST_KEYS: dict[str, type] = {
     "url": str,
     "transport": str,
@@ -74,8 +76,9 @@ class File:
             with path.open("rb") as file:
                 if not foreign:
                     _refuse_writable(path, file.fileno())
-                text = file.read(_LARGEST + 1)
-            if len(text) > _LARGEST:
+                largest = _LARGEST_FOREIGN if foreign else _LARGEST
+                text = file.read(largest + 1)
+            if len(text) > largest:
                 raise WrongUsage(f"{path}: this is too large for a configuration")
             return cls(path, tomllib.loads(text.decode("utf-8")), foreign)
         except (FileNotFoundError, NotADirectoryError):
@@ -86,7 +89,7 @@ class File:
             return cls(path, {}, foreign)
         except OSError as error:
             raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, no TOML, odd numbers
             what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise WrongUsage(
                 f"{path}: this is no TOML: {what}",
@@ -246,6 +249,8 @@ def _contradictions(host: Host) -> list[tuple[str, str]]:
          and not host.script.startswith("/"), "must be the whole path of session.ps1 on the host"),
         ("script", on_a_share(host.script), "must be on the host itself, not on a share"),
         ("script_sha256", bool(host.script_sha256) and not host.script, "needs script"),
+        ("script_sha256", not re.fullmatch("([0-9A-Fa-f]{64})?", host.script_sha256),
+         "must be 64 hexadecimal digits, as Get-FileHash gives them"),
         ("proxy", "@" in host.proxy, "a password does not belong into a file"),
         ("proxy", bool(host.proxy) and (proxy.scheme not in ("http", "https") or not proxy.netloc),
          "must be a URL like http://proxy:3128"),

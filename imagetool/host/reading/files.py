@@ -128,6 +128,9 @@ class HostFiles:
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
                 raise self._fails(HostFailed(f"{name}: the host says that its size is {size!r}"))
             file = HostFile(self, number, path, size, answer.get("busy") is True, habit, guess)
+            target = answer.get("target")
+            if isinstance(target, str) and target:
+                file.path = target  # parents lie beside the file itself, not beside a link to it
             self._take(answer, [(file, *item) for item in stretches])
         if not size:
             file.close()
@@ -219,8 +222,17 @@ class HostFiles:
     def _take(self, answer: Result, stretches: Sequence[tuple[HostFile, int, int]]) -> Found:
         """The pages in an answer, which are kept. Raises HostFailed where it is no answer."""
         wanted = [max(0, min(length, file.size - place)) for file, place, length in stretches]
+        lengths = answer.get("lengths")
+        if isinstance(lengths, list) and len(lengths) == len(wanted):
+            for (file, place, _), length, right in zip(stretches, lengths, wanted, strict=True):
+                if isinstance(length, int) and 0 <= length < right:
+                    raise CannotOpen(
+                        f"{file.name}: {right} bytes at offset {place} could not be read: the file "
+                        "has become shorter while it was read",
+                        hint="Somebody changes it: wait, then read it again.",
+                    )
         try:
-            parts = unpacked(answer.data, answer.get("lengths"), wanted, self.host)
+            parts = unpacked(answer.data, lengths, wanted, self.host)
         except HostFailed as error:
             raise self._fails(error) from None
         found: dict[Place, bytes] = {}

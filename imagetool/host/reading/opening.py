@@ -23,6 +23,7 @@ def explain(name: str, path: str, error: CmdletFailed, windows: bool) -> HostFai
     """The error for the file that people call `name`; HostFailed where it is not the file's."""
     code = error.hresult
     said = next((line.strip() for line in error.host_message.splitlines() if line.strip()), "")
+    said = said.partition(" : '")[0]  # .NET says the path once more
     known = _WINDOWS if windows else _ELSEWHERE
     reason = known.get(code & 0xFFFF) if code >> 16 in (0, 0x8007) else None
     if reason == _IS_DIRECTORY or said.endswith(_OURS):

@@ -74,6 +74,12 @@ class BoundedAdapter(HTTPAdapter):
         response.raw.stream = bounded
         return response
 
+    def close(self) -> None:
+        """As HTTPAdapter's; an answer that broke off keeps no socket open."""
+        super().close()
+        for item in list(self._sockets):
+            item.close()
+
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Whatever is under way after that time is cut off, and fails as a broken connection."""

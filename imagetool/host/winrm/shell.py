@@ -150,7 +150,12 @@ class WinRM:
         if found == wanted:
             return
         if not re.fullmatch("[0-9a-f]{64}", found):
-            raise explain_end(self._host.name, code, spoken(complaints) or f"no hash of {path}")
+            ended = explain_end(self._host.name, code, spoken(complaints) or "no hash came back")
+            why = ended.message.partition("): ")[2]
+            raise HostFailed(
+                f"{self._host.name}: {path} cannot be read there: {why}",
+                hint="Install session.ps1 there, or leave script out of the configuration.",
+            )
         raise HostFailed(
             f"{self._host.name}: {path} is not this version's session.ps1 (its SHA-256 is "
             f"{found}, expected is {wanted})",
@@ -262,7 +267,7 @@ class WinRM:
                         self._open_until = begun + receiving + _MARGIN
                 raise
 
-    def reconnect(self) -> None:
+    def reconnect(self, await_answers: bool = True) -> None:
         """As Transport.reconnect: another connection to the same shell."""
         with self._lock:
             if not self._broken:
@@ -271,7 +276,8 @@ class WinRM:
                 self._connection.close()
             if self._lossy:
                 # A Receive that was cut off stays open on the host, and would swallow what comes.
-                time.sleep(max(0.0, self._open_until - time.monotonic()))
+                if await_answers:
+                    time.sleep(max(0.0, self._open_until - time.monotonic()))
                 self._forget_output()
             if self._greeted:
                 self._connection = Connection(self._host, self._credentials, again=True)
@@ -301,7 +307,7 @@ class WinRM:
         while self._done is None and time.monotonic() < end:
             try:
                 if self._broken:
-                    self.reconnect()
+                    self.reconnect(await_answers=False)
                 if not told:
                     self._send(b"\n" + Request(0, "close").encode(), end=True)
                     told = True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from imagetool.errors import HostFailed
-from imagetool.host.transport import ConnectionBroke
+from imagetool.host.winrm import failures
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
@@ -37,7 +37,6 @@ _READ_TIMEOUT = LONGEST_RECEIVE + 15
 _MOST_OF_ALL = 2 * _READ_TIMEOUT
 _UTF_8 = 65001
 
-_AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
 _TALKATIVE = ("winrm", "requests_credssp", "requests_kerberos", "spnego", "urllib3")
 
 T = TypeVar("T")
@@ -117,6 +116,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self._protocol.transport.close_session()
+        self._adapter.close()
 
     def _ask(self, operation: Callable[[Protocol], T]) -> T:
         from requests import RequestException
@@ -129,147 +129,27 @@ class Connection:
             self._worked = True
             raise TimedOut from None
         except exceptions.WSManFaultError as error:
-            code = error.wsman_fault_code or error.wmierror_code
-            raise self._fault(code, error.reason) from None
+            self._worked = True
+            raise self._fault(error.wsman_fault_code or error.wmierror_code, error.reason) from None
         except exceptions.AuthenticationError:
-            raise self._refused() from None
+            raise failures.refused(self.host) from None
         except exceptions.WinRMTransportError as error:
-            raise self._unexpected(error.code) from None
+            raise failures.unexpected(self.host, error.code, self._worked) from None
         except RequestException as error:
-            if _of_authentication(error):
-                raise self._refused(error) from None
-            raise _unreachable(self.host, error, self._worked) from None
+            raise failures.unreachable(self.host, error, self._worked) from None
         except _Unsafe as error:
             raise HostFailed(f"{self.host.name}: {error}", hint=error.hint) from None
-        except PermissionError:  # requests_ntlm's word for no challenge
-            raise self._refused() from None
-        except OSError as error:
-            raise ConnectionBroke(
-                f"{self.host.name}: the connection broke: {error.strerror or error}"
-            ) from None
         except Exception as error:
-            if _of_authentication(error):
-                raise self._refused(error) from None
-            # What came back is no WS-Management: cut off, or from something else.
-            text = f"{type(error).__name__}: {error}"[:300]
-            raise ConnectionBroke(
-                f"{self.host.name}: what came back is no answer of WinRM ({text})"
-            ) from None
+            raise failures.nonsense(self.host, error) from None
         self._worked = True
         return result
 
-    def _refused(self, error: Exception | None = None) -> HostFailed:
-        said = "401" if error is None else _short(" ".join(str(error).split()))
-        if self.host.transport == "kerberos":
-            return HostFailed(
-                f"{self.host.name}: Kerberos gave no access ({said})",
-                hint="A ticket must be there (kinit, klist), the clocks agree, and the URL name "
-                "the host as its service HTTP/NAME is called.",
-            )
-        return HostFailed(
-            f"{self.host.name}: the host refuses the account with {self.host.transport} "
-            f"authentication ({said})",
-            hint="Check user (DOMAIN\\name or name@domain) and password, and which kinds of "
-            "authentication its WinRM service allows (winrm get winrm/config/service/auth).",
-        )
-
     def _fault(self, code: int | None, reason: str) -> Exception:
-        name = self.host.name
-        self._worked = True
         if code == 170:
             return Busy()
         if code is not None and code & 0xFFFF in (109, 232) and code >> 16 in (0, 0x8007):
             return PipeClosed()
-        text = " ".join(reason.split())[:300]
-        shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
-        sentence, hint = _FAULTS.get(code or 0, (f"the host refuses: {text}", ""))
-        return HostFailed(f"{name}: {sentence}{shown}", hint=hint)
-
-    def _unexpected(self, status: int) -> HostFailed:
-        name, url = self.host.name, self.host.url
-        if status == 403:
-            return HostFailed(
-                f"{name}: the host refuses this account (HTTP 403)",
-                hint="A remote shell needs membership of the host's Administrators.",
-            )
-        if status in (404, 405):
-            return HostFailed(
-                f"{name}: there is no WinRM at {url} (HTTP {status})",
-                hint="WinRM listens at /wsman, on port 5986 (https) or 5985 (http).",
-            )
-        if status in (400, 502, 503, 504) and self._worked:
-            # A new socket under an old encryption context gets 400.
-            return ConnectionBroke(f"{name}: the host lost the connection (HTTP {status})")
-        return HostFailed(
-            f"{name}: the host answered with HTTP {status}",
-            hint="Look whether the WinRM service runs there (winrm quickconfig), and whether a "
-            "proxy lies between.",
-        )
-
-
-_GONE = (
-    "the shell there is gone",
-    "Its idle timeout is over, or somebody ended it; what was mounted is dismounted by its lease.",
-)
-_FAULTS = {
-    5: (
-        "the host refuses this account",
-        "A remote shell needs membership of the host's Administrators, and for local accounts "
-        "LocalAccountTokenFilterPolicy.",
-    ),
-    0x8033805B: _GONE,
-    0x80338012: _GONE,
-    995: _GONE,
-    0x803381A5: ("the account has too many shells there", "End those it no longer needs."),
-    0x803381A6: ("the shell's quota of operations is used up", "Begin anew."),
-    0x80338048: ("a message is larger than the host allows", "Raise MaxEnvelopeSizekb there."),
-}
-
-
-def _of_authentication(error: Exception) -> bool:
-    return type(error).__module__.startswith(_AUTHENTICATION)
-
-
-def _unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
-    """What a failure below HTTP says: only what was under way may be tried again."""
-    import requests
-    from urllib3.exceptions import NameResolutionError, NewConnectionError
-
-    name = host.name
-    inner = error.args[0] if error.args else error
-    reason = getattr(inner, "reason", None) or inner
-    if isinstance(error, requests.exceptions.SSLError):
-        return HostFailed(
-            f"{name}: its certificate is not trusted, or it speaks no TLS: {_short(reason)}",
-            hint="Name the certificate that signed it in the configuration (certificate = FILE); "
-            "its name must be that of the URL.",
-        )
-    if isinstance(error, requests.exceptions.TooManyRedirects):
-        return HostFailed(
-            f"{name}: {host.url} points elsewhere, which is not followed",
-            hint="Give the URL of the WinRM service itself.",
-        )
-    if worked:
-        return ConnectionBroke(
-            f"{name}: the connection broke, and could not be made again: {_short(reason)}",
-            hint="What was mounted there is dismounted when the lease ends, in three minutes.",
-        )
-    if isinstance(reason, NameResolutionError):
-        return HostFailed(f"{name}: there is no host of that name", hint="Check the spelling.")
-    if isinstance(reason, NewConnectionError | requests.exceptions.ConnectTimeout) or isinstance(
-        error, requests.exceptions.ConnectTimeout
-    ):
-        return HostFailed(
-            f"{name}: nothing listens at {host.url}: {_short(reason)}",
-            hint="Enable WinRM there (winrm quickconfig -transport:https), open its port in the "
-            "firewall, and check the name.",
-        )
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return HostFailed(f"{name}: {host.url} is no URL of a host")
-    return ConnectionBroke(
-        f"{name}: the connection broke before the host answered: {_short(reason)}",
-        hint="Is it a WinRM port, and is http or https right?",
-    )
+        return failures.fault(self.host, code, reason)
 
 
 class _Unsafe(Exception):
@@ -278,11 +158,6 @@ class _Unsafe(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
-
-
-def _short(reason: object) -> str:
-    text = str(reason)
-    return text.rpartition(": ")[2][:200] if ": " in text else text[:200]
 
 
 def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> Protocol:
@@ -327,6 +202,7 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
 def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
     """pywinrm's transport, which follows redirects, reads .netrc, and takes plain text for an
     encrypted answer, with these three shut, and over the adapter."""
+    from requests.auth import HTTPBasicAuth
     from winrm import exceptions
     from winrm.transport import Transport
 
@@ -342,6 +218,10 @@ def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
                     f"Install imagetool with its extra for it: imagetool[{self.auth_method}].",
                 ) from None
             session.trust_env = False
+            if self.auth_method in ("basic", "plaintext", "ssl") and self.username:
+                # requests would take their characters for those of Latin-1.
+                user, password = self.username.encode(), (self.password or "").encode()
+                session.auth = HTTPBasicAuth(user, password)
             return session
 
         def _send_message_request(self, session: Http, prepared_request: PreparedRequest) -> Any:

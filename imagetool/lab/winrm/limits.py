@@ -41,6 +41,9 @@ class Limits:
         return self.max_envelope_size_kb * 1024
 
 
+_LARGEST = 64 << 10
+
+
 def read_limits(path: Path) -> Limits:
     """The limits in a TOML file's table [limits]; what it does not name keeps its default.
 
@@ -48,10 +51,10 @@ def read_limits(path: Path) -> Limits:
     """
     try:
         with path.open("rb") as file:
-            document = tomllib.load(file)
+            document = tomllib.loads(file.read(_LARGEST).decode("utf-8"))
     except OSError as error:
         raise WrongUsage(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no TOML, numbers without an end
         raise WrongUsage(f"{path} is no TOML: {error}") from None
     known = [field.name for field in fields(Limits)]
     table = document.get("limits", {})
