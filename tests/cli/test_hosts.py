@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,3 +165,58 @@ def test_no_process_has_the_password_in_its_arguments_or_environment(
                 assert SECRET.encode() not in data
                 assert endpoint.password.encode() not in data
         assert endpoint.password.encode() not in Path(f"/proc/{mine}/environ").read_bytes()
+
+
+def test_an_interruption_says_so_and_what_is_known_by_then(
+    template: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(engine).parent}{os.pathsep}{os.environ['PATH']}")
+    for number in range(3):
+        (tmp_path / f"{number}.vhdx").symlink_to(template)
+    images = [str(tmp_path / f"{number}.vhdx") for number in range(3)]
+    for number in range(300):
+        images.append(f"lab:{images[number % 3]}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imagetool", "verify", *images],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    if process.returncode != 130:  # all was done before the signal came
+        assert process.returncode == 0
+        return
+    assert err.endswith("imagetool: interrupted\n"), err
+    assert "Traceback" not in err
+    assert all(": current" in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize(("command", "code"), [("{} >&-", 7), ("{} 2>&-", 0), ("{} >/dev/full", 7)])
+def test_an_output_that_is_closed_or_full(template: Path, command: str, code: int) -> None:
+    asked = f"{sys.executable} -m imagetool verify {template}"
+    done = subprocess.run(
+        ["sh", "-c", command.format(asked)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "fault in imagetool" not in done.stderr
+
+
+def test_a_reader_that_goes_is_no_verdict(template: Path) -> None:
+    program = [sys.executable, "-m", "imagetool", "verify", str(template)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 0, said
+    assert b"Traceback" not in said
+
+
+def test_a_host_without_a_name_is_a_wrong_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "imagetool", "host", "check", ""],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "HOST is empty" in done.stderr

@@ -234,6 +234,50 @@ def test_what_others_hold_is_said(ask: Ask, template: Path, tmp_path: Path) -> N
     assert not ask("verify", f"lab:{held}").code
 
 
+def test_pipes_and_devices_end_in_a_sentence_and_hold_nothing_up(
+    ask: Ask, template: Path, unpack: Unpack, testdata: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "a.vhdx")
+    (tmp_path / "b.vhdx").symlink_to("/dev/zero")
+    (tmp_path / "c.vhdx").symlink_to("a.vhdx")
+    (tmp_path / "d.vhdx").symlink_to(template)
+    (tmp_path / "e.vhdx").symlink_to("e.vhdx")
+    done = ask("verify", f"lab:{tmp_path}/*.vhdx")
+    assert done.code == 3
+    lines = done.out.decode().splitlines()
+    assert [": current" in line for line in lines] == [False, False, False, True, False], lines
+    # The same as a parent, and as a hive's log.
+    shutil.copyfile(unpack("disk/discutils-disk-child1.avhdx.xz"), tmp_path / "child.avhdx")
+    os.mkfifo(tmp_path / "disk.vhdx")
+    assert ask("inspect", f"lab:{tmp_path}/child.avhdx").code == 3
+
+
+def test_parents_lie_beside_what_a_link_leads_to(ask: Ask, unpack: Unpack, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "links").mkdir()
+    for name in ("disk.vhdx", "disk-child1.avhdx"):
+        shutil.copyfile(unpack(f"disk/discutils-{name}.xz"), tmp_path / "own" / name)
+    child = tmp_path / "links/disk-child1.avhdx"
+    child.symlink_to("../own/disk-child1.avhdx")
+    same(ask, child, ("inspect", None), ("disk", "map", None))
+    assert not ask("inspect", f"lab:{child}").code
+
+
+def test_a_file_that_shrinks_is_its_own_failure(
+    lab: Session, template: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "image.vhdx"
+    shutil.copyfile(template, image)
+    files = HostFiles(lab, "lab")
+    with open_image(str(image), files=files) as opened:
+        os.truncate(image, 5 << 20)
+        with pytest.raises(CannotOpen, match="become shorter while it was read") as caught:
+            opened.windows()
+        assert caught.value.exit_code == 3
+    with open_image(str(template), files=files) as opened:
+        assert opened.windows().product
+
+
 def test_without_permission(ask: Ask, template: Path, tmp_path: Path) -> None:
     if os.getuid() == 0:
         pytest.skip("root may read everything")

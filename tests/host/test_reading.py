@@ -209,7 +209,6 @@ def data(value: bytes) -> Callable[[Result], None]:
         bomb,
         changed("lengths", None),
         changed("lengths", []),
-        changed("lengths", [10]),
         changed("lengths", [1 << 40]),
         changed("lengths", [-1]),
         changed("lengths", ["4096"]),
@@ -240,6 +239,16 @@ def test_an_answer_that_is_none_is_refused_and_nothing_is_asked_any_more(
     with pytest.raises(HostFailed, match="hv01:a: not read, for the host failed before"):
         files.open("a")
     assert len(host.asked) == 1
+
+
+def test_a_file_that_has_become_shorter_is_its_own_failure() -> None:
+    host = Host({"a": NOISE, "b": NOISE})
+    host.change = changed("lengths", [10])
+    files = files_of(host)
+    with pytest.raises(CannotOpen, match="hv01:a: 4096 bytes at offset 0 could not be read"):
+        files.open("a", ((0, 4096),))
+    host.change = lambda result: None
+    assert files.open("b").read_at(0, 10) == NOISE[:10]
 
 
 def test_of_an_answer_no_more_is_inflated_than_was_asked_for() -> None:
