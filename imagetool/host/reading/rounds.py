@@ -106,8 +106,9 @@ class _Asked:
     def go_on(self) -> None:
         """Let it run until it waits or ends."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="question", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="question", daemon=True)
+            thread.start()  # interrupted here, it is abandoned, and nobody can join it
+            self._thread = thread
         else:
             self._turn.release()
         while not self._done.acquire(timeout=1):  # on Windows only a time limit lets Ctrl-C in

@@ -7,8 +7,10 @@ All that goes to a host, the handshakes of authentication among it, goes through
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from requests.exceptions import ChunkedEncodingError
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+_LOOK_EVERY = 0.5
+
 LARGEST_BODY = 4 << 20
 """Bytes: hosts answer with at most MaxEnvelopeSizekb, 500 KB as a rule."""
 
@@ -29,6 +33,9 @@ class BoundedAdapter(HTTPAdapter):
 
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._limit = math.inf
+        self._closed = threading.Event()
+        self._watch: threading.Thread | None = None
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
@@ -77,21 +84,27 @@ class BoundedAdapter(HTTPAdapter):
     def close(self) -> None:
         """As HTTPAdapter's; an answer that broke off keeps no socket open."""
         super().close()
+        self._closed.set()
         for item in list(self._sockets):
             item.close()
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Whatever is under way after that time is cut off, and fails as a broken connection."""
-        timer = threading.Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._guard, name="watch", daemon=True)
+            self._watch.start()
+        self._limit = time.monotonic() + seconds
         try:
             yield
         finally:
-            timer.cancel()
+            self._limit = math.inf
 
-    def _cut(self) -> None:
-        for item in list(self._sockets):
-            with contextlib.suppress(OSError):
-                item.shutdown(socket.SHUT_RDWR)
+    def _guard(self) -> None:
+        """Cut off what is late; one thread for all, for one for each would cost more than it."""
+        while not self._closed.wait(_LOOK_EVERY):
+            if time.monotonic() > self._limit:
+                self._limit = math.inf
+                for item in list(self._sockets):
+                    with contextlib.suppress(OSError):
+                        item.shutdown(socket.SHUT_RDWR)
