@@ -33,6 +33,7 @@ class BoundedAdapter(HTTPAdapter):
 
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._answers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._limit = math.inf
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
@@ -65,26 +66,32 @@ class BoundedAdapter(HTTPAdapter):
     def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
         """As HTTPAdapter's; a body beyond LARGEST_BODY ends in ChunkedEncodingError."""
         response = super().send(request, *arguments, **options)
+        self._answers.add(response.raw)
         reference = weakref.ref(response.raw)  # a circle would keep the socket open
 
         def bounded(*given: Any, **wanted: Any) -> Iterator[bytes]:
             raw, count = reference(), 0
             if raw is None:
                 return
-            for part in type(raw).stream(raw, *given, **wanted):
-                count += len(part)
-                if count > LARGEST_BODY:
-                    raw.close()
-                    raise ChunkedEncodingError(f"the answer is larger than {LARGEST_BODY} bytes")
-                yield part
+            try:
+                for part in type(raw).stream(raw, *given, **wanted):
+                    count += len(part)
+                    if count > LARGEST_BODY:
+                        raise ChunkedEncodingError(f"an answer of over {LARGEST_BODY} bytes")
+                    yield part
+            except BaseException:
+                raw.close()  # what breaks off would keep its socket open
+                raise
 
         response.raw.stream = bounded
         return response
 
     def close(self) -> None:
-        """As HTTPAdapter's; an answer that broke off keeps no socket open."""
+        """As HTTPAdapter's; an answer that nobody read to its end keeps no socket open."""
         super().close()
         self._closed.set()
+        for answer in list(self._answers):
+            answer.close()
         for item in list(self._sockets):
             item.close()
 
