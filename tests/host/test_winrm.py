@@ -351,6 +351,19 @@ def test_a_library_that_is_not_installed_is_named(
     assert "imagetool[credssp]" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/soap+xml;charset=UTF-8", 'multipart/encrypted;protocol="none"']
+)
+def test_plain_text_is_taken_for_no_sealed_answer(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(
+        "imagetool.lab.winrm.encryption.seal", lambda context, protocol, message: (kind, message)
+    )
+    with pytest.raises(HostFailed, match="came back in plain text"):
+        connect(serve())
+
+
 def test_a_wrong_password_and_a_lack_of_rights_are_told_apart(serve: Any) -> None:
     for https, kind in ((False, "ntlm"), (True, "ntlm"), (True, "basic")):
         endpoint = serve(https=https)

@@ -234,7 +234,8 @@ def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
 
         def _get_message_response_text(self, response: Response) -> bytes:
             kind = response.headers.get("Content-Type", "")
-            if self.encryption and not kind.startswith("multipart/"):
+            sealed = self.encryption and self.encryption.protocol_string.decode()
+            if sealed and f'protocol="{sealed}"' not in kind:
                 if response.status_code != 200:
                     raise exceptions.WinRMTransportError("http", response.status_code, "")
                 raise _Unsafe(
