@@ -132,6 +132,20 @@ def test_whatever_else_answers_ends_in_a_sentence(
     refused(listen(SAID[name]))
 
 
+def test_nobody_is_led_elsewhere(listen: Callable[[Answer | bytes], str]) -> None:
+    asked: list[bytes] = []
+
+    def elsewhere(client: socket.socket) -> None:
+        asked.append(b"asked")
+
+    target = listen(elsewhere).encode()
+    found = refused(
+        listen(b"HTTP/1.1 307 Go\r\nLocation: " + target + b"\r\nContent-Length: 0\r\n\r\n")
+    )
+    assert "points elsewhere" in found.message
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     "answer", [endless, endless_chunks, endless_challenge, endless_header], ids=lambda a: a.__name__
 )
