@@ -74,6 +74,7 @@ class Session:
         self._stop = threading.Event()
         self._lost = False
         self._asking = threading.RLock()
+        self._sending = threading.Lock()
         self.files = FileOperations(self)
         try:
             hello = self._await_hello()
@@ -201,7 +202,7 @@ class Session:
                     collected.expect_again(attempt)
                     line = b"\n" + before + line
                 self._unfinished = request
-                self._transport.send(line)
+                self._send(line)
                 if attempt:
                     self._await_again(collected, _AGAIN_PATIENCE * 2**broken.times)
                 if self._collect(collected, end):
@@ -210,6 +211,12 @@ class Session:
             except ConnectionBroke as error:
                 self._make_anew(broken.again(error))
             attempt += 1
+
+    def _send(self, lines: bytes) -> None:
+        """Send lines as a whole: a transport may need several messages for them, and the lease is
+        renewed from another thread."""
+        with self._sending:
+            self._transport.send(lines)
 
     def _make_anew(self, pause: float) -> None:
         """Another way to the host; whether it leads there shows when it is used."""
@@ -291,10 +298,10 @@ class Session:
         while not self._stop.wait(_RENEW_EVERY):
             try:
                 try:
-                    self._transport.send(line)
+                    self._send(line)
                 except ConnectionBroke:
                     self._transport.reconnect()
-                    self._transport.send(b"\n" + line)
+                    self._send(b"\n" + line)
             except ConnectionBroke:
                 continue  # whoever asks next tries for longer
             except HostFailed:

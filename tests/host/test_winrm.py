@@ -22,6 +22,7 @@ from imagetool.host import session as session_module
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.configuration import Host
 from imagetool.host.configuration.credentials import Credentials
+from imagetool.host.frames import decode, decode_bytes
 from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap, script
 from imagetool.host.winrm import open_winrm
@@ -251,6 +252,30 @@ def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
     assert session.invoke("Get-VM", Name=4, properties=("Value",)) == [{"Value": 4}]
     time.sleep(3.5)
     assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
+
+
+def test_a_renewal_never_comes_within_what_is_sent(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.001)
+    monkeypatch.setattr(session_module, "_SILENCE", 1.0)
+    session = connect(serve())
+    send, sent = session._transport._send, []  # type: ignore[attr-defined]
+
+    def recorded(data: bytes, end: bool = False) -> None:
+        sent.append(data)
+        send(data, end)
+
+    session._transport._send = recorded  # type: ignore[attr-defined]
+    folder = session.files.temporary_directory()
+    session.files.upload(os.urandom(3_000_000), f"{folder}/file")
+    renewals = 0
+    for line in b"".join(list(sent)).splitlines():
+        if line.startswith(b":"):
+            decode_bytes(line)
+        elif line:
+            renewals += decode(line)["operation"] == "renew"
+    assert renewals
 
 
 def test_a_lease_is_renewed_over_a_new_connection_too(

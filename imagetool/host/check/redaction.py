@@ -46,6 +46,7 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
 
     def hidden(text: str) -> str:
         for pattern, mark in patterns:
+            # mypy knows no lambda with a default for a replacement.
             text = pattern.sub(lambda _, mark=mark: mark, text)  # type: ignore[misc]
         return text
 

@@ -215,6 +215,7 @@ class File:
             url = url_of(str(table.get("url", name)))
         except WrongUsage as error:
             raise self.wrong(f"hosts.{name}.url", error.message, error.hint) from None
+        # What `given` may hold, and of which type, was checked above.
         host = Host(name, url, paths=self._pairs(name, table), **given)  # type: ignore[arg-type]
         for key, reason in _contradictions(host):
             raise self.wrong(f"hosts.{name}.{key}", reason)

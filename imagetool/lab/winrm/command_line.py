@@ -31,6 +31,7 @@ def split(line: str) -> list[str]:
     if line.startswith('"'):
         name, _, rest = line[1:].partition('"')
     else:
+        # Every text matches.
         name, rest = re.fullmatch(r"([^ \t]*)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
     return [name, *_arguments(rest)]
 
