@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagetool.guest.inspection import Inspection
     from imagetool.host.session import Session
     from imagetool.package.media import Media
-    from imagetool.registry.values import Data
+    from imagetool.registry.values import ValueData
     from imagetool.servicing.inject import Injection
     from imagetool.servicing.verify import Verification
 
@@ -118,7 +118,7 @@ def read_registry_value(
     volume: int | None = None,
     parents: Sequence[str | Path] = (),
     session: Session | None = None,
-) -> Data:
+) -> ValueData:
     """The data of a registry value in an image, by its type: str, int, list of str, or bytes.
 
     `key` is written as people write it: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` is the

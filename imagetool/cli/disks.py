@@ -36,7 +36,7 @@ def show_map(
     from imagetool.report.text import safe, size, table
 
     with opened_image(image, parents) as opened:
-        allocated = list(opened.disk.allocated())
+        allocated = list(opened.disk.allocated_ranges())
         total = sum(length for _, length in allocated)
         if output_format is Format.JSON:
             content: dict[str, object] = {

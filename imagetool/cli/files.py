@@ -157,7 +157,7 @@ def extract(
     ] = _MAX_SIZE,
 ) -> None:
     """Write a file, or a directory and all below it, to a new place here."""
-    from imagetool.disk.names import safe_name
+    from imagetool.disk.safe_names import safe_name
     from imagetool.filesystem.extract import Extraction
 
     with (

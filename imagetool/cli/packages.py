@@ -84,7 +84,7 @@ def extract(
     """Write all files of a cabinet or disc into a directory."""
     from functools import partial
 
-    from imagetool.disk.names import safe_path
+    from imagetool.disk.safe_names import safe_path
     from imagetool.package import open_media
 
     with open_media(here(package)) as media:
@@ -123,7 +123,7 @@ def extract(
 
 def _written(target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsupported]:
     """Write what can be read; why the others cannot. Of a damaged cabinet nothing is left."""
-    from imagetool.disk.target import new_file
+    from imagetool.disk.new_file import new_file
 
     refused: list[Unsupported] = []
     made: list[Path] = []

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.cli.options import host_and_path
-from imagetool.disk.file import HERE
+from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Hosts:
     def place(self, image: str) -> Place:
         """Where one image is. Raises HostFailed where its host cannot be reached."""
         host, path = host_and_path(image)
-        return Place(image, path, self._on(host)) if host else Place(path, path, HERE)
+        return Place(image, path, self._on(host)) if host else Place(path, path, LOCAL_FILES)
 
     def places(self, images: Sequence[str]) -> list[Place]:
         """Where several are, patterns expanded where they lie.
@@ -64,13 +64,13 @@ class Hosts:
         for image in images:
             host, path = host_and_path(image)
             if not host:
-                found += [Place(item, item, HERE) for item in _here(image, path)]
+                found += [Place(item, item, LOCAL_FILES) for item in _here(image, path)]
                 continue
             try:
                 files = self._on(host)
                 paths = files.find(path) if glob.has_magic(path) else [path]
             except HostFailed as error:
-                found.append(Place(image, path, HERE, error))
+                found.append(Place(image, path, LOCAL_FILES, error))
                 continue
             if not paths:
                 raise _nothing_fits(image)
@@ -130,11 +130,11 @@ def opened_image(image: str, parents: Sequence[str] | None) -> Iterator[Image]:
 @contextmanager
 def opened_file(image: str) -> Iterator[OpenFile]:
     """A file here or on a host, opened; who takes it over closes it as well."""
-    from imagetool.disk.files import usual_places
+    from imagetool.disk.files import expected_ranges
 
     with Hosts() as hosts:
         place = hosts.place(image)
-        file = place.files.open(place.path, usual_places(place.path))
+        file = place.files.open(place.path, expected_ranges(place.path))
         try:
             yield file
         finally:

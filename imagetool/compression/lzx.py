@@ -14,28 +14,30 @@ from collections.abc import Sequence
 
 from imagetool.errors import Corrupt
 
-_FRAME = 32768
-_SLOTS = {15: 30, 16: 32, 17: 34, 18: 36, 19: 38, 20: 42, 21: 50}
-_EXTRA = [0, 0, 0, 0, *(n // 2 - 1 for n in range(4, 36)), *([17] * 14)]
-_BASE = [0]
-for _bits in _EXTRA:
-    _BASE.append(_BASE[-1] + (1 << _bits))
+_FRAME_SIZE = 32768
+_POSITION_SLOTS = {15: 30, 16: 32, 17: 34, 18: 36, 19: 38, 20: 42, 21: 50}
+_FOOTER_BITS = [0, 0, 0, 0, *(n // 2 - 1 for n in range(4, 36)), *([17] * 14)]
+_BASE_POSITIONS = [0]
+for _bits in _FOOTER_BITS:
+    _BASE_POSITIONS.append(_BASE_POSITIONS[-1] + (1 << _bits))
 
-_OFFSETS = [start - 2 for start in _BASE]  # what is stored is two more than the offset
+_SLOT_OFFSETS = [
+    start - 2 for start in _BASE_POSITIONS
+]  # what is stored is two more than the offset
 _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
 _INVALID = -1
 _MASKS = [(1 << bits) - 1 for bits in range(64)]
 _FIRST_MATCH = 256 << 5  # the first entry of a table that is no literal
-_E8_LIMIT = 32768  # frames: the first GiB
-_CHUNK_FILE_SIZE = 12_000_000
-_CHARS, _LENGTHS, _PRE = 256, 249, 20
+_MAX_E8_FRAMES = 32768  # frames: the first GiB
+_WIM_E8_FILE_SIZE = 12_000_000
+_NUM_CHARS, _NUM_SECONDARY_LENGTHS, _PRETREE_SIZE = 256, 249, 20
 
 
 class _Damaged(Exception):
     """The bits make no sense."""
 
 
-def _table(lengths: Sequence[int], bits: int = 16) -> list[int]:
+def _decode_table(lengths: Sequence[int], bits: int = 16) -> list[int]:
     """For so many bits: symbol << 5 | length of its code. An empty tree gives an empty table."""
     table: list[int] = []
     own = lengths.__getitem__
@@ -49,40 +51,49 @@ def _table(lengths: Sequence[int], bits: int = 16) -> list[int]:
     return table
 
 
-class _Bits:
+class _BitReader:
     """Words of 16 bits, the highest bit first; taken 64 bits at a time.
 
     Uncompressed blocks let the words begin anywhere: they are made once for each of the eight ways
     in which 64 bits can lie, so that many small blocks cost no more than large ones.
     """
 
-    __slots__ = ("_data", "_ways", "count", "limit", "place", "start", "value", "words")
+    __slots__ = (
+        "_alignments",
+        "_data",
+        "count",
+        "limit_bits",
+        "next_word",
+        "start",
+        "value",
+        "words",
+    )
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._ways: dict[int, tuple[int, ...]] = {}
-        self.limit = 8 * len(data) + 16
+        self._alignments: dict[int, tuple[int, ...]] = {}
+        self.limit_bits = 8 * len(data) + 16
         self.seek(0)
 
     def seek(self, start: int) -> None:
         """Go on at a byte."""
         self.start = start
-        self.place, way = divmod(start, 8)
+        self.next_word, alignment = divmod(start, 8)
         self.value = self.count = 0
-        if way not in self._ways:
-            rest = self._data[way:]
+        if alignment not in self._alignments:
+            rest = self._data[alignment:]
             rest += bytes(-len(rest) % 8 + 16)
             units = array("H", rest)
             units.byteswap()
-            self._ways[way] = struct.unpack(f">{len(rest) // 8}Q", units.tobytes())
-        self.words = self._ways[way]
+            self._alignments[alignment] = struct.unpack(f">{len(rest) // 8}Q", units.tobytes())
+        self.words = self._alignments[alignment]
 
     def read(self, bits: int) -> int:
         while self.count < bits:
-            if self.place >= len(self.words):
+            if self.next_word >= len(self.words):
                 raise _Damaged
-            self.value = (self.value & ((1 << self.count) - 1)) << 64 | self.words[self.place]
-            self.place += 1
+            self.value = (self.value & ((1 << self.count) - 1)) << 64 | self.words[self.next_word]
+            self.next_word += 1
             self.count += 64
         self.count -= bits
         return self.value >> self.count & ((1 << bits) - 1)
@@ -96,9 +107,9 @@ class _Bits:
         return entry >> 5
 
     @property
-    def consumed(self) -> int:
+    def consumed_bits(self) -> int:
         """How many bits of the data have been taken."""
-        return 8 * (self.start % 8) + 64 * self.place - self.count
+        return 8 * (self.start % 8) + 64 * self.next_word - self.count
 
 
 class LzxDecoder:
@@ -107,23 +118,23 @@ class LzxDecoder:
     hint = "The cabinet is damaged: compare it with its origin."
 
     def __init__(self, window_bits: int, name: str) -> None:
-        if window_bits not in _SLOTS:
+        if window_bits not in _POSITION_SLOTS:
             raise Corrupt(f"{name}: an LZX window of 2^{window_bits} bytes", hint=self.hint)
         self._name = name
         self._window = 1 << window_bits
-        self._main_lengths = [0] * (_CHARS + 8 * _SLOTS[window_bits])
-        self._length_lengths = [0] * _LENGTHS
+        self._main_lengths = [0] * (_NUM_CHARS + 8 * _POSITION_SLOTS[window_bits])
+        self._length_lengths = [0] * _NUM_SECONDARY_LENGTHS
         self._main: list[int] = []
         self._length: list[int] = []
         self._aligned: list[int] = []
-        self._recent = [1, 1, 1]
+        self._recent_offsets = [1, 1, 1]
         self._history = bytearray()
-        self._kind = 0
-        self._left = 0  # bytes left in the current block
-        self._odd = False  # an uncompressed block of odd length has a byte behind it
+        self._block_type = 0
+        self._block_left = 0  # bytes left in the current block
+        self._padding_due = False  # an uncompressed block of odd length has a byte behind it
         self._frame = 0
-        self._translate: int | None = None
-        self._started = False
+        self._e8_file_size: int | None = None
+        self._header_read = False
 
     def decode(self, data: bytes, size: int) -> bytes:
         """The `size` bytes that one block holds."""
@@ -138,109 +149,111 @@ class LzxDecoder:
                 f"{self._name}: damaged LZX data in block {self._frame}", hint=self.hint
             ) from None
         frame = bytes(history[start : start + size])
-        if self._translate and self._frame < _E8_LIMIT and size > 10:
-            frame = _translated(frame, self._frame * _FRAME, self._translate)
+        if self._e8_file_size and self._frame < _MAX_E8_FRAMES and size > 10:
+            frame = _undo_e8_translation(frame, self._frame * _FRAME_SIZE, self._e8_file_size)
         self._frame += 1
         return frame
 
     def _decode(self, data: bytes, end: int) -> None:
-        bits = _Bits(data)
+        bits = _BitReader(data)
         history = self._history
-        if not self._started:
-            self._started = True
-            self._translate = bits.read(16) << 16 | bits.read(16) if bits.read(1) else None
+        if not self._header_read:
+            self._header_read = True
+            self._e8_file_size = bits.read(16) << 16 | bits.read(16) if bits.read(1) else None
         while len(history) < end:
-            if not self._left:
-                if self._odd:  # the byte behind an uncompressed block of odd length
+            if not self._block_left:
+                if self._padding_due:  # the byte behind an uncompressed block of odd length
                     bits.seek(bits.start + 1)
-                    self._odd = False
+                    self._padding_due = False
                 self._begin_block(bits)
-                if self._kind == _UNCOMPRESSED:
+                if self._block_type == _UNCOMPRESSED:
                     # It begins at the next word, with the three recent offsets.
-                    place = bits.start + 2 * ((bits.consumed - 8 * bits.start) // 16 + 1)
-                    self._recent = list(struct.unpack_from("<3I", data, place))
-                    bits.seek(place + 12)
-            amount = min(self._left, end - len(history))
-            if self._kind == _UNCOMPRESSED:
+                    position = bits.start + 2 * ((bits.consumed_bits - 8 * bits.start) // 16 + 1)
+                    self._recent_offsets = list(struct.unpack_from("<3I", data, position))
+                    bits.seek(position + 12)
+            amount = min(self._block_left, end - len(history))
+            if self._block_type == _UNCOMPRESSED:
                 piece = data[bits.start : bits.start + amount]
                 if len(piece) != amount:
                     raise _Damaged
                 history += piece
                 bits.seek(bits.start + amount)
             else:
-                self._compressed(bits, len(history) + amount)
-                if len(history) > end or bits.consumed > bits.limit:
+                self._decode_compressed(bits, len(history) + amount)
+                if len(history) > end or bits.consumed_bits > bits.limit_bits:
                     raise _Damaged  # a match may not leave its frame
-            self._left -= amount
-        if self._odd and not self._left and bits.start < len(data):
-            self._odd = False  # that byte ended this block of the cabinet
+            self._block_left -= amount
+        if self._padding_due and not self._block_left and bits.start < len(data):
+            self._padding_due = False  # that byte ended this block of the cabinet
 
-    def _begin_block(self, bits: _Bits) -> None:
-        self._kind = bits.read(3)
-        self._left = self._read_size(bits)
-        if not self._left or self._kind not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
+    def _begin_block(self, bits: _BitReader) -> None:
+        self._block_type = bits.read(3)
+        self._block_left = self._read_size(bits)
+        if not self._block_left or self._block_type not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
             raise _Damaged
-        if self._kind == _UNCOMPRESSED:
-            self._odd = bool(self._left & 1)
+        if self._block_type == _UNCOMPRESSED:
+            self._padding_due = bool(self._block_left & 1)
             return
-        if self._kind == _ALIGNED:
-            self._aligned = _table([bits.read(3) for _ in range(8)])
-        self._read_lengths(bits, self._main_lengths, 0, _CHARS)
-        self._read_lengths(bits, self._main_lengths, _CHARS, len(self._main_lengths))
-        self._main = _table(self._main_lengths)
-        self._read_lengths(bits, self._length_lengths, 0, _LENGTHS)
-        self._length = _table(self._length_lengths)
+        if self._block_type == _ALIGNED:
+            self._aligned = _decode_table([bits.read(3) for _ in range(8)])
+        self._read_lengths(bits, self._main_lengths, 0, _NUM_CHARS)
+        self._read_lengths(bits, self._main_lengths, _NUM_CHARS, len(self._main_lengths))
+        self._main = _decode_table(self._main_lengths)
+        self._read_lengths(bits, self._length_lengths, 0, _NUM_SECONDARY_LENGTHS)
+        self._length = _decode_table(self._length_lengths)
 
-    def _read_size(self, bits: _Bits) -> int:
+    def _read_size(self, bits: _BitReader) -> int:
         """How many bytes a block holds."""
         return bits.read(16) << 8 | bits.read(8)
 
-    def _read_lengths(self, bits: _Bits, lengths: list[int], first: int, last: int) -> None:
+    def _read_lengths(self, bits: _BitReader, lengths: list[int], first: int, last: int) -> None:
         """The lengths of a tree's codes, themselves coded as differences to the block before."""
-        codes = [bits.read(4) for _ in range(_PRE)]
-        tree = _table(codes, max(codes))
-        place = first
-        while place < last:
+        codes = [bits.read(4) for _ in range(_PRETREE_SIZE)]
+        tree = _decode_table(codes, max(codes))
+        position = first
+        while position < last:
             code = bits.symbol(tree)
             if code in (17, 18):
                 run = bits.read(4) + 4 if code == 17 else bits.read(5) + 20
-                lengths[place : place + run] = [0] * (min(place + run, last) - place)
+                lengths[position : position + run] = [0] * (min(position + run, last) - position)
             elif code == 19:
                 run = bits.read(1) + 4
-                value = (lengths[place] - bits.symbol(tree)) % 17
-                lengths[place : place + run] = [value] * (min(place + run, last) - place)
+                value = (lengths[position] - bits.symbol(tree)) % 17
+                lengths[position : position + run] = [value] * (
+                    min(position + run, last) - position
+                )
             else:
                 run = 1
-                lengths[place] = (lengths[place] - code) % 17
-            place += run
-        if place > last:
+                lengths[position] = (lengths[position] - code) % 17
+            position += run
+        if position > last:
             raise _Damaged
 
-    def _compressed(self, bits: _Bits, stop: int) -> None:
+    def _decode_compressed(self, bits: _BitReader, stop: int) -> None:
         """Literals and matches up to `stop`; everything in locals, for this is where time goes."""
         out, main, length_table, aligned = self._history, self._main, self._length, self._aligned
-        words, place, value, count = bits.words, bits.place, bits.value, bits.count
-        recent0, recent1, recent2 = self._recent
-        extra, offsets = _EXTRA, _OFFSETS
-        is_aligned = self._kind == _ALIGNED
-        append, here, masks = out.append, len(out), _MASKS
-        while here < stop:
+        words, position, value, count = bits.words, bits.next_word, bits.value, bits.count
+        recent0, recent1, recent2 = self._recent_offsets
+        extra, offsets = _FOOTER_BITS, _SLOT_OFFSETS
+        is_aligned = self._block_type == _ALIGNED
+        append, written, masks = out.append, len(out), _MASKS
+        while written < stop:
             if count < 16:
-                value = (value & masks[count]) << 64 | words[place]
-                place += 1
+                value = (value & masks[count]) << 64 | words[position]
+                position += 1
                 count += 64
             entry = main[value >> (count - 16) & 0xFFFF]
             count -= entry & 31
             if entry < _FIRST_MATCH:
                 append(entry >> 5)  # refuses the -1 of an invalid code
-                here += 1
+                written += 1
                 continue
             symbol = entry >> 5
             length = (symbol & 7) + 2
             if length == 9:
                 if count < 16:
-                    value = (value & masks[count]) << 64 | words[place]
-                    place += 1
+                    value = (value & masks[count]) << 64 | words[position]
+                    position += 1
                     count += 64
                 entry = length_table[value >> (count - 16) & 0xFFFF]
                 if entry < 0:
@@ -251,15 +264,15 @@ class LzxDecoder:
             if slot > 2:
                 more = extra[slot]
                 if count < more:
-                    value = (value & masks[count]) << 64 | words[place]
-                    place += 1
+                    value = (value & masks[count]) << 64 | words[position]
+                    position += 1
                     count += 64
                 if is_aligned and more >= 3:
                     count -= more - 3
                     offset = offsets[slot] + ((value >> count & ((1 << (more - 3)) - 1)) << 3)
                     if count < 16:
-                        value = (value & masks[count]) << 64 | words[place]
-                        place += 1
+                        value = (value & masks[count]) << 64 | words[position]
+                        position += 1
                         count += 64
                     entry = aligned[value >> (count - 16) & 0xFFFF]
                     if entry < 0:
@@ -278,16 +291,16 @@ class LzxDecoder:
             else:
                 offset = recent2
                 recent0, recent2 = offset, recent0
-            first = here - offset
+            first = written - offset
             if first < 0 or offset < 1:
                 raise _Damaged
             if offset >= length:
                 out += out[first : first + length]
             else:
                 out += (out[first:] * (length // offset + 1))[:length]
-            here += length
-        self._recent = [recent0, recent1, recent2]
-        bits.place, bits.value, bits.count = place, value, count
+            written += length
+        self._recent_offsets = [recent0, recent1, recent2]
+        bits.next_word, bits.value, bits.count = position, value, count
 
 
 class LzxChunk(LzxDecoder):
@@ -301,23 +314,23 @@ class LzxChunk(LzxDecoder):
 
     def __init__(self, name: str) -> None:
         super().__init__(15, name)
-        self._started = True
-        self._translate = _CHUNK_FILE_SIZE
+        self._header_read = True
+        self._e8_file_size = _WIM_E8_FILE_SIZE
 
-    def _read_size(self, bits: _Bits) -> int:
-        return _FRAME if bits.read(1) else bits.read(16)
+    def _read_size(self, bits: _BitReader) -> int:
+        return _FRAME_SIZE if bits.read(1) else bits.read(16)
 
 
-def _translated(frame: bytes, position: int, size: int) -> bytes:
+def _undo_e8_translation(frame: bytes, frame_offset: int, size: int) -> bytes:
     """The targets of x86 calls (E8) as they were before compression: relative again."""
     out = bytearray(frame)
     last = len(out) - 10
-    place = out.find(b"\xe8", 0, last)
-    while place >= 0:
-        here = position + place
-        target = int.from_bytes(out[place + 1 : place + 5], "little", signed=True)
-        if -here <= target < size:
-            relative = target - here if target >= 0 else target + size
-            out[place + 1 : place + 5] = (relative & 0xFFFFFFFF).to_bytes(4, "little")
-        place = out.find(b"\xe8", place + 5, last)
+    position = out.find(b"\xe8", 0, last)
+    while position >= 0:
+        address = frame_offset + position
+        target = int.from_bytes(out[position + 1 : position + 5], "little", signed=True)
+        if -address <= target < size:
+            relative = target - address if target >= 0 else target + size
+            out[position + 1 : position + 5] = (relative & 0xFFFFFFFF).to_bytes(4, "little")
+        position = out.find(b"\xe8", position + 5, last)
     return bytes(out)

@@ -10,10 +10,10 @@ import struct
 
 from imagetool.errors import Corrupt
 
-LARGEST = 65536
+MAX_BLOCK_SIZE = 65536
 """A block with one table of codes holds no more than this."""
 
-_TABLE = 256
+_TABLE_SIZE = 256
 _LOW = bytes(value & 15 for value in range(256))
 _HIGH = bytes(value >> 4 for value in range(256))
 _INVALID = -1
@@ -23,7 +23,7 @@ _WORDS = struct.Struct("<3H")
 def decompress(packed: bytes, size: int, name: str) -> bytes:
     """The `size` bytes that a block holds. Raises Corrupt, naming `name`."""
     try:
-        if len(packed) < _TABLE or not 0 <= size <= LARGEST:
+        if len(packed) < _TABLE_SIZE or not 0 <= size <= MAX_BLOCK_SIZE:
             raise ValueError
         return _decompress(packed, size)
     except (IndexError, ValueError, struct.error):
@@ -33,11 +33,11 @@ def decompress(packed: bytes, size: int, name: str) -> bytes:
         ) from None
 
 
-def _table(packed: bytes) -> tuple[list[int], int]:
+def _decode_table(packed: bytes) -> tuple[list[int], int]:
     """[MS-XCA] 2.2.4: for so many bits, symbol << 4 | length of its code; and how many bits."""
-    lengths = bytearray(2 * _TABLE)
-    lengths[::2] = packed[:_TABLE].translate(_LOW)
-    lengths[1::2] = packed[:_TABLE].translate(_HIGH)
+    lengths = bytearray(2 * _TABLE_SIZE)
+    lengths[::2] = packed[:_TABLE_SIZE].translate(_LOW)
+    lengths[1::2] = packed[:_TABLE_SIZE].translate(_HIGH)
     bits = max(lengths)
     own = lengths.__getitem__
     table: list[int] = []
@@ -55,18 +55,18 @@ def _decompress(packed: bytes, size: int) -> bytes:
     Bits are taken three words at a time. Where a byte stands between the words, those that were
     taken too early are given back: the format has taken as few as leave 16 bits or more.
     """
-    table, bits = _table(packed)
+    table, bits = _decode_table(packed)
     data = packed + bytes(18)
-    place, value, count = _TABLE, 0, 0
+    position, value, count = _TABLE_SIZE, 0, 0
     mask = (1 << bits) - 1
     words = _WORDS.unpack_from
     out = bytearray()
     append = out.append
-    here = 0
-    while here < size:
+    written = 0
+    while written < size:
         if count < 30:  # a code of at most 15 bits and an offset of at most 15
-            first, second, third = words(data, place)
-            place += 6
+            first, second, third = words(data, position)
+            position += 6
             value = (value & ((1 << count) - 1)) << 48 | first << 32 | second << 16 | third
             count += 48
         entry = table[value >> (count - bits) & mask]
@@ -74,22 +74,22 @@ def _decompress(packed: bytes, size: int) -> bytes:
         symbol = entry >> 4
         if symbol < 256:
             append(symbol)  # refuses the -1 of an invalid code
-            here += 1
+            written += 1
             continue
         length = symbol & 15
         if length == 15:
             early = (count >> 4) - 1
-            place -= 2 * early
+            position -= 2 * early
             value >>= 16 * early
             count -= 16 * early
-            length = data[place]
-            place += 1
+            length = data[position]
+            position += 1
             if length == 255:
-                length = data[place] | data[place + 1] << 8
-                place += 2
+                length = data[position] | data[position + 1] << 8
+                position += 2
                 if not length:
-                    length = int.from_bytes(data[place : place + 4], "little")
-                    place += 4
+                    length = int.from_bytes(data[position : position + 4], "little")
+                    position += 4
                 if length < 15:
                     raise ValueError
             else:
@@ -98,14 +98,14 @@ def _decompress(packed: bytes, size: int) -> bytes:
         more = symbol >> 4 & 15
         count -= more
         offset = 1 << more | value >> count & ((1 << more) - 1)
-        start = here - offset
-        if start < 0 or length > size - here:
+        start = written - offset
+        if start < 0 or length > size - written:
             raise ValueError
         if offset >= length:
             out += out[start : start + length]
         else:
             out += (out[start:] * (length // offset + 1))[:length]
-        here += length
-    if 8 * place - count > 8 * len(packed):
+        written += length
+    if 8 * position - count > 8 * len(packed):
         raise ValueError
     return bytes(out)

@@ -1,20 +1,20 @@
 """Bytes: files, virtual disks (VHDX, raw), partition tables; sources stacked on sources."""
 
 from imagetool.disk.container import Disk, open_disk
-from imagetool.disk.file import FileSource
+from imagetool.disk.local_files import FileSource
+from imagetool.disk.partition_reader import read_partitions
 from imagetool.disk.partitions import Partition, PartitionTable
-from imagetool.disk.source import Memory, Part, Range, Source
-from imagetool.disk.tables import read_partitions
+from imagetool.disk.source import MemorySource, Range, Source, SourceSlice
 
 __all__ = [
     "Disk",
     "FileSource",
-    "Memory",
-    "Part",
+    "MemorySource",
     "Partition",
     "PartitionTable",
     "Range",
     "Source",
+    "SourceSlice",
     "open_disk",
     "read_partitions",
 ]

@@ -43,7 +43,7 @@ class Disk(Source, Protocol):
     def chain(self) -> tuple[str, ...]:
         """The names of a differencing disk's parents, the nearest first."""
 
-    def allocated(self) -> Iterator[Range]:
+    def allocated_ranges(self) -> Iterator[Range]:
         """The stretches of the disk that are stored, ascending and merged."""
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class RawDisk:
         """As Source.read_many."""
         return self._source.read_many(ranges)
 
-    def allocated(self) -> Iterator[Range]:
+    def allocated_ranges(self) -> Iterator[Range]:
         """The whole file."""
         yield 0, self.size
 
@@ -85,7 +85,7 @@ class RawDisk:
         """Nothing was opened."""
 
 
-_OTHERS = (
+_FOREIGN_SIGNATURES = (
     (b"QFI\xfb", "a QCOW2 disk"),
     (b"KDMV", "a VMDK disk"),
     (b"# Disk DescriptorFile", "a VMDK descriptor"),
@@ -111,15 +111,15 @@ def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
-        return Vhdx(source, lambda locator: _parent_of_vhdx(source, parents, locator))
+        return Vhdx(source, lambda locator: _find_vhdx_parent(source, parents, locator))
     suffix = PurePath(source.name).suffix.lower()
     if suffix != ".vhdx" or head.startswith(b"conectix"):
-        disk = _vhd(source, parents)
+        disk = _open_vhd(source, parents)
         if disk is not None:
             return disk
     if head[64:68] == b"\x7f\x10\xda\xbe":
         raise Unsupported(f"{source.name}: this is a VDI disk, which is not read", hint=_CONVERT)
-    for signature, name in _OTHERS:
+    for signature, name in _FOREIGN_SIGNATURES:
         if head.startswith(signature):
             raise Unsupported(
                 f"{source.name}: this is {name}, which is no disk image", hint=_CONVERT
@@ -142,7 +142,9 @@ _CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vh
 # What a dynamic VHDX does not need is imported where it is needed.
 
 
-def _parent_of_vhdx(source: Source, parents: Sequence[str | Path], locator: ParentLocator) -> Vhdx:
+def _find_vhdx_parent(
+    source: Source, parents: Sequence[str | Path], locator: ParentLocator
+) -> Vhdx:
     from imagetool.disk.parents import ParentFinder
 
     def is_vhdx(parent: Source) -> bool:
@@ -151,7 +153,7 @@ def _parent_of_vhdx(source: Source, parents: Sequence[str | Path], locator: Pare
     return ParentFinder(source, parents, Vhdx, is_vhdx)(locator)
 
 
-def _vhd(source: Source, parents: Sequence[str | Path]) -> Vhd | None:
+def _open_vhd(source: Source, parents: Sequence[str | Path]) -> Vhd | None:
     """The disk where the source has the footer of a VHD."""
     from imagetool.disk.parents import ParentFinder
     from imagetool.disk.vhd import Vhd, find_footer

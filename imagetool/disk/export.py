@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagetool.disk.container import Disk
-from imagetool.disk.target import new_file
+from imagetool.disk.new_file import new_file
 
 _CHUNK = 1 << 20
 
@@ -20,7 +20,7 @@ def export(disk: Disk, target: Path, progress: Callable[[int, int], None] | None
     written = 0
     with new_file(target) as file:
         file.truncate(disk.size)
-        for start, length in disk.allocated():
+        for start, length in disk.allocated_ranges():
             for offset in range(start, start + length, _CHUNK):
                 data = disk.read_at(offset, min(_CHUNK, start + length - offset))
                 if data.count(0) != len(data):

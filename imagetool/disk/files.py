@@ -61,8 +61,8 @@ class Files(Protocol):
 
 
 _KIB, _MIB = 1 << 10, 1 << 20
-_USUAL = ((0, 64 * _KIB), (_MIB, 64 * _KIB))
-_USUAL_OF_VHDX = (
+_EXPECTED = ((0, 64 * _KIB), (_MIB, 64 * _KIB))
+_EXPECTED_OF_VHDX = (
     (0, 320 * _KIB),
     (2 * _MIB, 80 * _KIB),
     (3 * _MIB, 80 * _KIB),
@@ -71,11 +71,11 @@ _USUAL_OF_VHDX = (
 )
 
 
-def usual_places(path: str) -> Sequence[Range]:
+def expected_ranges(path: str) -> Sequence[Range]:
     """What is read first of a disk of that name, as far as one knows before it is open.
 
     Of a VHDX its headers, metadata and block allocation table where Hyper-V and QEMU put them, and
     the beginning of the disk and of its first partition where Hyper-V does; of any other file the
     latter two. A wrong guess costs a few kilobytes.
     """
-    return _USUAL_OF_VHDX if path.lower().endswith((".vhdx", ".avhdx")) else _USUAL
+    return _EXPECTED_OF_VHDX if path.lower().endswith((".vhdx", ".avhdx")) else _EXPECTED

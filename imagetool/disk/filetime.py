@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-_LAST = 2650467743999999999  # the end of the year 9999
+_MAX_FILETIME = 2650467743999999999  # the end of the year 9999
 
 
 def from_filetime(value: int) -> datetime:
     """The time that a FILETIME stands for; what is beyond the calendar is 1601."""
-    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _LAST else 0)
+    return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _MAX_FILETIME else 0)
 
 
 def to_filetime(moment: datetime) -> int:

@@ -7,13 +7,13 @@ import zlib
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
 from imagetool.disk.guid import guid_text
-from imagetool.disk.layout import Layout
 from imagetool.disk.partitions import Partition, PartitionTable
 from imagetool.disk.source import Source
+from imagetool.disk.struct_layout import StructLayout
 from imagetool.errors import Corrupt
 
 # Table 5-5, GPT Header
-Header = Layout(
+Header = StructLayout(
     Struct(
         "signature" / Const(b"EFI PART"),
         "revision" / Int32ul,
@@ -34,7 +34,7 @@ Header = Layout(
 HEADER_SIZE = 92
 
 # Table 5-6, GPT Partition Entry
-Entry = Layout(
+Entry = StructLayout(
     Struct(
         "type" / Bytes(16),
         "identifier" / Bytes(16),
@@ -45,9 +45,9 @@ Entry = Layout(
     )
 )
 
-_USUAL = 128 * 128  # bytes of entries; the least that the specification reserves
-_MOST_BYTES = 4 << 20
-_NO_TYPE = bytes(16)
+_MIN_ARRAY_SIZE = 128 * 128  # bytes of entries; the least that the specification reserves
+_MAX_ARRAY_SIZE = 4 << 20
+_UNUSED_ENTRY = bytes(16)
 
 TYPE_NAMES = {
     "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "EFI system",
@@ -70,16 +70,16 @@ def read_gpt(disk: Source, sector_size: int) -> PartitionTable | None:
     The backup at the end of the disk is read where the first one is damaged. Raises Corrupt where
     neither is sound.
     """
-    head = disk.read_at(sector_size, sector_size + _USUAL)
+    head = disk.read_at(sector_size, sector_size + _MIN_ARRAY_SIZE)
     if head[:8] == b"EFI PART":
-        table = _table(disk, sector_size, 1, head)
+        table = _parse_table(disk, sector_size, 1, head)
         if table is not None:
             return table
-    elif not _is_protective(disk.read_at(0, 512)):
+    elif not _is_protective_mbr(disk.read_at(0, 512)):
         return None
     last = disk.size // sector_size - 1
     backup = disk.read_at(last * sector_size, sector_size)
-    table = _table(disk, sector_size, last, backup) if backup[:8] == b"EFI PART" else None
+    table = _parse_table(disk, sector_size, last, backup) if backup[:8] == b"EFI PART" else None
     if table is not None:
         warning = "the first partition table is damaged; the backup at the end of the disk is used"
         return PartitionTable(
@@ -94,11 +94,11 @@ def read_gpt(disk: Source, sector_size: int) -> PartitionTable | None:
     return None
 
 
-def _is_protective(sector: bytes) -> bool:
+def _is_protective_mbr(sector: bytes) -> bool:
     return sector[510:512] == b"\x55\xaa" and 0xEE in sector[450:512:16]
 
 
-def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionTable | None:
+def _parse_table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionTable | None:
     """The table whose header begins `block`, or None where a checksum or a number is wrong."""
     if len(block) < HEADER_SIZE:
         return None
@@ -109,7 +109,7 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
         return None
     if zlib.crc32(block[:16] + bytes(4) + block[20 : header.header_size]) != header.header_crc32:
         return None
-    if size < 128 or size % 8 or not 0 < length <= _MOST_BYTES:
+    if size < 128 or size % 8 or not 0 < length <= _MAX_ARRAY_SIZE:
         return None
     start = header.partition_entry_lba * sector_size
     # The entries nearly always follow the header: then they have been read with it.
@@ -119,9 +119,9 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
     if len(entries) < length or zlib.crc32(entries) != header.partition_entry_array_crc32:
         return None
     partitions: list[Partition] = []
-    for index in range(_used(entries, size, count)):
+    for index in range(_used_entry_count(entries, size, count)):
         raw = entries[index * size : index * size + 128]
-        if raw[:16] == _NO_TYPE:
+        if raw[:16] == _UNUSED_ENTRY:
             continue
         entry = Entry.parse(raw)
         offset, end = entry.first * sector_size, (entry.last + 1) * sector_size
@@ -147,7 +147,7 @@ def _table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionT
     return PartitionTable("gpt", guid, sector_size, tuple(partitions))
 
 
-def _used(entries: bytes, size: int, count: int) -> int:
+def _used_entry_count(entries: bytes, size: int, count: int) -> int:
     """How many entries to look at: tables have room for 128, and the second half is mostly zero."""
     zeros = bytes(len(entries) // 2 + size)
     while count > 1:

@@ -9,8 +9,8 @@ from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 
 _ENTRY = struct.Struct("<B3xB3xII")
-_EXTENDED = (0x05, 0x0F, 0x85)
-_MOST_LOGICAL = 128
+_EXTENDED_TYPES = (0x05, 0x0F, 0x85)
+_MAX_LOGICAL_PARTITIONS = 128
 
 TYPE_NAMES = {
     0x01: "FAT12", 0x04: "FAT16", 0x05: "extended", 0x06: "FAT16", 0x07: "NTFS or exFAT",
@@ -26,13 +26,13 @@ def read_mbr(disk: Source, sector_size: int) -> PartitionTable | None:
     Raises Corrupt for an extended partition whose chain leads back to itself or beyond the disk.
     """
     sector = disk.read_at(0, 512)
-    primary = _entries(sector)
+    primary = _parse_entries(sector)
     if primary is None or not _is_table(disk, sector, primary, sector_size):
         return None
     found: list[tuple[int, int, int]] = []
     for kind, start, count in primary:
-        if kind in _EXTENDED:
-            found.extend(_logical(disk, start, count, sector_size))
+        if kind in _EXTENDED_TYPES:
+            found.extend(_read_logical_partitions(disk, start, count, sector_size))
         elif kind and count:
             found.append((kind, start, count))
     partitions = tuple(
@@ -51,7 +51,7 @@ def read_mbr(disk: Source, sector_size: int) -> PartitionTable | None:
     return PartitionTable("mbr", signature, sector_size, partitions)
 
 
-def _entries(sector: bytes) -> list[tuple[int, int, int]] | None:
+def _parse_entries(sector: bytes) -> list[tuple[int, int, int]] | None:
     if len(sector) < 512 or sector[510:512] != b"\x55\xaa":
         return None
     return [_ENTRY.unpack_from(sector, 446 + 16 * index)[1:] for index in range(4)]
@@ -70,43 +70,45 @@ def _is_table(
         return False
     # With sectors of the wrong size the first partition would lie beyond the disk.
     return min(start for _, start, _ in used) * sector_size < disk.size and (
-        sector_size != 512 or not _fits_4096(disk, used)
+        sector_size != 512 or not _has_4096_byte_sectors(disk, used)
     )
 
 
-def _fits_4096(disk: Source, used: list[tuple[int, int, int]]) -> bool:
+def _has_4096_byte_sectors(disk: Source, used: list[tuple[int, int, int]]) -> bool:
     """Whether the places only make sense in sectors of 4,096 bytes."""
     for kind, start, _ in used:
-        marker = (start * 512 + 510, start * 4096 + 510)
-        small, large = disk.read_many([(place, 2) for place in marker])
-        if kind in _EXTENDED and large == b"\x55\xaa" != small:
+        offsets = (start * 512 + 510, start * 4096 + 510)
+        small, large = disk.read_many([(offset, 2) for offset in offsets])
+        if kind in _EXTENDED_TYPES and large == b"\x55\xaa" != small:
             return True
     return False
 
 
-def _logical(disk: Source, first: int, count: int, sector_size: int) -> list[tuple[int, int, int]]:
+def _read_logical_partitions(
+    disk: Source, first: int, count: int, sector_size: int
+) -> list[tuple[int, int, int]]:
     found: list[tuple[int, int, int]] = []
     seen: set[int] = set()
-    here = first
+    sector = first
     while True:
-        if here in seen or len(seen) > _MOST_LOGICAL:
+        if sector in seen or len(seen) > _MAX_LOGICAL_PARTITIONS:
             raise Corrupt(
-                f"{disk.name}: the chain of extended partitions leads back to sector {here}, or is "
-                f"longer than {_MOST_LOGICAL}",
+                f"{disk.name}: the chain of extended partitions leads back to sector {sector}, or "
+                f"is longer than {_MAX_LOGICAL_PARTITIONS}",
                 hint="The partition table is damaged: compare the image with its origin.",
             )
-        seen.add(here)
-        entries = _entries(disk.read_at(here * sector_size, 512))
+        seen.add(sector)
+        entries = _parse_entries(disk.read_at(sector * sector_size, 512))
         if entries is None:
             raise Corrupt(
-                f"{disk.name}: no extended boot record at sector {here} (offset "
-                f"{here * sector_size})",
+                f"{disk.name}: no extended boot record at sector {sector} (offset "
+                f"{sector * sector_size})",
                 hint="The disk is truncated or damaged: compare it with its origin.",
             )
         kind, start, length = entries[0]
         if kind and length:
-            found.append((kind, here + start, length))
+            found.append((kind, sector + start, length))
         kind, start, length = entries[1]
-        if kind not in _EXTENDED or not length:
+        if kind not in _EXTENDED_TYPES or not length:
             return found
-        here = first + start
+        sector = first + start

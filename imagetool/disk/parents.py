@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from imagetool.disk.file import HERE
-from imagetool.disk.files import Files, OpenFile, usual_places
+from imagetool.disk.files import Files, OpenFile, expected_ranges
+from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.disk.source import Source
 from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
 
-_LONGEST_CHAIN = 64
+_MAX_CHAIN_LENGTH = 64
 
 D = TypeVar("D")
 
@@ -34,10 +34,12 @@ class ParentLocator:
     """What the parent's identifier may be, as it is stored."""
 
     @classmethod
-    def of(cls, child: str, paths: Sequence[str], linkages: Sequence[bytes]) -> ParentLocator:
+    def from_paths(
+        cls, child: str, paths: Sequence[str], linkages: Sequence[bytes]
+    ) -> ParentLocator:
         """A locator from recorded paths. Raises Corrupt, naming `child`, where none is usable."""
-        kept = [path for path in paths if path and "\0" not in path]
-        names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in kept)
+        usable = [path for path in paths if path and "\0" not in path]
+        names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in usable)
         # A colon would lead to another drive, or to an alternate stream.
         safe = tuple(name for name in names if name not in ("", ".", "..") and ":" not in name)
         if not linkages or not safe:
@@ -45,15 +47,15 @@ class ParentLocator:
                 f"{child}: the disk names no parent, or not which one",
                 hint="The image is damaged: compare it with its origin.",
             )
-        return cls(safe, tuple(kept), tuple(linkages))
+        return cls(safe, tuple(usable), tuple(linkages))
 
 
 class ParentFinder(Generic[D]):
     """Opens the parent of a differencing disk from the directories that are allowed.
 
     They are directories where the child itself lies: here, or on a host. `open_parent` opens a disk
-    of the child's own kind, given a finder for the next parent; `is_one` says whether a file is
-    one.
+    of the child's own kind, given a finder for the next parent; `is_same_format` tells if a file
+    can be one.
     """
 
     def __init__(
@@ -61,47 +63,47 @@ class ParentFinder(Generic[D]):
         source: Source,
         folders: Sequence[str | Path],
         open_parent: Callable[[Source, ParentFinder[D]], D],
-        is_one: Callable[[Source], bool],
-        above: tuple[str, ...] = (),
+        is_same_format: Callable[[Source], bool],
+        ancestors: tuple[str, ...] = (),
     ) -> None:
         self._source = source
         self._folders = folders
         self._open = open_parent
-        self._is_one = is_one
-        self._above = above
+        self._is_same_format = is_same_format
+        self._ancestors = ancestors
 
     def __call__(self, locator: ParentLocator) -> D:
         """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
         child = self._source
-        files: Files = child.files if isinstance(child, OpenFile) else HERE
+        files: Files = child.files if isinstance(child, OpenFile) else LOCAL_FILES
         folders = [str(folder) for folder in self._folders]
-        chain = self._above
+        chain = self._ancestors
         if isinstance(child, OpenFile):
             folders.insert(0, files.folder(child.path))
             chain += (files.canonical(child.path),)
         folders = list(dict.fromkeys(folders))
-        file = self._first(files, folders, locator)
+        file = self._open_first(files, folders, locator)
         try:
-            if files.canonical(file.path) in chain or len(chain) >= _LONGEST_CHAIN:
+            if files.canonical(file.path) in chain or len(chain) >= _MAX_CHAIN_LENGTH:
                 raise Corrupt(
                     f"{child.name}: its chain of parents leads back to {file.name}, or is longer "
-                    f"than {_LONGEST_CHAIN}",
+                    f"than {_MAX_CHAIN_LENGTH}",
                     hint="The images are damaged, or were renamed: compare them with their origin.",
                 )
-            if not self._is_one(file):
+            if not self._is_same_format(file):
                 raise NotRecognised(f"{file.name}: this parent is no disk of its child's kind")
-            finder = ParentFinder(file, self._folders, self._open, self._is_one, chain)
+            finder = ParentFinder(file, self._folders, self._open, self._is_same_format, chain)
             return self._open(file, finder)
         except BaseException:
             file.close()
             raise
 
-    def _first(self, files: Files, folders: Sequence[str], locator: ParentLocator) -> OpenFile:
+    def _open_first(self, files: Files, folders: Sequence[str], locator: ParentLocator) -> OpenFile:
         """The first file that is there: opening it is the test, for asking twice takes longer."""
         for folder in folders:
             for name in locator.names:
                 with suppress(NoFile):
-                    return files.open(files.join(folder, name), usual_places(name))
+                    return files.open(files.join(folder, name), expected_ranges(name))
         looked = ", ".join(folders) or "nowhere"
         raise CannotOpen(
             f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from imagetool.disk.source import Part, Source
+from imagetool.disk.source import Source, SourceSlice
 
 
 class Partition(NamedTuple):
@@ -22,9 +22,9 @@ class Partition(NamedTuple):
     identifier: str
     """The GUID of a GPT partition; empty on MBR."""
 
-    def of(self, disk: Source) -> Source:
+    def slice(self, disk: Source) -> Source:
         """The partition's bytes."""
-        return Part(disk, self.offset, self.size, f"{disk.name}: partition {self.number}")
+        return SourceSlice(disk, self.offset, self.size, f"{disk.name}: partition {self.number}")
 
 
 class PartitionTable(NamedTuple):

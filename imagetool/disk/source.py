@@ -47,19 +47,19 @@ def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
     return data
 
 
-class Part:
+class SourceSlice:
     """A stretch of a source that is a source of its own: a partition, a cabinet in a disc."""
 
-    __slots__ = ("_offset", "_whole", "name", "size")
+    __slots__ = ("_offset", "_source", "name", "size")
 
-    def __init__(self, whole: Source, offset: int, size: int, name: str) -> None:
-        if offset < 0 or size < 0 or offset + size > whole.size:
+    def __init__(self, source: Source, offset: int, size: int, name: str) -> None:
+        if offset < 0 or size < 0 or offset + size > source.size:
             raise Corrupt(
                 f"{name}: {size} bytes from offset {offset} lie beyond the end of "
-                f"{whole.name} ({whole.size} bytes)",
+                f"{source.name} ({source.size} bytes)",
                 hint="The image is truncated or damaged: compare it with its origin.",
             )
-        self._whole = whole
+        self._source = source
         self._offset = offset
         self.size = size
         self.name = name
@@ -70,14 +70,14 @@ class Part:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at, counted from the start of the part."""
-        return self._whole.read_at(*self._clamp(offset, length))
+        return self._source.read_at(*self._clamp(offset, length))
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many, counted from the start of the part."""
-        return self._whole.read_many([self._clamp(*item) for item in ranges])
+        return self._source.read_many([self._clamp(*item) for item in ranges])
 
 
-class Memory:
+class MemorySource:
     """Bytes at hand as a source: what was decompressed, or a test's input."""
 
     __slots__ = ("_data", "name")

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from imagetool.disk.files import Question
-from imagetool.disk.names import safe_name
-from imagetool.disk.target import new_file
+from imagetool.disk.new_file import new_file
+from imagetool.disk.safe_names import safe_name
 from imagetool.errors import CannotWrite, Encrypted, NotFound
 from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT, Entry, Node, Volume
 

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.disk import Disk, Partition, PartitionTable, open_disk, read_partitions
-from imagetool.disk.file import HERE
-from imagetool.disk.files import Files, OpenFile, Question, usual_places
+from imagetool.disk.files import Files, OpenFile, Question, expected_ranges
 from imagetool.disk.lazy import lazy
+from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.disk.source import Source
 from imagetool.errors import (
     Encrypted,
@@ -89,7 +89,7 @@ class Image:
             found = [Place(1, None, self.disk, recognise(self.disk))]
         else:
             found = []
-            parts = [(item, item.of(self.disk)) for item in self.table.partitions]
+            parts = [(item, item.slice(self.disk)) for item in self.table.partitions]
             self.ahead(partial(recognise, source) for _, source in parts)
             for partition, source in parts:
                 found.append(Place(partition.number, partition, source, recognise(source)))
@@ -259,7 +259,9 @@ class Image:
         self.close()
 
 
-def open_image(path: str | Path, parents: Sequence[str | Path] = (), files: Files = HERE) -> Image:
+def open_image(
+    path: str | Path, parents: Sequence[str | Path] = (), files: Files = LOCAL_FILES
+) -> Image:
     """Open a guest image for reading: on this machine, or among the files of another.
 
     Parents of a differencing disk are looked for in its own directory and in `parents`, which are
@@ -268,4 +270,4 @@ def open_image(path: str | Path, parents: Sequence[str | Path] = (), files: File
     Raises CannotOpen, NotRecognised, Unsupported or Corrupt, each with a sentence and a hint.
     """
     path = str(path)
-    return Image(files.open(path, usual_places(path)), parents)
+    return Image(files.open(path, expected_ranges(path)), parents)

@@ -71,22 +71,24 @@ class WritableDisk:
         if offset < 0 or offset + len(data) > self.size:
             raise ValueError("a write beyond the disk")
         self._mark()
-        size = self._disk.layout.block_size
+        size = self._disk.metadata.block_size
         while data:
             block, start = divmod(offset, size)
             part = data[: size - start]
-            place = self._disk.table.offset_of(block)
+            place = self._disk.bat.offset_of(block)
             if place < 0:
                 place = self._allocate(block)
             self._file.write_at(place + start, part)
             offset, data = offset + len(part), data[len(part) :]
 
     def _allocate(self, block: int) -> int:
-        table, size = self._disk.table, self._disk.layout.block_size
+        table, size = self._disk.bat, self._disk.metadata.block_size
         place = -(-self._file.size // s.MIB) * s.MIB
         os.ftruncate(self._file.descriptor, place + size)
-        self._file.write_at(table.place_of_entry(block), struct.pack("<Q", place | s.FULLY_PRESENT))
-        table.forget(block)
+        self._file.write_at(
+            table.entry_offset_of(block), struct.pack("<Q", place | s.FULLY_PRESENT)
+        )
+        table.invalidate(block)
         return place
 
     def _mark(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from imagetool.disk.source import Part, Source
+from imagetool.disk.source import Source, SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 
 _SECTOR = 2048
@@ -129,4 +129,4 @@ class Disc:
 
     def open(self, file: DiscFile) -> Source:
         """The bytes of a file. Raises Corrupt where they lie beyond the disc."""
-        return Part(self._source, file.offset, file.size, f"{self.name}: {file.path}")
+        return SourceSlice(self._source, file.offset, file.size, f"{self.name}: {file.path}")

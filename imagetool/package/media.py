@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from imagetool.disk.file import FileSource
+from imagetool.disk.local_files import FileSource
 from imagetool.disk.source import Source
 from imagetool.errors import NotFound, NotRecognised
 from imagetool.package.cab import Cabinet

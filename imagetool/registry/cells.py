@@ -17,9 +17,9 @@ from imagetool.registry.structs import BASE_BLOCK_SIZE
 
 NO_CELL = 0xFFFFFFFF
 
-PAGE = 4096
-_PAGES_KEPT = 4096
-_LARGEST_CELL = 1 << 20
+PAGE_SIZE = 4096
+_MAX_CACHED_PAGES = 4096
+_MAX_CELL_SIZE = 1 << 20
 """Far above what Windows writes (a list of subkeys has at most 1,012 entries, a segment of a
 value 16,344 bytes): a larger size is damage, and would only cost memory."""
 
@@ -51,7 +51,7 @@ class Cells:
 
     def cell(self, offset: int) -> bytes:
         """The data of one cell, without its size field."""
-        page, start = divmod(offset, PAGE)
+        page, start = divmod(offset, PAGE_SIZE)
         data = self._pages.get(page)
         # The common case, a cell inside a page that has been read, without any detour.
         if data is not None and start <= len(data) - 4 and not offset & 7:
@@ -65,40 +65,42 @@ class Cells:
         for offset in offsets:
             if offset & 7 or not 0 <= offset <= self.end - 8:
                 raise self.damaged(offset, "no cell can lie here")
-        self._load({offset // PAGE for offset in offsets})
-        sizes = [self._size(offset) for offset in offsets]
+        self._load_pages({offset // PAGE_SIZE for offset in offsets})
+        sizes = [self._read_size(offset) for offset in offsets]
         pages: set[int] = set()
         for offset, size in zip(offsets, sizes, strict=True):
-            pages.update(range(offset // PAGE, (offset + size - 1) // PAGE + 1))
-        self._load(pages)
+            pages.update(range(offset // PAGE_SIZE, (offset + size - 1) // PAGE_SIZE + 1))
+        self._load_pages(pages)
         return [
-            self._bytes(offset + 4, size - 4) for offset, size in zip(offsets, sizes, strict=True)
+            self._read_bytes(offset + 4, size - 4)
+            for offset, size in zip(offsets, sizes, strict=True)
         ]
 
-    def _size(self, offset: int) -> int:
-        size = -int.from_bytes(self._bytes(offset, 4), "little", signed=True)
+    def _read_size(self, offset: int) -> int:
+        size = -int.from_bytes(self._read_bytes(offset, 4), "little", signed=True)
         if size < 0:
             raise self.damaged(offset, "it is referred to, yet marked as unused")
-        if size < 8 or size > _LARGEST_CELL or offset + size > self.end:
+        if size < 8 or size > _MAX_CELL_SIZE or offset + size > self.end:
             raise self.damaged(offset, f"its size of {size} bytes cannot be")
         return size
 
-    def _load(self, pages: Iterable[int]) -> None:
+    def _load_pages(self, pages: Iterable[int]) -> None:
         wanted = sorted(page for page in pages if page not in self._pages)
         if not wanted:
             return
-        if len(self._pages) + len(wanted) > _PAGES_KEPT:
+        if len(self._pages) + len(wanted) > _MAX_CACHED_PAGES:
             self._pages.clear()
         ranges = [
-            (BASE_BLOCK_SIZE + page * PAGE, min(PAGE, self.end - page * PAGE)) for page in wanted
+            (BASE_BLOCK_SIZE + page * PAGE_SIZE, min(PAGE_SIZE, self.end - page * PAGE_SIZE))
+            for page in wanted
         ]
         for page, part, data in zip(wanted, ranges, self._source.read_many(ranges), strict=True):
             if len(data) != part[1]:
-                raise self.damaged(page * PAGE, "the hive ends before it")
+                raise self.damaged(page * PAGE_SIZE, "the hive ends before it")
             self._pages[page] = data
 
-    def _bytes(self, offset: int, length: int) -> bytes:
-        page, start = divmod(offset, PAGE)
+    def _read_bytes(self, offset: int, length: int) -> bytes:
+        page, start = divmod(offset, PAGE_SIZE)
         data = self._page(page)[start : start + length]
         while len(data) < length:
             page += 1
@@ -107,5 +109,5 @@ class Cells:
 
     def _page(self, page: int) -> bytes:
         if page not in self._pages:  # dropped by a large batch
-            self._load((page,))
+            self._load_pages((page,))
         return self._pages[page]

@@ -15,12 +15,12 @@ from imagetool.disk.source import Source, read_exactly
 from imagetool.errors import Corrupt, NotRecognised, Unsupported
 from imagetool.registry.cells import Cells
 from imagetool.registry.keys import Key
-from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum, is_sound
+from imagetool.registry.structs import BASE_BLOCK_SIZE, BaseBlock, checksum, is_valid_base_block
 
 _RESTORE = "Restore the hive from a backup, or start the guest to let Windows repair it."
 
 
-Logs = Callable[[], Sequence[Source]]
+OpenLogs = Callable[[], Sequence[Source]]
 """Gives the hive's transaction logs (LOG1, LOG2, or LOG). Asked only where they are needed."""
 
 
@@ -31,10 +31,10 @@ class Hive:
     itself and no log restores it, Unsupported for a version other than 1.3 to 1.6.
     """
 
-    def __init__(self, source: Source, logs: Logs = tuple) -> None:
+    def __init__(self, source: Source, open_logs: OpenLogs = tuple) -> None:
         self.name = source.name
         head = source.read_at(0, 512)
-        sound = is_sound(head)
+        sound = is_valid_base_block(head)
         if not sound and head[:4] != b"regf":
             raise NotRecognised(
                 f"{source.name}: this is no registry hive (it does not begin with 'regf')",
@@ -48,7 +48,7 @@ class Hive:
         if self.dirty:
             from imagetool.registry.logs import recover
 
-            recovered = recover(source, head, logs())
+            recovered = recover(source, head, open_logs())
             if recovered is not None:
                 source, head = recovered.source, recovered.base_block
                 warnings.append(

@@ -17,16 +17,16 @@ from itertools import chain
 from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
-from imagetool.registry.values import Data, Value
+from imagetool.registry.values import Value, ValueData
 
-_KEY = struct.Struct("<2sHQ")
+_KEY_NODE = struct.Struct("<2sHQ")
 _COUNTS = struct.Struct("<IIIIII")  # from byte 20: subkeys, volatile ones, their lists, values
 _NAME_LENGTH = struct.Struct("<H")
-_NAME = 76
+_NAME_OFFSET = 76
 _NAME_IS_LATIN1 = 0x20
-_BATCH = 512
-_STEPS = 4
-_FEW = 4  # as many names share a prefix, as a rule
+_SUBKEYS_PER_BATCH = 512
+_SEARCH_STEPS_PER_BATCH = 4
+_SUBKEYS_PER_PREFIX_BATCH = 4  # as many names share a prefix, as a rule
 
 
 def _upper(name: str) -> str:
@@ -36,7 +36,7 @@ def _upper(name: str) -> str:
     return "".join(up if len(up := char.upper()) == 1 else char for char in name)
 
 
-def _hash(upper: str) -> int:
+def _name_hash(upper: str) -> int:
     value = 0
     for char in upper:
         value = (value * 37 + ord(char)) & 0xFFFFFFFF
@@ -49,7 +49,7 @@ class Key:
     __slots__ = ("_cell", "_cells", "_values", "name", "offset", "path")
 
     def __init__(self, cells: Cells, offset: int, cell: bytes, parent: str | None) -> None:
-        name = _name(cells, offset, cell)
+        name = _parse_name(cells, offset, cell)
         self._cells = cells
         self._cell = cell
         self._values: list[Value] | None = None
@@ -65,7 +65,7 @@ class Key:
     @property
     def last_written(self) -> datetime:
         """When the key or one of its values was changed last, in UTC."""
-        return from_filetime(_KEY.unpack_from(self._cell)[2])
+        return from_filetime(_KEY_NODE.unpack_from(self._cell)[2])
 
     @property
     def subkey_count(self) -> int:
@@ -80,7 +80,7 @@ class Key:
         if not count or list_cell == NO_CELL:
             return None
         upper = _upper(name)
-        kind, offsets, cell = self._list(list_cell)
+        kind, offsets, cell = self._read_list(list_cell)
         if kind == b"ri":
             return self._search_root(offsets, upper)
         return self._search_leaf(kind, offsets, cell, upper)
@@ -95,15 +95,15 @@ class Key:
     def subkeys(self, prefix: str = "") -> Iterator[Key]:
         """The subkeys in the order of the hive, read in batches.
 
-        With a prefix only those whose names begin with it, in any case of letters: their place in
+        With a prefix only those whose names begin with it, in any case of letters: their range in
         the sorted list is searched for, and the others are not read.
         """
         upper = _upper(prefix)
-        offsets = self._offsets()
-        start = self._first_from(offsets, upper) if prefix else 0
-        size = _FEW if prefix else _BATCH
-        for place in range(start, len(offsets), size):
-            batch = offsets[place : place + size]
+        offsets = self._subkey_offsets()
+        start = self._lower_bound(offsets, upper) if prefix else 0
+        size = _SUBKEYS_PER_PREFIX_BATCH if prefix else _SUBKEYS_PER_BATCH
+        for index in range(start, len(offsets), size):
+            batch = offsets[index : index + size]
             for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
                 key = Key(self._cells, offset, cell, self.path)
                 if prefix and not _upper(key.name).startswith(upper):
@@ -116,45 +116,45 @@ class Key:
         Four steps of its binary search are read at once: more cells, and a quarter of the batches.
         """
         upper = _upper(prefix)
-        offsets = self._offsets()
+        offsets = self._subkey_offsets()
         low, high = 0, len(offsets)
         while low < high:
-            places = tuple(_middles(low, high, _STEPS))
-            self._cells.cells([offsets[place] for place in places])
-            for _ in range(_STEPS):
+            indexes = tuple(_midpoints(low, high, _SEARCH_STEPS_PER_BATCH))
+            self._cells.cells([offsets[index] for index in indexes])
+            for _ in range(_SEARCH_STEPS_PER_BATCH):
                 if low < high:
                     middle = (low + high) // 2
                     cell = self._cells.cell(offsets[middle])
-                    if _upper(_name(self._cells, offsets[middle], cell)) < upper:
+                    if _upper(_parse_name(self._cells, offsets[middle], cell)) < upper:
                         low = middle + 1
                     else:
                         high = middle
-        self._cells.cells(offsets[low : low + _FEW])
+        self._cells.cells(offsets[low : low + _SUBKEYS_PER_PREFIX_BATCH])
 
-    def _offsets(self) -> tuple[int, ...]:
+    def _subkey_offsets(self) -> tuple[int, ...]:
         """The cells of all subkeys, in their order. A list met twice is damage."""
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
         if not count or list_cell == NO_CELL:
             return ()
-        kind, offsets, _ = self._list(list_cell)
+        kind, offsets, _ = self._read_list(list_cell)
         if kind != b"ri":
             return offsets
         if len(set(offsets)) != len(offsets) or list_cell in offsets:
             raise self._cells.damaged(list_cell, "a list of subkeys appears twice")
         self._cells.cells(offsets)  # in one batch
-        return tuple(chain.from_iterable(self._leaf(leaf)[1] for leaf in offsets))
+        return tuple(chain.from_iterable(self._read_leaf(leaf)[1] for leaf in offsets))
 
-    def _first_from(self, offsets: tuple[int, ...], upper: str) -> int:
+    def _lower_bound(self, offsets: tuple[int, ...], upper: str) -> int:
         """Where the first name that is not before `upper` stands."""
         return bisect_left(
             range(len(offsets)),
             upper,
-            key=lambda place: _upper(
-                _name(self._cells, offsets[place], self._cells.cell(offsets[place]))
+            key=lambda index: _upper(
+                _parse_name(self._cells, offsets[index], self._cells.cell(offsets[index]))
             ),
         )
 
-    def _list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
+    def _read_list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
         cell = self._cells.cell(offset)
         kind, count = cell[:2], int.from_bytes(cell[2:4], "little")
         words = count * (2 if kind in (b"lf", b"lh") else 1)
@@ -163,8 +163,8 @@ class Key:
         entries = struct.unpack_from(f"<{words}I", cell, 4)
         return kind, entries[::2] if words > count else entries, cell
 
-    def _leaf(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
-        leaf = self._list(offset)
+    def _read_leaf(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
+        leaf = self._read_list(offset)
         if leaf[0] == b"ri":
             raise self._cells.damaged(offset, "an index root below an index root")
         return leaf
@@ -173,12 +173,12 @@ class Key:
         low, high = 0, len(leaves)
         while low < high:
             middle = (low + high) // 2
-            kind, offsets, cell = self._leaf(leaves[middle])
+            kind, offsets, cell = self._read_leaf(leaves[middle])
             if not offsets:
                 raise self._cells.damaged(leaves[middle], "an empty list of subkeys")
             ends = (offsets[0], offsets[-1])
             first, last = (
-                _upper(_name(self._cells, *item))
+                _upper(_parse_name(self._cells, *item))
                 for item in zip(ends, self._cells.cells(ends), strict=True)
             )
             if upper < first:
@@ -195,18 +195,20 @@ class Key:
         if kind == b"li":
             return self._search_sorted(offsets, upper)
         if kind == b"lh":
-            fitting = [offsets[place] for place in _places_of(_hash(upper), cell, len(offsets))]
+            candidates = [
+                offsets[index] for index in _matching_indexes(_name_hash(upper), cell, len(offsets))
+            ]
         else:
             hints = struct.unpack_from(f"<{2 * len(offsets)}I", cell, 4)[1::2]
             start = upper[:4].encode("latin-1", "replace").ljust(4, b"\0")
-            fitting = [
-                offsets[place]
-                for place, hint in enumerate(hints)
+            candidates = [
+                offsets[index]
+                for index, hint in enumerate(hints)
                 if not hint or hint.to_bytes(4, "little").upper() == start or not upper.isascii()
             ]
-        for offset in fitting:
+        for offset in candidates:
             data = self._cells.cell(offset)
-            if _upper(_name(self._cells, offset, data)) == upper:
+            if _upper(_parse_name(self._cells, offset, data)) == upper:
                 return Key(self._cells, offset, data, self.path)
         return None
 
@@ -215,7 +217,7 @@ class Key:
         while low < high:
             middle = (low + high) // 2
             data = self._cells.cell(offsets[middle])
-            name = _upper(_name(self._cells, offsets[middle], data))
+            name = _upper(_parse_name(self._cells, offsets[middle], data))
             if name == upper:
                 return Key(self._cells, offsets[middle], data, self.path)
             low, high = (middle + 1, high) if name < upper else (low, middle)
@@ -247,7 +249,7 @@ class Key:
         upper = _upper(name)
         return next((value for value in self.values() if _upper(value.name) == upper), None)
 
-    def get(self, name: str) -> Data | None:
+    def get(self, name: str) -> ValueData | None:
         """The data of the value of that name, or None where there is none."""
         value = self.value(name)
         return None if value is None else value.data
@@ -274,16 +276,16 @@ class Key:
         return key
 
 
-def _middles(low: int, high: int, steps: int) -> Iterator[int]:
+def _midpoints(low: int, high: int, steps: int) -> Iterator[int]:
     """Where so many steps of a binary search may look."""
     if low < high and steps:
         middle = (low + high) // 2
         yield middle
-        yield from _middles(low, middle, steps - 1)
-        yield from _middles(middle + 1, high, steps - 1)
+        yield from _midpoints(low, middle, steps - 1)
+        yield from _midpoints(middle + 1, high, steps - 1)
 
 
-def _places_of(hint: int, cell: bytes, count: int) -> Iterator[int]:
+def _matching_indexes(hint: int, cell: bytes, count: int) -> Iterator[int]:
     """Which entries of an `lh` list carry this hash; it stands at byte 8, 16, 24 …"""
     wanted, end = hint.to_bytes(4, "little"), 4 + 8 * count
     found = cell.find(wanted, 8, end)
@@ -293,11 +295,11 @@ def _places_of(hint: int, cell: bytes, count: int) -> Iterator[int]:
         found = cell.find(wanted, found + 1, end)
 
 
-def _name(cells: Cells, offset: int, cell: bytes) -> str:
-    if len(cell) < _NAME or cell[:2] != b"nk":
+def _parse_name(cells: Cells, offset: int, cell: bytes) -> str:
+    if len(cell) < _NAME_OFFSET or cell[:2] != b"nk":
         raise cells.damaged(offset, "a key was expected here")
     (length,) = _NAME_LENGTH.unpack_from(cell, 72)
-    name = cell[_NAME : _NAME + length]
+    name = cell[_NAME_OFFSET : _NAME_OFFSET + length]
     if len(name) != length:
         raise cells.damaged(offset, f"a key's name of {length} bytes does not fit")
     if cell[2] & _NAME_IS_LATIN1:

@@ -13,67 +13,67 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from imagetool.disk.overlay import Overlay
+from imagetool.disk.patched_source import PatchedSource
 from imagetool.disk.source import Source
-from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_sound
+from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_valid_base_block
 
 SECTOR = 512
-_LARGEST_LOG = 16 << 20  # its hash takes a second for five megabytes
+_MAX_LOG_SIZE = 16 << 20  # its hash takes a second for five megabytes
 _ENTRY = struct.Struct("<4s5IQQ")
 _ENTRY_SIZE = 40
-_BINS_LIMIT = 1 << 31
+_MAX_BINS_SIZE = 1 << 31
 _MARVIN_SEED = 0x82EF4D887A4E55C5
-_FIELDS = struct.Struct("<4sIIQIIIIII")  # the base block up to the size of the hive bins
+_BASE_BLOCK = struct.Struct("<4sIIQIIIIII")  # the base block up to the size of the hive bins
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredHive:
     """A hive with its logs' pages over it."""
 
-    source: Overlay
+    source: PatchedSource
     base_block: bytes
     """The first 512 bytes, from the log where the hive's own are destroyed."""
     sequence: int
     """The sequence number of the last write that was replayed."""
 
 
-def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovered | None:
+def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> RecoveredHive | None:
     """The hive as its logs leave it, or None where no log can be used.
 
-    `base_block` is the hive's own; where its checksum is wrong, a sound log's takes its place.
+    `base_block` is the hive's own; where its checksum is wrong, a sound log's takes over.
     """
     usable = [log for log in map(_Log.open, logs) if log is not None]
     if not usable:
         return None
-    if not is_sound(base_block):
+    if not is_valid_base_block(base_block):
         base_block = usable[0].base_block
-    after = _FIELDS.unpack_from(base_block)[2]
-    bins = _FIELDS.unpack_from(base_block)[9]
+    last_sequence = _BASE_BLOCK.unpack_from(base_block)[2]
+    bins = _BASE_BLOCK.unpack_from(base_block)[9]
     sectors: dict[int, bytes] = {}
     replayed = False
     # Two logs of the new format are written in turns: the one that begins earlier goes first.
     for log in sorted(usable, key=lambda log: log.sequence):
         entries = log.entries()
         for entry in entries:
-            if entry.sequence < after or (replayed and entry.sequence != after + 1):
+            if entry.sequence < last_sequence or (replayed and entry.sequence != last_sequence + 1):
                 if replayed:
                     break
                 continue
             sectors.update(entry.sectors)
-            bins, after, replayed = entry.bins_size, entry.sequence, True
+            bins, last_sequence, replayed = entry.bins_size, entry.sequence, True
     if not replayed:
         return None
     head = bytearray(base_block)
-    struct.pack_into("<II", head, 4, after, after)
+    struct.pack_into("<II", head, 4, last_sequence, last_sequence)
     struct.pack_into("<I", head, 28, 0)
     struct.pack_into("<I", head, 40, bins)
     struct.pack_into("<I", head, 508, checksum(head))
     size = max(hive.size, BASE_BLOCK_SIZE + bins)
-    return Recovered(Overlay(hive, size, sectors, SECTOR), bytes(head), after)
+    return RecoveredHive(PatchedSource(hive, size, sectors, SECTOR), bytes(head), last_sequence)
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _HiveLogEntry:
     sequence: int
     bins_size: int
     sectors: dict[int, bytes]
@@ -89,27 +89,27 @@ class _Log:
     @classmethod
     def open(cls, source: Source) -> _Log | None:
         head = source.read_at(0, SECTOR)
-        if not is_sound(head) or source.size > _LARGEST_LOG:
+        if not is_valid_base_block(head) or source.size > _MAX_LOG_SIZE:
             return None
-        fields = _FIELDS.unpack_from(head)
-        if fields[1] != fields[2] or fields[9] % 4096 or fields[9] > _BINS_LIMIT:
+        fields = _BASE_BLOCK.unpack_from(head)
+        if fields[1] != fields[2] or fields[9] % 4096 or fields[9] > _MAX_BINS_SIZE:
             return None
         return cls(head, source.read_at(0, source.size), fields[1], fields[9])
 
-    def entries(self) -> list[_Entry]:
+    def entries(self) -> list[_HiveLogEntry]:
         if self.data[SECTOR : SECTOR + 4] == b"DIRT":
             entry = self._dirty_pages()
             return [entry] if entry else []
-        entries: list[_Entry] = []
+        entries: list[_HiveLogEntry] = []
         offset = SECTOR
-        while entry := self._entry(offset):
+        while entry := self._parse_entry(offset):
             if entries and entry.sequence != entries[-1].sequence + 1:
                 break
             entries.append(entry)
             offset += _ENTRY.unpack_from(self.data, offset)[1]
         return entries
 
-    def _dirty_pages(self) -> _Entry | None:
+    def _dirty_pages(self) -> _HiveLogEntry | None:
         """The old format: a bit for each sector of the bins, then the sectors that are set."""
         bitmap = self.data[SECTOR + 4 : SECTOR + 4 + self.bins_size // 4096]
         dirty = [
@@ -118,40 +118,56 @@ class _Log:
             for bit in range(8)
             if bits >> bit & 1
         ]
-        place = -(-(SECTOR + 4 + len(bitmap)) // SECTOR) * SECTOR
-        if len(bitmap) * 4096 != self.bins_size or len(self.data) < place + len(dirty) * SECTOR:
+        page_offset = -(-(SECTOR + 4 + len(bitmap)) // SECTOR) * SECTOR
+        if (
+            len(bitmap) * 4096 != self.bins_size
+            or len(self.data) < page_offset + len(dirty) * SECTOR
+        ):
             return None
         first = BASE_BLOCK_SIZE // SECTOR
         sectors = {
-            first + sector: self.data[place + index * SECTOR : place + (index + 1) * SECTOR]
+            first + sector: self.data[
+                page_offset + index * SECTOR : page_offset + (index + 1) * SECTOR
+            ]
             for index, sector in enumerate(dirty)
         }
-        return _Entry(self.sequence, self.bins_size, sectors)
+        return _HiveLogEntry(self.sequence, self.bins_size, sectors)
 
-    def _entry(self, offset: int) -> _Entry | None:
+    def _parse_entry(self, offset: int) -> _HiveLogEntry | None:
         """The new format: the log entry at `offset`, or None where no sound one lies."""
         data = self.data
         if len(data) - offset < _ENTRY_SIZE:
             return None
         signature, size, _, sequence, bins, count, hash1, hash2 = _ENTRY.unpack_from(data, offset)
-        place = offset + _ENTRY_SIZE + 8 * count
+        page_offset = offset + _ENTRY_SIZE + 8 * count
         end = offset + size
-        if signature != b"HvLE" or not size or size % SECTOR or end > len(data) or place > end:
+        if (
+            signature != b"HvLE"
+            or not size
+            or size % SECTOR
+            or end > len(data)
+            or page_offset > end
+        ):
             return None
-        if bins % 4096 or bins > _BINS_LIMIT or marvin32(data[offset : offset + 32]) != hash2:
+        if bins % 4096 or bins > _MAX_BINS_SIZE or marvin32(data[offset : offset + 32]) != hash2:
             return None
         if marvin32(data[offset + _ENTRY_SIZE : end]) != hash1:
             return None
         sectors: dict[int, bytes] = {}
         references = struct.unpack_from(f"<{2 * count}I", data, offset + _ENTRY_SIZE)
         for start, length in zip(references[::2], references[1::2], strict=True):
-            if start % SECTOR or length % SECTOR or place + length > end or start + length > bins:
+            if (
+                start % SECTOR
+                or length % SECTOR
+                or page_offset + length > end
+                or start + length > bins
+            ):
                 return None
             for part in range(0, length, SECTOR):
                 number = (BASE_BLOCK_SIZE + start + part) // SECTOR
-                sectors[number] = data[place + part : place + part + SECTOR]
-            place += length
-        return _Entry(sequence, bins, sectors)
+                sectors[number] = data[page_offset + part : page_offset + part + SECTOR]
+            page_offset += length
+        return _HiveLogEntry(sequence, bins, sectors)
 
 
 def marvin32(data: bytes, seed: int = _MARVIN_SEED) -> int:

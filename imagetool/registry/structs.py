@@ -11,11 +11,11 @@ import struct
 
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 BASE_BLOCK_SIZE = 4096
 
-BaseBlock = Layout(
+BaseBlock = StructLayout(
     Struct(
         "signature" / Const(b"regf"),
         "primary_sequence" / Int32ul,
@@ -44,7 +44,7 @@ def checksum(base_block: bytes | bytearray) -> int:
     return {0: 1, 0xFFFFFFFF: 0xFFFFFFFE}.get(total, total)
 
 
-def is_sound(base_block: bytes) -> bool:
+def is_valid_base_block(base_block: bytes) -> bool:
     """Whether these are 512 bytes of a base block whose checksum is right."""
     return (
         len(base_block) == BaseBlock.size

@@ -13,12 +13,12 @@ from imagetool.registry.cells import Cells
 
 _VALUE = struct.Struct("<2sHIIIH")
 _BIG_DATA = struct.Struct("<2sHI")
-_SEGMENT = 16344
+_SEGMENT_SIZE = 16344
 _RESIDENT = 0x80000000
 _NAME_IS_LATIN1 = 1
-_LARGEST_VALUE = 64 << 20
+_MAX_VALUE_SIZE = 64 << 20
 
-Data = str | int | list[str] | bytes
+ValueData = str | int | list[str] | bytes
 
 
 class ValueType(IntEnum):
@@ -38,7 +38,7 @@ class ValueType(IntEnum):
     REG_QWORD = 11
 
 
-_TEXT = (ValueType.REG_SZ, ValueType.REG_EXPAND_SZ, ValueType.REG_LINK)
+_TEXT_TYPES = (ValueType.REG_SZ, ValueType.REG_EXPAND_SZ, ValueType.REG_LINK)
 
 
 class Value:
@@ -96,31 +96,31 @@ class Value:
             return self._data_cell.to_bytes(4, "little")[:size]
         if not size:
             return b""
-        if size > _LARGEST_VALUE:
+        if size > _MAX_VALUE_SIZE:
             raise self._cells.damaged(self._data_cell, f"a value of {size} bytes")
         cell = self._cells.cell(self._data_cell)
-        if size > _SEGMENT and cell[:2] == b"db" and len(cell) >= _BIG_DATA.size:
-            cell = self._segments(cell, size)
+        if size > _SEGMENT_SIZE and cell[:2] == b"db" and len(cell) >= _BIG_DATA.size:
+            cell = self._read_segments(cell, size)
         if len(cell) < size:
             raise self._cells.damaged(self._data_cell, f"{size} bytes of data do not fit")
         return cell[:size]
 
-    def _segments(self, cell: bytes, size: int) -> bytes:
+    def _read_segments(self, cell: bytes, size: int) -> bytes:
         _, count, list_cell = _BIG_DATA.unpack_from(cell)
         listed = self._cells.cell(list_cell)
-        if count != -(-size // _SEGMENT) or len(listed) < 4 * count:
+        if count != -(-size // _SEGMENT_SIZE) or len(listed) < 4 * count:
             raise self._cells.damaged(self._data_cell, f"{count} segments for {size} bytes")
         segments = self._cells.cells(struct.unpack_from(f"<{count}I", listed))
-        return b"".join(segment[:_SEGMENT] for segment in segments)
+        return b"".join(segment[:_SEGMENT_SIZE] for segment in segments)
 
     @property
-    def data(self) -> Data:
+    def data(self) -> ValueData:
         """The data by its type: text, number, list of texts, or bytes."""
         raw = self.raw
-        if self.type in _TEXT:
-            return _text(raw)
+        if self.type in _TEXT_TYPES:
+            return _decode_text(raw)
         if self.type == ValueType.REG_MULTI_SZ:
-            text = _text(raw)
+            text = _decode_text(raw)
             return text.split("\0") if text else []
         if self.type == ValueType.REG_DWORD and len(raw) == 4:
             return int.from_bytes(raw, "little")
@@ -138,5 +138,5 @@ class Value:
         return "\n".join(data) if isinstance(data, list) else str(data)
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass").rstrip("\0")

@@ -223,8 +223,8 @@ def test_a_damaged_hive_and_a_damaged_record_name_their_place(
         data = bytearray(hive.read_at(0, hive.size))
         number = image.windows().volume.lookup("Windows/System32/config/SYSTEM").record_number
         mft = image.windows().volume._mft.pieces(number * 1024, 1024)[0][0]
-        block, inside = divmod(partition.offset + mft, image.disk.layout.block_size)
-        place = image.disk.table.offset_of(block) + inside
+        block, inside = divmod(partition.offset + mft, image.disk.metadata.block_size)
+        place = image.disk.bat.offset_of(block) + inside
     struct.pack_into("<i", data, 4096 + 32, -99999999)
     change = [FileChange("Windows\\System32\\config\\SOFTWARE", bytes(data))]
     write_files(path, partition.offset, partition.size, change)
@@ -370,8 +370,8 @@ def test_a_dirty_or_hibernated_volume_is_read_and_said(template: Path, tmp_path:
     with open_image(path) as image:
         partition = image.windows().place.partition
         flags = image.windows().volume._mft.pieces(3 * 1024, 1024)[0][0]
-        block, inside = divmod(partition.offset + flags, image.disk.layout.block_size)
-        place = image.disk.table.offset_of(block) + inside
+        block, inside = divmod(partition.offset + flags, image.disk.metadata.block_size)
+        place = image.disk.bat.offset_of(block) + inside
     change = [FileChange("hiberfil.sys", b"hibr" + bytes(4092))]
     write_files(path, partition.offset, partition.size, change)
     with path.open("r+b") as file:

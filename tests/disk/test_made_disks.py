@@ -43,7 +43,7 @@ def test_a_chain_with_bitmaps_of_several_chunks(chain: Path) -> None:
         assert (disk.kind, disk.size) == ("differencing", chains.DISK)
         for offset, length in interesting():
             assert disk.read_at(offset, length) == chains.expected(offset, length), offset
-        stored = list(disk.allocated())
+        stored = list(disk.allocated_ranges())
         assert sum(length for _, length in stored) < 64 * MIB
         disk.close()
 
@@ -99,6 +99,6 @@ def test_sectors_of_4096_bytes(oracle: Callable[[str], str], library: Library) -
             digest.update(data)
         table = read_partitions(disk)
         assert (table.scheme, table.sector_size, len(table.partitions)) == ("gpt", 4096, 1)
-        volume = open_volume(table.partitions[0].of(disk))
+        volume = open_volume(table.partitions[0].slice(disk))
         assert volume.lookup("pattern.bin").open().read_at(0, MIB) == chains.pattern(0, MIB)
     other.close()

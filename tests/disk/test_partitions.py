@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import FileSource, Memory, PartitionTable, open_disk, read_partitions
+from imagetool.disk import FileSource, MemorySource, PartitionTable, open_disk, read_partitions
 from imagetool.errors import CannotOpen, Corrupt, ImagetoolError, NotRecognised, Unsupported
 
 Unpack = Callable[[str], Path]
@@ -76,12 +76,12 @@ def gpt(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_the_backup_is_read_where_the_first_table_is_damaged(gpt: bytes) -> None:
-    whole = read_partitions(open_disk(Memory(gpt)))
+    whole = read_partitions(open_disk(MemorySource(gpt)))
     assert whole.warnings == ()
     for place in (512, 512 + 16, 512 + 72, 1024 + 3):
         data = bytearray(gpt)
         data[place] ^= 0xFF
-        table = read_partitions(open_disk(Memory(bytes(data))))
+        table = read_partitions(open_disk(MemorySource(bytes(data))))
         assert table.partitions == whole.partitions
         assert "backup" in table.warnings[0]
 
@@ -91,7 +91,7 @@ def test_two_damaged_tables_are_damage(gpt: bytes) -> None:
     data[512 + 16] ^= 0xFF
     data[-512 + 16] ^= 0xFF
     with pytest.raises(Corrupt, match="no sound backup"):
-        read_partitions(open_disk(Memory(bytes(data))))
+        read_partitions(open_disk(MemorySource(bytes(data))))
 
 
 def test_an_extended_chain_that_leads_back_is_damage(oracle: Callable[[str], str]) -> None:
@@ -103,14 +103,14 @@ def test_an_extended_chain_that_leads_back_is_damage(oracle: Callable[[str], str
     disk[place + 466] = 5  # the next one begins where this one does
     disk[place + 474] = 9
     with pytest.raises(Corrupt, match="leads back"):
-        read_partitions(open_disk(Memory(bytes(disk))))
+        read_partitions(open_disk(MemorySource(bytes(disk))))
 
 
 def test_a_partition_beyond_the_disk_is_damage_when_it_is_opened(gpt: bytes) -> None:
-    cut = open_disk(Memory(gpt[: 3 << 20]))
+    cut = open_disk(MemorySource(gpt[: 3 << 20]))
     table = read_partitions(cut)
     with pytest.raises(Corrupt, match="beyond the end"):
-        table.partitions[1].of(cut)
+        table.partitions[1].slice(cut)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -122,9 +122,9 @@ def test_damaged_tables_end_in_our_errors_only(gpt: bytes, data: st.DataObject) 
         place += data.draw(st.integers(0, 70))
         image[place : place + 2] = data.draw(st.binary(min_size=2, max_size=2))
     try:
-        disk = open_disk(Memory(bytes(image)))
+        disk = open_disk(MemorySource(bytes(image)))
         for partition in read_partitions(disk).partitions:
-            partition.of(disk).read_at(0, 512)
+            partition.slice(disk).read_at(0, 512)
     except ImagetoolError as error:
         assert error.exit_code == 3
 

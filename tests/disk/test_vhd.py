@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import FileSource, Memory, open_disk
+from imagetool.disk import FileSource, MemorySource, open_disk
 from imagetool.errors import CannotOpen, Corrupt, ImagetoolError
 
 Unpack = Callable[[str], Path]
@@ -78,7 +78,7 @@ def test_the_size_is_the_one_that_the_creator_counts(unpack: Unpack, name: str, 
         disk = open_disk(source)
         assert disk.size == size
         assert disk.read_at(size - 4096, 8192) == bytes(4096)
-        assert list(disk.allocated()) == []
+        assert list(disk.allocated_ranges()) == []
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_any_reads_equal_those_of_the_raw_disk(
     made: dict[str, tuple[bytes, bytes]], kind: str, ranges: list[tuple[int, int]]
 ) -> None:
     image, raw = made[kind]
-    disk = open_disk(Memory(image, f"{kind}.vhd"))
+    disk = open_disk(MemorySource(image, f"{kind}.vhd"))
     assert (disk.format, disk.kind, disk.size) == ("VHD", kind, len(raw))
     expected = [raw[offset : offset + length] for offset, length in ranges]
     assert disk.read_many(ranges) == expected
@@ -128,7 +128,7 @@ def test_any_reads_equal_those_of_the_raw_disk(
 def test_a_damaged_footer_at_the_end_is_no_loss(made: dict[str, tuple[bytes, bytes]]) -> None:
     image, raw = made["dynamic"]
     damaged = image[:-512] + bytes(512)
-    disk = open_disk(Memory(damaged, "damaged.vhd"))
+    disk = open_disk(MemorySource(damaged, "damaged.vhd"))
     assert disk.read_at(0, len(raw)) == raw
 
 
@@ -144,7 +144,7 @@ def test_damage_ends_in_our_errors_only(
         image[min(place, len(image) - 1)] = data.draw(st.integers(0, 255))
     cut = data.draw(st.sampled_from([len(image), len(image) // 2, 2000]))
     try:
-        disk = open_disk(Memory(bytes(image[:cut]), "damaged.vhd"))
+        disk = open_disk(MemorySource(bytes(image[:cut]), "damaged.vhd"))
         disk.read_many([(0, 5000), (disk.size // 2, 70_000)])
     except ImagetoolError as error:
         assert error.exit_code == 3

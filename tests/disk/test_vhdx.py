@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import FileSource, Memory, open_disk
+from imagetool.disk import FileSource, MemorySource, open_disk
 from imagetool.disk.export import export
 from imagetool.errors import CannotWrite, Corrupt, ImagetoolError, Unsupported
 
@@ -98,7 +98,7 @@ def test_a_disk_of_qemu_reads_as_the_raw_one(
         assert disk.size == len(raw)
         assert disk.read_at(0, disk.size + 5) == raw
         whole = bytearray(len(raw))
-        for start, length in disk.allocated():
+        for start, length in disk.allocated_ranges():
             whole[start : start + length] = raw[start : start + length]
         assert bytes(whole) == raw
 
@@ -124,9 +124,9 @@ def shuffle(path: Path) -> bytes:
     data = bytearray(path.read_bytes())
     with FileSource(path) as source:
         disk = open_disk(source)
-        layout, table = disk.layout, disk.table  # type: ignore[attr-defined]
+        layout, table = disk.metadata, disk.bat  # type: ignore[attr-defined]
         ratio, size = table.chunk_ratio, layout.block_size
-        blocks = list(table.present())
+        blocks = list(table.present_blocks())
         places = [table.offset_of(block) for block in blocks]
     new = bytearray(data)
     for block, source_place, target in zip(blocks, places, reversed(places), strict=True):
@@ -156,7 +156,7 @@ def shuffled(
 def test_any_reads_of_shuffled_blocks_equal_those_of_the_raw_disk(
     shuffled: tuple[bytes, bytes], ranges: list[tuple[int, int]]
 ) -> None:
-    disk = open_disk(Memory(shuffled[0], "shuffled.vhdx"))
+    disk = open_disk(MemorySource(shuffled[0], "shuffled.vhdx"))
     raw = shuffled[1]
     expected = [raw[offset : offset + length] for offset, length in ranges]
     assert disk.read_many(ranges) == expected
@@ -187,19 +187,19 @@ def sealed(data: bytearray, offset: int, length: int) -> bytes:
 def test_one_damaged_header_is_no_loss_and_two_are(small: bytes) -> None:
     data = bytearray(small)
     data[65536 + 20] ^= 1
-    open_disk(Memory(bytes(data)))
+    open_disk(MemorySource(bytes(data)))
     data[131072 + 20] ^= 1
     with pytest.raises(Corrupt, match="neither header"):
-        open_disk(Memory(bytes(data), "two.vhdx"))
+        open_disk(MemorySource(bytes(data), "two.vhdx"))
 
 
 def test_one_damaged_region_table_is_no_loss_and_two_are(small: bytes) -> None:
     data = bytearray(small)
     data[196608 + 9] ^= 1
-    open_disk(Memory(bytes(data)))
+    open_disk(MemorySource(bytes(data)))
     data[262144 + 9] ^= 1
     with pytest.raises(Corrupt, match="neither region table"):
-        open_disk(Memory(bytes(data)))
+        open_disk(MemorySource(bytes(data)))
 
 
 def test_an_unknown_region_is_refused_only_where_it_is_required(small: bytes) -> None:
@@ -207,7 +207,7 @@ def test_an_unknown_region_is_refused_only_where_it_is_required(small: bytes) ->
         data = bytearray(small)
         struct.pack_into("<I", data, 196608 + 8, 3)
         struct.pack_into("<16sQII", data, 196608 + 16 + 64, b"x" * 16, 9 << 20, 1 << 20, required)
-        disk = Memory(sealed(data, 196608, 65536))
+        disk = MemorySource(sealed(data, 196608, 65536))
         if error is None:
             open_disk(disk)
         else:
@@ -216,13 +216,13 @@ def test_an_unknown_region_is_refused_only_where_it_is_required(small: bytes) ->
 
 
 def test_a_block_beyond_the_end_of_the_file_is_named(small: bytes) -> None:
-    disk = open_disk(Memory(small))
-    entry = disk.layout.bat_offset  # type: ignore[attr-defined]
+    disk = open_disk(MemorySource(small))
+    entry = disk.metadata.bat_offset  # type: ignore[attr-defined]
     data = bytearray(small)
     struct.pack_into("<Q", data, entry, 1 << 40 | 6)
     with pytest.raises(Corrupt, match="block 0 lies beyond the end of the file"):
-        open_disk(Memory(bytes(data), "far.vhdx")).read_at(0, 512)
-    cut = open_disk(Memory(small[: len(small) - MIB], "cut.vhdx"))
+        open_disk(MemorySource(bytes(data), "far.vhdx")).read_at(0, 512)
+    cut = open_disk(MemorySource(small[: len(small) - MIB], "cut.vhdx"))
     with pytest.raises(Corrupt, match="beyond the end"):
         cut.read_at(0, cut.size)
 
@@ -241,7 +241,7 @@ def test_damage_ends_in_our_errors_only(small: bytes, data: st.DataObject) -> No
             sealed(image, place, length)
     cut = data.draw(st.sampled_from([len(image), len(image) // 2, 1 << 20, 70_000]))
     try:
-        disk = open_disk(Memory(bytes(image[:cut]), "damaged.vhdx"))
+        disk = open_disk(MemorySource(bytes(image[:cut]), "damaged.vhdx"))
         disk.read_many([(0, 4096), (disk.size // 2, 70_000)])
     except ImagetoolError as error:
         assert error.exit_code == 3

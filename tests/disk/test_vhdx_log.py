@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import Memory, open_disk
+from imagetool.disk import MemorySource, open_disk
 from imagetool.errors import Corrupt, ImagetoolError
 
 Unpack = Callable[[str], Path]
@@ -33,14 +33,14 @@ def place_of_log(image: bytes) -> tuple[int, int]:
 
 
 def test_the_last_write_is_in_the_log_and_is_read(dirty: bytes) -> None:
-    disk = open_disk(Memory(dirty, "dirty.vhdx"))
+    disk = open_disk(MemorySource(dirty, "dirty.vhdx"))
     assert disk.size == 10 << 30
     assert "log was replayed in memory" in disk.warnings[0]
     assert disk.read_at(0, 18 << 20) == b"\xa5" * (18 << 20)
     assert disk.read_at(18 << 20, 1 << 20) == bytes(1 << 20)
-    assert disk.table.offset_of(17) == 0x1D00000  # type: ignore[attr-defined]
+    assert disk.bat.offset_of(17) == 0x1D00000  # type: ignore[attr-defined]
     total, place, zeros = hashlib.sha256(), 0, bytes(1 << 20)
-    for start, length in [*disk.allocated(), (disk.size, 0)]:
+    for start, length in [*disk.allocated_ranges(), (disk.size, 0)]:
         for offset in range(place, start, 1 << 20):
             total.update(zeros[: start - offset])
         if length:
@@ -57,7 +57,7 @@ def test_without_its_log_the_disk_would_lack_its_last_write(dirty: bytes) -> Non
         struct.pack_into("<I", clean, place + 4, 0)
         crc = google_crc32c.value(bytes(clean[place : place + 4096]))
         struct.pack_into("<I", clean, place + 4, crc)
-    disk = open_disk(Memory(bytes(clean)))
+    disk = open_disk(MemorySource(bytes(clean)))
     assert disk.warnings == ()
     assert disk.read_at(17 << 20, 4096) == bytes(4096)
 
@@ -66,7 +66,7 @@ def test_without_its_log_the_disk_would_lack_its_last_write(dirty: bytes) -> Non
     "name", ["disk/server2022-dynamic-ntfs.vhdx.zip", "disk/iotest-dynamic-1G.vhdx.bz2"]
 )
 def test_stale_entries_of_a_clean_disk_stay_out(unpack: Unpack, name: str) -> None:
-    assert open_disk(Memory(unpack(name).read_bytes())).warnings == ()
+    assert open_disk(MemorySource(unpack(name).read_bytes())).warnings == ()
 
 
 def test_a_torn_log_is_damage(dirty: bytes) -> None:
@@ -75,12 +75,12 @@ def test_a_torn_log_is_damage(dirty: bytes) -> None:
     for place in range(offset, offset + length, 4096):
         image[place + 100] ^= 0xFF
     with pytest.raises(Corrupt, match="no sound sequence"):
-        open_disk(Memory(bytes(image)))
+        open_disk(MemorySource(bytes(image)))
 
 
 def test_a_file_shorter_than_its_log_knows_it_is_truncated(dirty: bytes) -> None:
     with pytest.raises(Corrupt, match=r"truncated|ends at|beyond the end|had \d+ when"):
-        open_disk(Memory(dirty[: len(dirty) - (8 << 20)])).read_at(0, 1 << 20)
+        open_disk(MemorySource(dirty[: len(dirty) - (8 << 20)])).read_at(0, 1 << 20)
 
 
 def test_entries_that_all_claim_the_whole_log_take_no_time(dirty: bytes) -> None:
@@ -93,7 +93,7 @@ def test_entries_that_all_claim_the_whole_log_take_no_time(dirty: bytes) -> None
         struct.pack_into("<I", image, place + 8, length)
     begun = time.process_time()
     with pytest.raises(Corrupt):
-        open_disk(Memory(bytes(image)))
+        open_disk(MemorySource(bytes(image)))
     assert time.process_time() - begun < 5
 
 
@@ -107,6 +107,6 @@ def test_a_damaged_log_ends_in_our_errors_only(dirty: bytes, data: st.DataObject
         place += data.draw(st.integers(0, 130))
         image[place] = data.draw(st.integers(0, 255))
     try:
-        open_disk(Memory(bytes(image), "damaged")).read_at(17 << 20, 4096)
+        open_disk(MemorySource(bytes(image), "damaged")).read_at(17 << 20, 4096)
     except ImagetoolError as error:
         assert error.exit_code == 3

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fixtures import linux
 from fixtures.cache import cached_folder
-from imagetool.disk import FileSource, Memory
+from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotFound
 from imagetool.filesystem import Volume, open_volume
 from imagetool.filesystem.ext import Ext
@@ -255,7 +255,7 @@ def test_damaged_volumes_end_in_our_errors_only(volumes: Path, name: str, seed: 
         data[noise.choice(places[:400]) + noise.randrange(512)] = noise.randrange(256)
     begun = time.monotonic()
     try:
-        volume = open_volume(Memory(bytes(data), name))
+        volume = open_volume(MemorySource(bytes(data), name))
         for path in ("etc/os-release", "many", "boot/vmlinuz", "islands", "dir", "EFI/Boot"):
             node = volume.find(path)
             if node is None:

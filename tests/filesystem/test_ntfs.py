@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import FileSource, Memory, Source, open_disk, read_partitions
+from imagetool.disk import FileSource, MemorySource, Source, open_disk, read_partitions
 from imagetool.errors import Corrupt, Encrypted, ImagetoolError, NotFound, Unsupported
 from imagetool.filesystem import open_volume, recognise
 from imagetool.filesystem.ntfs import Ntfs
@@ -66,14 +66,14 @@ def foreign(testdata: Path) -> Callable[[str], Source]:
     def load(name: str) -> Source:
         if name == "velo_vhdx_p1":
             with zipfile.ZipFile(testdata / "disk/server2022-dynamic-ntfs.vhdx.zip") as archive:
-                disk = open_disk(Memory(archive.read(archive.namelist()[0])))
-            return read_partitions(disk).partitions[0].of(disk)
+                disk = open_disk(MemorySource(archive.read(archive.namelist()[0])))
+            return read_partitions(disk).partitions[0].slice(disk)
         file = {
             "testfs1": "ntfs-512-clusters",
             "velo_test_ntfs_dd": "ntfs-compressed-1k-clusters",
             "velo_partition_image": "ntfs-fake-hives",
         }[name]
-        return Memory(lzma.decompress((testdata / f"fs/{file}.raw.xz").read_bytes()), file)
+        return MemorySource(lzma.decompress((testdata / f"fs/{file}.raw.xz").read_bytes()), file)
 
     return load
 
@@ -261,10 +261,10 @@ def test_what_is_not_read_is_refused_by_name(foreign: Callable[[str], Source]) -
     ):
         boot[3:11] = signature
         with pytest.raises(error, match=words):
-            open_volume(Memory(bytes(boot)))
-    assert recognise(Memory(b"LUKS\xba\xbe" + bytes(4096))) == "LUKS"
+            open_volume(MemorySource(bytes(boot)))
+    assert recognise(MemorySource(b"LUKS\xba\xbe" + bytes(4096))) == "LUKS"
     with pytest.raises(ImagetoolError, match="no file system"):
-        open_volume(Memory(bytes(4096)))
+        open_volume(MemorySource(bytes(4096)))
 
 
 def test_a_wrong_update_sequence_is_damage(foreign: Callable[[str], Source]) -> None:
@@ -273,7 +273,7 @@ def test_a_wrong_update_sequence_is_damage(foreign: Callable[[str], Source]) -> 
     for match in re.finditer(b"FILE0", bytes(data)):
         data[match.start() + 510] ^= 0xFF
     with pytest.raises(Corrupt, match="was not written whole"):
-        Ntfs(Memory(bytes(data))).lookup("")
+        Ntfs(MemorySource(bytes(data))).lookup("")
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -289,7 +289,7 @@ def test_damage_ends_in_our_errors_only(
         image[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF]))
     cut = data.draw(st.sampled_from([len(image), len(image) // 3]))
     try:
-        volume = Ntfs(Memory(bytes(image[:cut]), "damaged"))
+        volume = Ntfs(MemorySource(bytes(image[:cut]), "damaged"))
         volume.find_many(["Windows/System32/Config/SYSTEM", "Folder A/Folder B"])
         for path, entry in walk(volume):
             if not entry.is_directory:
@@ -309,10 +309,10 @@ def test_a_volume_reads_through_a_partition_of_a_disk(template: Path) -> None:
     with FileSource(template) as source:
         disk = open_disk(source)
         partition = read_partitions(disk).partitions[3]
-        volume = open_volume(partition.of(disk))
+        volume = open_volume(partition.slice(disk))
         node = volume.lookup("Windows/System32/ntdll.dll")
         raw = foreign.read_buffer_at_offset(512, partition.offset)
-        assert raw == partition.of(disk).read_at(0, 512)
+        assert raw == partition.slice(disk).read_at(0, 512)
         assert io.BytesIO(node.open().read_at(0, 2)).read() == b"MZ"
 
 

@@ -18,7 +18,7 @@ from fixtures.disks import format_ntfs
 from fixtures.overlays import METHODS, OverlayFile, compress, point, stored, write
 from imagetool.compression import xpress
 from imagetool.compression.lzx import LzxChunk
-from imagetool.disk import FileSource, Memory
+from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 from imagetool.filesystem.ntfs import Ntfs, overlay
 from imagetool.filesystem.ntfs.overlay import ALGORITHMS, OverlayData
@@ -93,10 +93,10 @@ def streams(
 def opened(stream: bytes, size: int, method: str, name: str = "made") -> OverlayData:
     algorithm = ALGORITHMS[METHODS[method][0]]
     assert (algorithm.name, algorithm.chunk) == (method, METHODS[method][2])
-    return OverlayData(Memory(stream, name), size, algorithm, name)
+    return OverlayData(MemorySource(stream, name), size, algorithm, name)
 
 
-def content_of(data: OverlayData | Memory) -> bytes:
+def content_of(data: OverlayData | MemorySource) -> bytes:
     return data.read_at(0, data.size)
 
 
@@ -155,7 +155,7 @@ def test_any_reads_equal_slices(
     assert [data.read_at(*item) for item in ranges] == expected
 
 
-class Counted(Memory):
+class Counted(MemorySource):
     """Counts batches and bytes."""
 
     batches = bytes = 0

@@ -32,8 +32,8 @@ from fixtures.disks import MIB, format_ntfs, run
 from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
 from fixtures.hives import RegistryText
 from fixtures.packages import package_files
-from imagetool.disk import FileSource, Memory, open_disk, read_partitions
-from imagetool.disk.file import HERE
+from imagetool.disk import FileSource, MemorySource, open_disk, read_partitions
+from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx import Vhdx
 from imagetool.errors import ImagetoolError
@@ -181,7 +181,7 @@ def ask_volume(source: Source) -> None:
 def ask_disk(source: Source) -> None:
     """Open a disk, list its partitions, read here and there."""
     disk = open_disk(source)
-    list(zip(disk.allocated(), range(_MOST_ENTRIES), strict=False))
+    list(zip(disk.allocated_ranges(), range(_MOST_ENTRIES), strict=False))
     read_partitions(disk)
     for place in (0, 1 << 20, disk.size // 2, disk.size - 512):
         disk.read_at(place, 1 << 16)
@@ -192,7 +192,7 @@ def ask_child(source: Source) -> None:
     with FileSource(cached_folder("chain", chains.build_chain) / "base.vhdx") as below:
         base = Vhdx(below)
         disk = Vhdx(source, lambda _: base)
-        list(zip(disk.allocated(), range(_MOST_ENTRIES), strict=False))
+        list(zip(disk.allocated_ranges(), range(_MOST_ENTRIES), strict=False))
         for place, _ in chains.CHILD_WRITES:
             disk.read_at(max(0, place - 4096), 1 << 16)
 
@@ -221,7 +221,7 @@ def ask_logs(name: str) -> Callable[[Source], None]:
     """A question about a dirty hive with this log."""
 
     def ask(source: Source) -> None:
-        hive = Hive(Memory((FOREIGN / name).read_bytes(), "hive"), lambda: [source])
+        hive = Hive(MemorySource((FOREIGN / name).read_bytes(), "hive"), lambda: [source])
         assert isinstance(hive.warnings, tuple)
         for key, _ in zip(hive.root.subkeys(), range(_MOST_ENTRIES), strict=False):
             key.values()
@@ -234,7 +234,7 @@ class Opened:
 
     warnings: tuple[str, ...] = ()
     name = path = "input"
-    files = HERE
+    files = LOCAL_FILES
 
     def __init__(self, source: Source) -> None:
         self.size = source.size

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fixtures import guests
 from fixtures.guests import GuestSpec, Serviced, cached_guest
-from imagetool.disk import Memory
+from imagetool.disk import MemorySource
 from imagetool.errors import (
     ImagetoolError,
     NoOperatingSystem,
@@ -111,7 +111,7 @@ def test_a_damaged_program_has_no_version_and_does_no_harm(
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, len(program) - 1))
         program[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF]))
-    read_version(Memory(bytes(program[: data.draw(st.integers(0, len(program)))])))
+    read_version(MemorySource(bytes(program[: data.draw(st.integers(0, len(program)))])))
 
 
 @pytest.mark.parametrize(

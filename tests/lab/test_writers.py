@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.disk import FileSource, Memory, open_disk, read_partitions
+from imagetool.disk import FileSource, MemorySource, open_disk, read_partitions
 from imagetool.errors import ServicingFailed
 from imagetool.filesystem import open_volume
 from imagetool.guest.image import open_image
@@ -118,7 +118,9 @@ def test_files_written_into_a_volume_are_found_by_the_sleuth_kit(
     )
     assert read.stdout == large
     with FileSource(image) as source:
-        volume = open_volume(read_partitions(open_disk(source)).partitions[3].of(open_disk(source)))
+        volume = open_volume(
+            read_partitions(open_disk(source)).partitions[3].slice(open_disk(source))
+        )
         assert volume.warnings == ()
 
 
@@ -142,7 +144,7 @@ def test_a_hive_is_changed_as_libregf_reads_it(template: Path) -> None:
     assert auto.get_last_written_time() == moment.replace(tzinfo=None)
     made = foreign.get_key_by_path("\\A\\B\\C")
     assert made.get_value_by_name("n").get_data_as_integer() == 7
-    assert Hive(Memory(changed)).key("a\\b\\c").get("m") == ["x", "y"]
+    assert Hive(MemorySource(changed)).key("a\\b\\c").get("m") == ["x", "y"]
     assert auto.get_value_by_name("OSName").data  # what was there stays
 
 

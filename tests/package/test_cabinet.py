@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fixtures.cabinets import LZX, MSZIP, STORED, write_cabinet
 from fixtures.packages import write_packages
-from imagetool.disk import FileSource, Memory
+from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
 from imagetool.package.media import open_media
@@ -134,7 +134,7 @@ def test_our_cabinets_come_out_of_foreign_programs_and_of_ours_alike(
 )
 def test_any_files_come_back(files: dict[str, bytes], method: int, times: int) -> None:
     files = {name: data * times for name, data in files.items()}
-    cabinet = Cabinet(Memory(write_cabinet(files, method)))
+    cabinet = Cabinet(MemorySource(write_cabinet(files, method)))
     assert {member.name: cabinet.read(member) for member in cabinet.members} == files
 
 
@@ -235,12 +235,12 @@ def test_a_changed_byte_is_found_by_the_checksum() -> None:
     data = bytearray(write_cabinet({"a": b"x" * 1000}, STORED))
     data[-5] ^= 1
     with pytest.raises(Corrupt, match="wrong checksum"):
-        Cabinet(Memory(bytes(data))).read("a")
+        Cabinet(MemorySource(bytes(data))).read("a")
 
 
 def test_a_member_that_is_not_there_is_named() -> None:
     with pytest.raises(NotFound, match="no file none"):
-        Cabinet(Memory(write_cabinet({"a": b"x"}))).read("none")
+        Cabinet(MemorySource(write_cabinet({"a": b"x"}))).read("none")
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -257,7 +257,7 @@ def test_damage_ends_in_our_errors_only(testdata: Path, data: st.DataObject) -> 
         cabinet = bytearray(bytes(cabinet).replace(b"[\x80", b"\0\0"))
     cut = data.draw(st.sampled_from([len(cabinet), len(cabinet) // 2]))
     try:
-        found = Cabinet(Memory(bytes(cabinet[:cut]), "damaged"))
+        found = Cabinet(MemorySource(bytes(cabinet[:cut]), "damaged"))
         for member in found.members:
             try:
                 found.read(member)

@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.cabinets import write_cabinet
 from fixtures.packages import package_files, put_into_disc
-from imagetool.disk.names import safe_name, safe_path
+from imagetool.disk.safe_names import safe_name, safe_path
 from imagetool.errors import (
     CannotOpen,
     CannotWrite,

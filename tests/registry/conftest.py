@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.disk.source import Memory
+from imagetool.disk.source import MemorySource
 from imagetool.registry import Hive
 
 Load = Callable[[str], bytes]
@@ -45,7 +45,7 @@ def dump() -> Callable[..., list[str]]:
     """Everything in a hive, as the dumps of other readers write it."""
 
     def write(data: bytes, logs: Sequence[bytes] = ()) -> list[str]:
-        hive = Hive(Memory(data), lambda: [Memory(log) for log in logs])
+        hive = Hive(MemorySource(data), lambda: [MemorySource(log) for log in logs])
         keys, lines = [hive.root], []
         while keys:
             key = keys.pop()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk.source import Memory, Part, Range
+from imagetool.disk.source import MemorySource, Range, SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised
 from imagetool.registry import Hive, ValueType
 
@@ -21,7 +21,7 @@ class Counted:
     """A source that counts what is asked of it."""
 
     def __init__(self, data: bytes) -> None:
-        self._memory = Memory(data, "counted")
+        self._memory = MemorySource(data, "counted")
         self.name, self.size = "counted", len(data)
         self.batches = self.bytes = 0
 
@@ -55,7 +55,7 @@ def test_every_value_equals_what_libregf_reads(load: Load) -> None:
         data = load(name)
         foreign = pyregf.file()
         foreign.open_file_object(io.BytesIO(data))
-        pairs = [(Hive(Memory(data)).root, foreign.get_root_key())]
+        pairs = [(Hive(MemorySource(data)).root, foreign.get_root_key())]
         seen = 0
         while pairs:
             ours, theirs = pairs.pop()
@@ -71,7 +71,7 @@ def test_every_value_equals_what_libregf_reads(load: Load) -> None:
 
 
 def test_every_key_is_found_by_its_path_in_any_case(load: Load) -> None:
-    hive = Hive(Memory(load("nt4-SOFTWARE")))
+    hive = Hive(MemorySource(load("nt4-SOFTWARE")))
     keys, count = [hive.root], 0
     while keys:
         key = keys.pop()
@@ -86,23 +86,23 @@ def test_every_key_is_found_by_its_path_in_any_case(load: Load) -> None:
 @pytest.mark.parametrize("name", ["ManySubkeysHive", "OldDirtyHive/RecoveredHive_Windows7"])
 def test_one_of_5000_subkeys_is_found_without_reading_the_others(load: Load, name: str) -> None:
     data = load(f"yarp/{name}")
-    names = [key.name for key in Hive(Memory(data)).key("key_with_many_subkeys").subkeys()]
+    names = [key.name for key in Hive(MemorySource(data)).key("key_with_many_subkeys").subkeys()]
     assert len(names) > 4990
     for wanted in (names[0], names[2500], names[-1]):
         source = Counted(data)
         key = Hive(source).key(f"KEY_with_many_subkeys\\{wanted}")
         assert key.name == wanted
         assert source.bytes < 130_000
-    assert Hive(Memory(data)).find("key_with_many_subkeys\\none such") is None
+    assert Hive(MemorySource(data)).find("key_with_many_subkeys\\none such") is None
 
 
 def test_a_value_in_several_segments_is_read_whole(load: Load) -> None:
-    values = Hive(Memory(load("yarp/BigDataHive"))).key("key_with_bigdata").values()
+    values = Hive(MemorySource(load("yarp/BigDataHive"))).key("key_with_bigdata").values()
     assert sorted(len(value.raw) for value in values) == [16345, 81725]  # libregf agrees
 
 
 def test_names_beyond_latin_1_are_found_in_any_case(load: Load) -> None:
-    hive = Hive(Memory(load("yarp/UnicodeHive")))
+    hive = Hive(MemorySource(load("yarp/UnicodeHive")))
     assert hive.key("ПРИВЕТ").name == "Привет"
 
 
@@ -115,21 +115,21 @@ def test_a_dirty_hive_without_logs_is_read_as_it_is_and_said(
     ):
         data = load(name)
         assert dump(data) == sorted(truth(foreign))
-        hive = Hive(Memory(data))
+        hive = Hive(MemorySource(data))
         assert hive.dirty
         assert hive.warnings == ("the hive is dirty, and not recovered: it has no usable log",)
 
 
 def test_a_destroyed_base_block_without_logs_is_damage(load: Load) -> None:
     with pytest.raises(Corrupt, match="checksum") as caught:
-        Hive(Memory(load("yarp/BadBaseBlockHive/BadBaseBlockHive"), "bad"))
+        Hive(MemorySource(load("yarp/BadBaseBlockHive/BadBaseBlockHive"), "bad"))
     assert caught.value.exit_code == 3
     assert caught.value.hint
 
 
 def test_a_truncated_hive_is_read_as_far_as_it_goes(load: Load) -> None:
     with pytest.raises(Corrupt, match=r"TruncatedHive: hive cell at offset \d+"):
-        keys = [Hive(Memory(load("yarp/TruncatedHive"), "TruncatedHive")).root]
+        keys = [Hive(MemorySource(load("yarp/TruncatedHive"), "TruncatedHive")).root]
         while keys:
             keys += keys.pop().subkeys()
 
@@ -137,20 +137,20 @@ def test_a_truncated_hive_is_read_as_far_as_it_goes(load: Load) -> None:
 def test_what_is_no_hive_is_not_recognised() -> None:
     for data in (b"", b"reg", b"MZ" * 4096):
         with pytest.raises(NotRecognised, match="no registry hive"):
-            Hive(Memory(data))
+            Hive(MemorySource(data))
 
 
 def test_a_key_that_is_not_there_is_named(load: Load) -> None:
     with pytest.raises(NotFound, match=r"no key Classes\\no such"):
-        Hive(Memory(load("nt4-SOFTWARE"))).key("Classes\\no such")
+        Hive(MemorySource(load("nt4-SOFTWARE"))).key("Classes\\no such")
 
 
 def test_a_changed_base_block_is_damage(load: Load) -> None:
     data = bytearray(load("nt4-SOFTWARE"))
     data[36] ^= 8
-    assert Hive(Memory(load("nt4-SOFTWARE"))).warnings == ()
+    assert Hive(MemorySource(load("nt4-SOFTWARE"))).warnings == ()
     with pytest.raises(Corrupt, match="checksum"):
-        Hive(Memory(bytes(data)))
+        Hive(MemorySource(bytes(data)))
 
 
 def _hive(cells: list[bytes]) -> bytes:
@@ -182,7 +182,7 @@ def _key(subkeys: int = 0, subkey_list: int = 0xFFFFFFFF, values: int = 0, at: i
 
 def test_a_list_that_leads_back_to_itself_ends_in_a_sentence() -> None:
     loop = struct.pack("<2sHII", b"ri", 2, 120, 120)
-    hive = Hive(Memory(_hive([_key(2, 120), loop])))
+    hive = Hive(MemorySource(_hive([_key(2, 120), loop])))
     with pytest.raises(Corrupt):
         list(hive.root.subkeys())
     with pytest.raises(Corrupt):
@@ -190,7 +190,7 @@ def test_a_list_that_leads_back_to_itself_ends_in_a_sentence() -> None:
 
 
 def test_a_count_of_values_beyond_the_list_is_damage() -> None:
-    hive = Hive(Memory(_hive([_key(values=0x7FFFFFFF, at=120), b"\0" * 8])))
+    hive = Hive(MemorySource(_hive([_key(values=0x7FFFFFFF, at=120), b"\0" * 8])))
     with pytest.raises(Corrupt, match="too short"):
         hive.root.values()
 
@@ -212,7 +212,7 @@ def test_data_comes_out_by_its_type(kind: int, raw: bytes, data: object, text: s
     value = struct.pack("<2sHIIIHH", b"vk", 0, len(raw) | 1 << 31, 0, kind, 1, 0)
     value = value[:8] + raw.ljust(4, b"\0") + value[12:]
     cells = [_key(values=1, at=120), struct.pack("<I", 128)]
-    hive = Hive(Memory(_hive([*cells, value])))
+    hive = Hive(MemorySource(_hive([*cells, value])))
     assert hive.root.get("") == data
     found = hive.root.value("")
     assert found is not None
@@ -230,7 +230,7 @@ def test_damage_ends_in_our_errors_only(load: Load, data: st.DataObject) -> None
             st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\0\0\0\x80"])
         )
     cut = data.draw(st.sampled_from([len(hive), len(hive) // 2, 5000]))
-    source = Part(Memory(bytes(hive)), 0, cut, "damaged")
+    source = SourceSlice(MemorySource(bytes(hive)), 0, cut, "damaged")
     try:
         keys = [Hive(source).root]
         for _ in range(200):
@@ -246,7 +246,7 @@ def test_damage_ends_in_our_errors_only(load: Load, data: st.DataObject) -> None
 
 
 def test_what_is_expected_is_read_in_few_batches_and_not_again(load: Load) -> None:
-    class Counted(Memory):
+    class Counted(MemorySource):
         batches = 0
 
         def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
@@ -254,7 +254,7 @@ def test_what_is_expected_is_read_in_few_batches_and_not_again(load: Load) -> No
             return super().read_many(ranges)
 
     data = load("yarp/ManySubkeysHive")
-    for parent in (Hive(Memory(data)).root, *Hive(Memory(data)).root.subkeys()):
+    for parent in (Hive(MemorySource(data)).root, *Hive(MemorySource(data)).root.subkeys()):
         names = [key.name for key in parent.subkeys()]
         for prefix in (*names[:: max(1, len(names) // 7)], "", "A", "zz", "\uffff"):
             source = Counted(data)

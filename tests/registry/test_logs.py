@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk.source import Memory
+from imagetool.disk.source import MemorySource
 from imagetool.errors import ImagetoolError
 from imagetool.registry import Hive
 
@@ -28,7 +28,7 @@ def test_the_newest_format_brings_a_windows_10_hive_to_its_last_write(
     logs = logs_of(load, name)
     assert dump(load(name), logs) == sorted(truth(f"{name}.after"))
     assert dump(load(name), logs[::-1]) == sorted(truth(f"{name}.after"))
-    hive = Hive(Memory(load(name)), lambda: [Memory(log) for log in logs])
+    hive = Hive(MemorySource(load(name)), lambda: [MemorySource(log) for log in logs])
     assert hive.sequence == 2130
     key = hive.key(r"ControlSet001\Control\Class\{4d36e967-e325-11ce-bfc1-08002be10318}\0003")
     assert key.get("DriverVersion") == "10.0.16299.251"
@@ -52,7 +52,7 @@ def test_what_windows_recovered_is_what_is_read(
 def test_a_log_with_a_wrong_checksum_recovers_nothing(load: Load, dump: Dump) -> None:
     name = "yarp/BadLogHive1/BadLogHive"
     logs = logs_of(load, name)
-    hive = Hive(Memory(load(name)), lambda: [Memory(log) for log in logs])
+    hive = Hive(MemorySource(load(name)), lambda: [MemorySource(log) for log in logs])
     assert hive.warnings == ("the hive is dirty, and not recovered: it has no usable log",)
     assert dump(load(name), logs) == dump(load(name))
 
@@ -61,15 +61,15 @@ def test_a_log_ends_at_the_first_entry_whose_hash_is_wrong(load: Load) -> None:
     name = "yarp/NewDirtyHive1/NewDirtyHive"
     logs = [bytearray(log) for log in logs_of(load, name)]
     logs[1][8192 + 4096] ^= 1  # inside the entry of sequence number 4
-    hive = Hive(Memory(load(name)), lambda: [Memory(bytes(log)) for log in logs])
+    hive = Hive(MemorySource(load(name)), lambda: [MemorySource(bytes(log)) for log in logs])
     assert hive.sequence == 3
 
 
 def test_logs_of_a_clean_hive_are_not_asked_for(load: Load) -> None:
-    def never() -> list[Memory]:
+    def never() -> list[MemorySource]:
         raise AssertionError
 
-    assert not Hive(Memory(load("nt4-SOFTWARE")), never).dirty
+    assert not Hive(MemorySource(load("nt4-SOFTWARE")), never).dirty
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -85,7 +85,7 @@ def test_damaged_logs_end_in_our_errors_only(load: Load, data: st.DataObject) ->
                 place = data.draw(st.integers(0, len(log) - 4))
                 struct.pack_into("<I", log, place, data.draw(st.sampled_from([0, 1, 0xFFFFFFFF])))
     try:
-        hive = Hive(Memory(load(name)), lambda: [Memory(bytes(log)) for log in logs])
+        hive = Hive(MemorySource(load(name)), lambda: [MemorySource(bytes(log)) for log in logs])
         for key in hive.root.subkeys():
             key.values()
     except ImagetoolError as error:

@@ -20,10 +20,10 @@ from imagetool.disk.vhd import structs as s
 from imagetool.errors import Corrupt, Unsupported
 
 _DAMAGED = "The image is damaged or truncated: compare it with its origin."
-_LARGEST = 2040 << 30
-_BITMAPS_KEPT = 1024
-_LOCATORS = {b"W2ru": "utf-16-le", b"W2ku": "utf-16-le"}
-_ZEROS, _HERE, _PARENT = 0, 1, 2
+_MAX_DISK_SIZE = 2040 << 30
+_MAX_CACHED_BITMAPS = 1024
+_LOCATOR_ENCODINGS = {b"W2ru": "utf-16-le", b"W2ku": "utf-16-le"}
+_ZEROS, _FILE, _PARENT = 0, 1, 2
 
 FindParent = Callable[[ParentLocator], "Vhd"]
 
@@ -36,14 +36,14 @@ def find_footer(source: Source) -> bytes:
     head = source.read_at(0, s.FOOTER_SIZE)
     if head.startswith(b"conectix"):
         candidates.append(head)
-    sound = [footer for footer in candidates if _is_sound(footer, 64)]
+    sound = [footer for footer in candidates if _checksum_fits(footer, 64)]
     return (sound or candidates or [b""])[0]
 
 
-def _is_sound(block: bytes, place: int) -> bool:
-    """Whether the one's complement of the bytes' sum stands at `place`."""
-    total = sum(block) - sum(block[place : place + 4])
-    return (~total & 0xFFFFFFFF) == int.from_bytes(block[place : place + 4], "big")
+def _checksum_fits(block: bytes, offset: int) -> bool:
+    """True if the one's complement of the bytes' sum is stored at `offset`."""
+    total = sum(block) - sum(block[offset : offset + 4])
+    return (~total & 0xFFFFFFFF) == int.from_bytes(block[offset : offset + 4], "big")
 
 
 class Vhd:
@@ -61,10 +61,10 @@ class Vhd:
         except ConstructError:
             raise Corrupt(f"{source.name}: the VHD footer is cut off", hint=_DAMAGED) from None
         self.warnings: tuple[str, ...] = ()
-        if not _is_sound(raw, 64):
+        if not _checksum_fits(raw, 64):
             self.warnings = (f"{source.name}: the footer's checksum is wrong",)
-        self.size = _size_of(self.footer)
-        if not 0 < self.size <= _LARGEST:
+        self.size = _disk_size(self.footer)
+        if not 0 < self.size <= _MAX_DISK_SIZE:
             raise Corrupt(f"{source.name}: a disk of {self.size} bytes", hint=_DAMAGED)
         kinds = {s.FIXED: "fixed", s.DYNAMIC: "dynamic", s.DIFFERENCING: "differencing"}
         kind = kinds.get(self.footer.disk_type)
@@ -72,7 +72,7 @@ class Vhd:
             raise Unsupported(f"{source.name}: VHD disks of type {self.footer.disk_type}")
         self.kind = kind
         self.parent: Vhd | None = None
-        self._table: dict[int, int] = {}
+        self._bat: dict[int, int] = {}
         self._bitmaps: dict[int, bytes] = {}
         self.block_size = 0
         if kind == "fixed":
@@ -97,7 +97,7 @@ class Vhd:
             raise Corrupt(
                 f"{self.name}: no header of a dynamic disk at offset {where}", hint=_DAMAGED
             ) from None
-        if not _is_sound(raw, 36):
+        if not _checksum_fits(raw, 36):
             self.warnings += (f"{self.name}: the dynamic header's checksum is wrong",)
         size = self.block_size = header.block_size
         if size & (size - 1) or not 4096 <= size <= 256 << 20:
@@ -112,7 +112,7 @@ class Vhd:
             )
 
     def _open_parent(self, find_parent: FindParent | None) -> Vhd:
-        locator = self._locator()
+        locator = self._parent_locator()
         if find_parent is None:
             raise Unsupported(
                 f"{self.name}: this is a differencing disk, and there is nowhere to look for its "
@@ -128,15 +128,15 @@ class Vhd:
             )
         return parent
 
-    def _locator(self) -> ParentLocator:
+    def _parent_locator(self) -> ParentLocator:
         """What the child knows of its parent: only the file names of its paths are used."""
         paths = [self.header.parent_name.decode("utf-16-be", "replace").split("\0")[0]]
         for item in self._locators:
-            encoding = _LOCATORS.get(item.platform)
+            encoding = _LOCATOR_ENCODINGS.get(item.platform)
             if encoding is not None and 0 < item.length <= 4096:
                 raw = self._file.read_at(item.offset, item.length)
                 paths.insert(0, raw.decode(encoding, "replace").split("\0")[0])
-        return ParentLocator.of(self.name, paths, [self.header.parent_id])
+        return ParentLocator.from_paths(self.name, paths, [self.header.parent_id])
 
     @property
     def identifiers(self) -> dict[str, str]:
@@ -162,66 +162,69 @@ class Vhd:
 
     # Reading
 
-    def _load(self, blocks: set[int]) -> None:
+    def _load_blocks(self, blocks: set[int]) -> None:
         """Read the table's entries of these blocks, and the bitmaps that a chain needs."""
-        fresh = sorted(blocks - self._table.keys())
+        fresh = sorted(blocks - self._bat.keys())
         pages = sorted({block // 1024 for block in fresh})
-        places = [
+        ranges = [
             (self.header.table_offset + page * 4096, min(4096, (self._blocks - page * 1024) * 4))
             for page in pages
         ]
-        for page, (place, length), data in zip(
-            pages, places, self._file.read_many(places), strict=True
+        for page, (file_offset, length), data in zip(
+            pages, ranges, self._file.read_many(ranges), strict=True
         ):
             if len(data) != length:
-                read_exactly(self._file, place, length, "the block allocation table")
+                read_exactly(self._file, file_offset, length, "the block allocation table")
             for index in range(length // 4):
                 entry = int.from_bytes(data[4 * index : 4 * index + 4], "big")
-                self._table[page * 1024 + index] = entry
+                self._bat[page * 1024 + index] = entry
         if self.parent is not None:
             self._load_bitmaps(blocks)
 
     def _load_bitmaps(self, blocks: set[int]) -> None:
-        if len(self._bitmaps) + len(blocks) > _BITMAPS_KEPT:
+        if len(self._bitmaps) + len(blocks) > _MAX_CACHED_BITMAPS:
             self._bitmaps.clear()
-        wanted = sorted(b for b in blocks - self._bitmaps.keys() if self._place(b) >= 0)
-        places = [(self._place(block) - self._bitmap_size, self._bitmap_size) for block in wanted]
-        self._bitmaps |= zip(wanted, self._file.read_many(places), strict=True)
+        wanted = sorted(b for b in blocks - self._bitmaps.keys() if self._block_offset(b) >= 0)
+        ranges = [
+            (self._block_offset(block) - self._bitmap_size, self._bitmap_size) for block in wanted
+        ]
+        self._bitmaps |= zip(wanted, self._file.read_many(ranges), strict=True)
 
-    def _place(self, block: int) -> int:
+    def _block_offset(self, block: int) -> int:
         """Where the block's data lies in the file; -1 where it is not stored."""
-        entry = self._table[block]
+        entry = self._bat[block]
         if entry == s.NO_BLOCK:
             return -1
-        place: int = entry * s.SECTOR + self._bitmap_size
+        file_offset: int = entry * s.SECTOR + self._bitmap_size
         length = min(self.block_size, self.size - block * self.block_size)
-        if place + length > self._file.size:
+        if file_offset + length > self._file.size:
             raise Corrupt(
-                f"{self.name}: block {block} lies beyond the end of the file (offset {place})",
+                f"{self.name}: block {block} lies beyond the end of the file "
+                f"(offset {file_offset})",
                 hint=_DAMAGED,
             )
-        return place
+        return file_offset
 
-    def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Where the bytes of a range come from: zeros, this file, the parent; place and length."""
+    def _map_range(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Map a range to (zeros, this file or the parent; offset there; length)."""
         if self.kind == "fixed":
-            yield _HERE, offset, length
+            yield _FILE, offset, length
             return
         while length:
             block, start = divmod(offset, self.block_size)
             part = min(length, self.block_size - start)
-            place = self._place(block)
-            if place < 0:
+            file_offset = self._block_offset(block)
+            if file_offset < 0:
                 yield (_PARENT if self.parent is not None else _ZEROS), offset, part
             elif self.parent is None:
-                yield _HERE, place + start, part
+                yield _FILE, file_offset + start, part
             else:
-                yield from self._partial(block, place, start, part)
+                yield from self._map_partial_block(block, file_offset, start, part)
             offset += part
             length -= part
 
-    def _partial(
-        self, block: int, place: int, start: int, length: int
+    def _map_partial_block(
+        self, block: int, file_offset: int, start: int, length: int
     ) -> Iterator[tuple[int, int, int]]:
         """The stretches of a block in a chain: a bit for each sector, the highest first."""
         if block not in self._bitmaps:  # another thread made room meanwhile
@@ -234,7 +237,7 @@ class Vhd:
             while stop * s.SECTOR < end and bitmap[stop >> 3] >> (7 - (stop & 7)) & 1 == own:
                 stop += 1
             count = min(stop * s.SECTOR, end) - start
-            yield (_HERE, place + start, count) if own else (_PARENT, first + start, count)
+            yield (_FILE, file_offset + start, count) if own else (_PARENT, first + start, count)
             start += count
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -249,7 +252,7 @@ class Vhd:
         ]
         if self.block_size:
             size = self.block_size
-            self._load(
+            self._load_blocks(
                 {
                     block
                     for offset, length in bounded
@@ -257,20 +260,20 @@ class Vhd:
                     for block in range(offset // size, (offset + length - 1) // size + 1)
                 }
             )
-        plans = [list(self._pieces(*item)) for item in bounded]
-        stored = [(p, n) for plan in plans for where, p, n in plan if where == _HERE]
-        above = [(p, n) for plan in plans for where, p, n in plan if where == _PARENT]
+        plans = [list(self._map_range(*item)) for item in bounded]
+        stored = [(p, n) for plan in plans for where, p, n in plan if where == _FILE]
+        inherited = [(p, n) for plan in plans for where, p, n in plan if where == _PARENT]
         own = iter(zip(stored, self._file.read_many(stored), strict=True))
-        parents = iter(self.parent.read_many(above) if self.parent is not None else ())
+        parents = iter(self.parent.read_many(inherited) if self.parent is not None else ())
         results = []
         for plan in plans:
             parts = []
             for where, _, count in plan:
-                if where == _HERE:
-                    (place, _), data = next(own)
+                if where == _FILE:
+                    (file_offset, _), data = next(own)
                     if len(data) != count:
                         raise Corrupt(
-                            f"{self.name}: {count} bytes at offset {place} are missing",
+                            f"{self.name}: {count} bytes at offset {file_offset} are missing",
                             hint=_DAMAGED,
                         )
                     parts.append(data)
@@ -281,14 +284,14 @@ class Vhd:
             results.append(b"".join(parts))
         return results
 
-    def allocated(self) -> Iterator[Range]:
+    def allocated_ranges(self) -> Iterator[Range]:
         """The stretches of the virtual disk that this file or a parent stores, merged."""
         if self.kind == "fixed":
             yield 0, self.size
             return
-        above = ((o, o + n) for o, n in (self.parent.allocated() if self.parent else ()))
+        inherited = ((o, o + n) for o, n in (self.parent.allocated_ranges() if self.parent else ()))
         start = end = 0
-        for first, last in merge(self._present(), above):
+        for first, last in merge(self._stored_blocks(), inherited):
             if first > end:
                 if end > start:
                     yield start, end - start
@@ -297,18 +300,18 @@ class Vhd:
         if end > start:
             yield start, end - start
 
-    def _present(self) -> Iterator[tuple[int, int]]:
+    def _stored_blocks(self) -> Iterator[tuple[int, int]]:
         for first in range(0, self._blocks, 65536):
             blocks = range(first, min(first + 65536, self._blocks))
-            self._load(set(blocks) if self.parent is None else set())
+            self._load_blocks(set(blocks) if self.parent is None else set())
             for block in blocks:
-                if block not in self._table:
-                    self._load({block})
-                if self._table[block] != s.NO_BLOCK:
+                if block not in self._bat:
+                    self._load_blocks({block})
+                if self._bat[block] != s.NO_BLOCK:
                     yield block * self.block_size, (block + 1) * self.block_size
 
 
-def _size_of(footer: Any) -> int:
+def _disk_size(footer: Any) -> int:
     """The current size; the geometry's where Virtual PC made the disk and the two differ."""
     geometry: int = footer.cylinders * footer.heads * footer.sectors * s.SECTOR
     current: int = footer.current_size

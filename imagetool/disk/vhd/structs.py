@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 FOOTER_SIZE = 512
 HEADER_SIZE = 1024
@@ -13,7 +13,7 @@ NO_BLOCK = 0xFFFFFFFF
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 
 # "Hard Disk Footer Format"
-Footer = Layout(
+Footer = StructLayout(
     Struct(
         "cookie" / Const(b"conectix"),
         "features" / Int32ub,
@@ -35,7 +35,7 @@ Footer = Layout(
 )
 
 # "Dynamic Disk Header Format"
-Header = Layout(
+Header = StructLayout(
     Struct(
         "cookie" / Const(b"cxsparse"),
         Padding(8),
@@ -51,7 +51,7 @@ Header = Layout(
     )
 )
 LOCATOR_COUNT = 8
-Locator = Layout(
+Locator = StructLayout(
     Struct(
         "platform" / Bytes(4),
         "space" / Int32ub,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from imagetool.disk.overlay import Overlay
+from imagetool.disk.patched_source import PatchedSource
 from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported
@@ -18,21 +18,21 @@ from imagetool.errors import Corrupt, Unsupported
 SECTOR = 4096
 _ENTRY = struct.Struct("<4sIIIQI4x16sQQ")
 _DESCRIPTOR = struct.Struct("<4s4sQQQ")
-_LARGEST_LOG = 16 << 20
+_MAX_LOG_SIZE = 16 << 20
 _DAMAGED = "Mount the disk once on a Hyper-V host, or restore it from a backup."
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _LogEntry:
     """A sound log entry: where it lies in the log, and what it writes."""
 
     offset: int
     length: int
     tail: int
     sequence: int
-    flushed: int
-    last: int
-    data: tuple[tuple[int, bytes], ...]
+    flushed_file_offset: int
+    last_file_offset: int
+    data_sectors: tuple[tuple[int, bytes], ...]
     zeros: tuple[Range, ...]
 
 
@@ -43,7 +43,7 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
     no active sequence or the file is shorter than the log knows it, Unsupported for a log above
     16 MiB (Windows writes 1 MiB).
     """
-    if length > _LARGEST_LOG:
+    if length > _MAX_LOG_SIZE:
         raise Unsupported(f"{source.name}: a log of {length >> 20} MiB is not replayed")
     if not length or offset % (1 << 20) or length % (1 << 20):
         raise Corrupt(
@@ -58,10 +58,10 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
             hint=_DAMAGED,
         )
     head = active[-1]
-    if head.flushed > source.size:
+    if head.flushed_file_offset > source.size:
         raise Corrupt(
-            f"{source.name}: the file has {source.size} bytes, and had {head.flushed} when the "
-            "log was written",
+            f"{source.name}: the file has {source.size} bytes, and had "
+            f"{head.flushed_file_offset} when the log was written",
             hint="The image is truncated: compare it with its origin.",
         )
     sectors: dict[int, bytes] = {}
@@ -71,29 +71,29 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
             zeros.append((start, count))
             for sector in [s for s in sectors if start <= s * SECTOR < start + count]:
                 del sectors[sector]
-        sectors.update((place // SECTOR, data) for place, data in entry.data)
-    size = max(source.size, head.last)
-    return Overlay(source, size, sectors, SECTOR, zeros), head.sequence
+        sectors.update((file_offset // SECTOR, data) for file_offset, data in entry.data_sectors)
+    size = max(source.size, head.last_file_offset)
+    return PatchedSource(source, size, sectors, SECTOR, zeros), head.sequence
 
 
-def _active_sequence(log: bytes, guid: bytes) -> list[_Entry]:
+def _active_sequence(log: bytes, guid: bytes) -> list[_LogEntry]:
     """The entries from the tail to the head of the newest sound sequence (2.3.3)."""
-    entries: dict[int, _Entry] = {}
+    entries: dict[int, _LogEntry] = {}
     # Entries do not overlap, so their checksums take one pass over the log; damage may take two.
-    left = 2 * len(log)
-    for place in range(0, len(log), SECTOR):
-        if log[place : place + 4] == b"loge":
-            left -= int.from_bytes(log[place + 8 : place + 12], "little")
-            entry = _entry(log, place, guid) if left >= 0 else None
+    budget = 2 * len(log)
+    for offset in range(0, len(log), SECTOR):
+        if log[offset : offset + 4] == b"loge":
+            budget -= int.from_bytes(log[offset + 8 : offset + 12], "little")
+            entry = _parse_entry(log, offset, guid) if budget >= 0 else None
             if entry is not None:
-                entries[place] = entry
+                entries[offset] = entry
     following = {
-        place: after
-        for place, entry in entries.items()
-        if (after := entries.get((place + entry.length) % len(log))) is not None
+        offset: after
+        for offset, entry in entries.items()
+        if (after := entries.get((offset + entry.length) % len(log))) is not None
         and after.sequence == entry.sequence + 1
     }
-    best: list[_Entry] = []
+    best: list[_LogEntry] = []
     continued = {entry.offset for entry in following.values()}
     for start in entries.keys() - continued:
         sequence = [entries[start]]
@@ -105,30 +105,30 @@ def _active_sequence(log: bytes, guid: bytes) -> list[_Entry]:
     return best
 
 
-def _entry(log: bytes, place: int, guid: bytes) -> _Entry | None:
-    """The log entry at `place`, or None where it is not sound, or of another log."""
-    fields = _ENTRY.unpack_from(log, place)
-    _, _, length, tail, sequence, count, own, flushed, last = fields
-    if own != guid or not sequence or not 0 < length <= len(log) or length % SECTOR:
+def _parse_entry(log: bytes, offset: int, guid: bytes) -> _LogEntry | None:
+    """The log entry at `offset`, or None where it is not sound, or of another log."""
+    fields = _ENTRY.unpack_from(log, offset)
+    _, _, length, tail, sequence, count, log_guid, flushed, last = fields
+    if log_guid != guid or not sequence or not 0 < length <= len(log) or length % SECTOR:
         return None
-    entry = log[place : place + length]
+    entry = log[offset : offset + length]
     entry += log[: length - len(entry)]  # it may wrap around the log's end
-    described = -(-(_ENTRY.size + count * _DESCRIPTOR.size) // SECTOR) * SECTOR
-    if described > length or not checksum_fits(entry):
+    descriptors_end = -(-(_ENTRY.size + count * _DESCRIPTOR.size) // SECTOR) * SECTOR
+    if descriptors_end > length or not checksum_fits(entry):
         return None
     data: list[tuple[int, bytes]] = []
     zeros: list[Range] = []
-    sector = described
+    sector = descriptors_end
     for index in range(count):
-        kind, trailing, middle, offset, number = _DESCRIPTOR.unpack_from(
+        kind, trailing, leading, file_offset, number = _DESCRIPTOR.unpack_from(
             entry, _ENTRY.size + index * _DESCRIPTOR.size
         )
-        if number != sequence or offset % SECTOR:
+        if number != sequence or file_offset % SECTOR:
             return None
         if kind == b"zero":
-            if middle % SECTOR:
+            if leading % SECTOR:
                 return None
-            zeros.append((offset, middle))
+            zeros.append((file_offset, leading))
         elif kind == b"desc":
             block = entry[sector : sector + SECTOR]
             high, low = block[4:8], block[4092:]
@@ -136,8 +136,8 @@ def _entry(log: bytes, place: int, guid: bytes) -> _Entry | None:
                 return None
             if int.from_bytes(low + high, "little") != sequence:
                 return None
-            data.append((offset, middle.to_bytes(8, "little") + block[8:4092] + trailing))
+            data.append((file_offset, leading.to_bytes(8, "little") + block[8:4092] + trailing))
             sector += SECTOR
         else:
             return None
-    return _Entry(place, length, tail, sequence, flushed, last, tuple(data), tuple(zeros))
+    return _LogEntry(offset, length, tail, sequence, flushed, last, tuple(data), tuple(zeros))

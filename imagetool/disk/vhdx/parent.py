@@ -10,13 +10,13 @@ from uuid import UUID
 from construct import Bytes, Int16ul, Int32ul, Padding, Struct
 
 from imagetool.disk.guid import guid_text
-from imagetool.disk.layout import Layout
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.struct_layout import StructLayout
 from imagetool.errors import Corrupt, Unsupported
 
-Head = Layout(Struct("type" / Bytes(16), Padding(2), "count" / Int16ul))
-Entry = Layout(
+Head = StructLayout(Struct("type" / Bytes(16), Padding(2), "count" / Int16ul))
+Entry = StructLayout(
     Struct(
         "key_offset" / Int32ul,
         "value_offset" / Int32ul,
@@ -26,7 +26,7 @@ Entry = Layout(
 )
 _HEAD_SIZE, _ENTRY_SIZE = 20, 12
 _VHDX_LOCATOR = UUID("b04aefb7-d19e-4a81-b789-25b8e9445913").bytes_le
-_LARGEST = 1 << 20
+_MAX_LOCATOR_SIZE = 1 << 20
 _PATHS = ("relative_path", "volume_path", "absolute_win32_path")
 _LINKAGES = ("parent_linkage", "parent_linkage2")
 _DAMAGED = "The image is damaged: compare it with its origin."
@@ -34,7 +34,7 @@ _DAMAGED = "The image is damaged: compare it with its origin."
 
 def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
     """The parent locator at `offset`. Raises Corrupt, or Unsupported for another type."""
-    if not _HEAD_SIZE <= length <= _LARGEST:
+    if not _HEAD_SIZE <= length <= _MAX_LOCATOR_SIZE:
         raise Corrupt(f"{source.name}: a parent locator of {length} bytes", hint=_DAMAGED)
     data = read_exactly(source, offset, length, "the parent locator")
     head = Head.parse(data)
@@ -64,4 +64,4 @@ def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
                 raise Corrupt(
                     f"{source.name}: {name} of the parent locator is no GUID", hint=_DAMAGED
                 ) from None
-    return ParentLocator.of(source.name, paths, linkages)
+    return ParentLocator.from_paths(source.name, paths, linkages)

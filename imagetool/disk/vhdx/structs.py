@@ -14,7 +14,7 @@ from construct import (
     Struct,
 )
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -31,7 +31,7 @@ def _guid(text: str) -> bytes:
 # 2.2.2 Headers: two, at 64 KiB and 128 KiB, 4 KiB each
 HEADER_OFFSETS = (64 * KIB, 128 * KIB)
 HEADER_SIZE = 4 * KIB
-Header = Layout(
+Header = StructLayout(
     Struct(
         "signature" / Const(b"head"),
         "checksum" / Int32ul,
@@ -50,10 +50,10 @@ Header = Layout(
 REGION_TABLE_OFFSETS = (192 * KIB, 256 * KIB)
 REGION_TABLE_SIZE = 64 * KIB
 MAX_ENTRIES = 2047
-RegionTableHead = Layout(
+RegionTableHead = StructLayout(
     Struct("signature" / Const(b"regi"), "checksum" / Int32ul, "entry_count" / Int32ul, Padding(4))
 )
-RegionEntry = Layout(
+RegionEntry = StructLayout(
     Struct("guid" / Guid, "offset" / Int64ul, "length" / Int32ul, "required" / Int32ul)
 )
 BAT_REGION = _guid("2dc27766-f623-4200-9d64-115e9bfd4a08")
@@ -62,8 +62,10 @@ METADATA_REGION = _guid("8b7ca206-4790-4b9a-b8fe-575f050f886e")
 # 2.6.1 Metadata Table: the first 64 KiB of the metadata region
 METADATA_TABLE_SIZE = 64 * KIB
 METADATA_ENTRY_SIZE = 32
-MetadataHead = Layout(Struct("signature" / Const(b"metadata"), Padding(2), "entry_count" / Int16ul))
-MetadataEntry = Layout(
+MetadataHead = StructLayout(
+    Struct("signature" / Const(b"metadata"), Padding(2), "entry_count" / Int16ul)
+)
+MetadataEntry = StructLayout(
     Struct("item" / Guid, "offset" / Int32ul, "length" / Int32ul, "flags" / Int32ul, Padding(4))
 )
 IS_REQUIRED = 4

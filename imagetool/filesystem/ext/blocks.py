@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from imagetool.disk.pieces import ZEROS, Piece, read_pieces
+from imagetool.disk.extents import HOLE, Extent, read_extent_data
 from imagetool.disk.source import Range
 from imagetool.filesystem.ext import structs as s
 
@@ -48,7 +48,7 @@ def read_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int
                 start = high << 32 | low
                 if written and (not start or start + length > volume.block_count):
                     raise volume.damaged(f"{name}: an extent lies beyond the volume")
-                yield first * size, length * size, start * size if written else ZEROS
+                yield first * size, length * size, start * size if written else HOLE
         if not below:
             return
         if seen & set(below) or len(set(below)) != len(below) or len(seen) > _MOST_NODES:
@@ -95,19 +95,19 @@ class MappedBlocks:
             found = self._maps[block] = _numbers(self._volume.blocks([block])[0])
         return found
 
-    def _pieces(self, offset: int, length: int) -> list[Piece]:
+    def _pieces(self, offset: int, length: int) -> list[Extent]:
         length = min(length, self.size - offset)
         size = self._volume.block_size
-        found: list[Piece] = []
+        found: list[Extent] = []
         while offset >= 0 and length > 0:
             number, inside = divmod(offset, size)
             part = min(length, size - inside)
             block = self._block(number)
             if block >= self._volume.block_count:
                 raise self._volume.damaged(f"{self.name}: block {block} lies beyond the volume")
-            place = block * size + inside if block else ZEROS
-            last = found[-1] if found else (ZEROS - 1, 0)
-            if (place == last[0] == ZEROS) or (block and place == last[0] + last[1]):
+            place = block * size + inside if block else HOLE
+            last = found[-1] if found else (HOLE - 1, 0)
+            if (place == last[0] == HOLE) or (block and place == last[0] + last[1]):
                 found[-1] = (last[0], last[1] + part)
             else:
                 found.append((place, part))
@@ -117,11 +117,11 @@ class MappedBlocks:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
-        return read_pieces(self._volume.source, [self._pieces(offset, length)])[0]
+        return read_extent_data(self._volume.source, [self._pieces(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many."""
-        return read_pieces(self._volume.source, [self._pieces(*item) for item in ranges])
+        return read_extent_data(self._volume.source, [self._pieces(*item) for item in ranges])
 
 
 def _numbers(block: bytes) -> array[int]:

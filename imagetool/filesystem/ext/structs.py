@@ -6,11 +6,11 @@ import struct
 
 from construct import Bytes, Int16ul, Int32ul, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 # "Super Block": 1,024 bytes into the volume
 SUPERBLOCK_OFFSET = 1024
-SuperBlock = Layout(
+SuperBlock = StructLayout(
     Struct(
         "inodes_count" / Int32ul,
         "blocks_count_low" / Int32ul,

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from construct import ConstructError
 
-from imagetool.disk.pieces import Pieces
-from imagetool.disk.source import Memory, Source
+from imagetool.disk.extents import ExtentMap
+from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import MappedBlocks, read_extents
@@ -277,9 +277,9 @@ class Ext(TreeVolume[ExtInode]):
         if inode.flags & s.IS_ENCRYPTED:
             raise Encrypted(f"{name}: the file is encrypted", hint="Only its owner's key opens it.")
         if inode.flags & s.IS_INLINE:
-            return Memory(inode.inline_data(), name)
+            return MemorySource(inode.inline_data(), name)
         if inode.kind is Kind.LINK and inode.size < 60 and not inode.flags & s.USES_EXTENTS:
-            return Memory(inode.block[: inode.size], name)
+            return MemorySource(inode.block[: inode.size], name)
         if inode.flags & s.USES_EXTENTS:
-            return Pieces(self.source, read_extents(self, inode.block, name), inode.size, name)
+            return ExtentMap(self.source, read_extents(self, inode.block, name), inode.size, name)
         return MappedBlocks(self, inode.block, inode.size, name)

@@ -6,10 +6,10 @@ import struct
 
 from construct import Int8ul, Int16ul, Int32ul, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 # "Boot Sector and BPB Structure"
-BootSector = Layout(
+BootSector = StructLayout(
     Struct(
         Padding(11),
         "bytes_per_sector" / Int16ul,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from construct import ConstructError
 
-from imagetool.disk.pieces import Pieces
+from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
@@ -143,10 +143,10 @@ class Fat(TreeVolume[FatEntry]):
     def _directory(self, directory: FatEntry) -> Source:
         if not directory.cluster:  # the root of FAT12 and FAT16 lies before the clusters
             offset, size = self._root
-            return Pieces(self.source, [(0, size, offset)], size, f"{self.name}: root directory")
+            return ExtentMap(self.source, [(0, size, offset)], size, f"{self.name}: root directory")
         name = f"{self.name}: directory at cluster {directory.cluster}"
         stretches = self._chain(directory.cluster, None, name)
-        return Pieces(self.source, stretches, sum(item[1] for item in stretches), name)
+        return ExtentMap(self.source, stretches, sum(item[1] for item in stretches), name)
 
     def _entries(self, directory: FatEntry) -> Iterator[tuple[str, str, FatEntry]]:
         """Long name, short name and entry of everything in a directory."""
@@ -183,7 +183,7 @@ class Fat(TreeVolume[FatEntry]):
         if count > self.cluster_count:
             raise self.damaged(f"{name}: {inode.size} bytes are more than the volume holds")
         stretches = self._chain(inode.cluster, count, name) if count else []
-        return Pieces(self.source, stretches, inode.size, name)
+        return ExtentMap(self.source, stretches, inode.size, name)
 
 
 def _short_name(raw: bytes) -> str:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from imagetool.disk.pieces import Pieces
+from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.lvm.metadata import Section, Value, parse
@@ -82,8 +82,8 @@ class LogicalVolume:
             stretches += self._stretches(segment, starts)
         size = self.size
         if len(sources) == 1:
-            return Pieces(sources[0], stretches, size, self.name)
-        return Pieces(Concatenation(sources, self.name), stretches, size, self.name)
+            return ExtentMap(sources[0], stretches, size, self.name)
+        return ExtentMap(Concatenation(sources, self.name), stretches, size, self.name)
 
     def _stretches(
         self, segment: Section, starts: dict[str, int]

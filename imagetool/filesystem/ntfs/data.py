@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from imagetool.disk.pieces import ZEROS, Piece, read_pieces
+from imagetool.disk.extents import HOLE, Extent, read_extent_data
 from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Encrypted
 from imagetool.filesystem.ntfs import structs as s
@@ -59,12 +59,12 @@ class Data:
                 end = start + count
         self._starts.append(max(end, 0))
 
-    def pieces(self, offset: int, length: int) -> list[Piece]:
+    def pieces(self, offset: int, length: int) -> list[Extent]:
         """Where these bytes lie in the volume; what was never written is zero."""
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return []
-        pieces: list[Piece] = []
+        pieces: list[Extent] = []
         written = min(length, self._initialised - offset)
         zeros = length - max(written, 0)
         cluster, starts, places = self._clusters, self._starts, self._places
@@ -76,21 +76,21 @@ class Data:
                 inside = offset - starts[run] * cluster
                 part = min(written, starts[run + 1] * cluster - offset)
                 place = places[run]
-                pieces.append((ZEROS if place == SPARSE else place * cluster + inside, part))
+                pieces.append((HOLE if place == SPARSE else place * cluster + inside, part))
                 offset += part
                 written -= part
                 run += 1
         if zeros:
-            pieces.append((ZEROS, zeros))
+            pieces.append((HOLE, zeros))
         return pieces
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
-        return read_pieces(self._volume, [self.pieces(offset, length)])[0]
+        return read_extent_data(self._volume, [self.pieces(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many: one batch of the volume."""
-        return read_pieces(self._volume, [self.pieces(*item) for item in ranges])
+        return read_extent_data(self._volume, [self.pieces(*item) for item in ranges])
 
 
 class CompressedData:
@@ -133,12 +133,12 @@ class CompressedData:
         if any(place < 0 for place, _ in pieces) and any(place >= 0 for place, _ in pieces):
             from imagetool.compression.lznt1 import decompress
 
-            packed = read_pieces(
+            packed = read_extent_data(
                 self._stored._volume, [[piece for piece in pieces if piece[0] >= 0]]
             )[0]
             data = decompress(packed, wanted, self.name).ljust(wanted, b"\0")
         else:
-            data = read_pieces(self._stored._volume, [pieces])[0]
+            data = read_extent_data(self._stored._volume, [pieces])[0]
         self._cache = (number, data)
         return data
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from imagetool.disk.filetime import from_filetime
-from imagetool.disk.source import Memory, Source
+from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
@@ -94,7 +94,7 @@ class NtfsNode:
 
     def _open_extents(self, extents: list[Attribute], name: str) -> Source:
         if extents[0].resident:
-            return Memory(extents[0].value, name)
+            return MemorySource(extents[0].value, name)
         return open_data(self._volume.source, self._volume.cluster_size, extents, name)
 
     def _overlay_point(self) -> bytes:
@@ -113,7 +113,7 @@ class NtfsNode:
         algorithm = overlay.algorithm_of(point, name)
         extents = self._volume.extents(self._record, s.DATA, overlay.STREAM)
         if not size:
-            return Memory(b"", name)
+            return MemorySource(b"", name)
         if not extents:
             raise Corrupt(
                 f"{name}: the file is compressed by the Windows overlay filter and has no stream "

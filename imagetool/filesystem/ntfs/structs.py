@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
-BootSector = Layout(
+BootSector = StructLayout(
     Struct(
         Padding(3),
         "signature" / Const(b"NTFS    "),
@@ -29,7 +29,7 @@ BootSector = Layout(
     )
 )
 
-OverlayPoint = Layout(
+OverlayPoint = StructLayout(
     Struct(
         "tag" / Int32ul,
         "length" / Int16ul,

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from imagetool.disk.pieces import read_pieces
+from imagetool.disk.extents import read_extent_data
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
@@ -103,7 +103,7 @@ class FileTable:
         if fresh:
             pieces = [want.data.pieces(want.offset, want.length) for want in fresh.values()]
             for (key, want), block in zip(
-                fresh.items(), read_pieces(self.source, pieces), strict=True
+                fresh.items(), read_extent_data(self.source, pieces), strict=True
             ):
                 found[key] = self._keep(key, want, block)
         return [found[key] for key in keys]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from imagetool.disk.pieces import ZEROS
+from imagetool.disk.extents import HOLE
 from imagetool.errors import Unsupported
 from imagetool.filesystem.tree import Kind, attributes_of
 from imagetool.filesystem.xfs import structs as s
@@ -111,7 +111,7 @@ def _records(
         first = (high & ~(1 << 63)) >> 9
         length = low & 0x1FFFFF
         start = volume.block_place(((high & 0x1FF) << 43) | low >> 21, length, name)
-        yield first * size, length * size, ZEROS if high >> 63 else start
+        yield first * size, length * size, HOLE if high >> 63 else start
 
 
 def _tree(volume: Xfs, fork: bytes, name: str) -> Iterator[tuple[int, int, int]]:

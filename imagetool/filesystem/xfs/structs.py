@@ -6,10 +6,10 @@ import struct
 
 from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 # 13.1 "Superblocks"
-SuperBlock = Layout(
+SuperBlock = StructLayout(
     Struct(
         "magic" / Const(b"XFSB"),
         "block_size" / Int32ub,

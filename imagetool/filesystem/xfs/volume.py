@@ -11,8 +11,8 @@ from uuid import UUID
 
 from construct import ConstructError
 
-from imagetool.disk.pieces import Pieces
-from imagetool.disk.source import Memory, Source
+from imagetool.disk.extents import ExtentMap
+from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.tree import Kind, TreeVolume
 from imagetool.filesystem.xfs import structs as s
@@ -135,7 +135,7 @@ class Xfs(TreeVolume[XfsInode]):
             return
         if directory.size > _LARGEST_DIRECTORY:
             raise self.damaged(f"{where} is {directory.size} bytes long")
-        data = Pieces(self.source, read_extents(self, directory, where), directory.size, where)
+        data = ExtentMap(self.source, read_extents(self, directory, where), directory.size, where)
         size = self._directory_block
         for offset in range(0, directory.size, _CHUNK):
             chunk = data.read_at(offset, _CHUNK)
@@ -187,11 +187,11 @@ class Xfs(TreeVolume[XfsInode]):
     def data(self, inode: XfsInode, name: str) -> Source:
         """The bytes of a file or link. Raises Unsupported for data on another device."""
         if inode.format == s.LOCAL:
-            return Memory(inode.data_fork()[: inode.size], name)
-        pieces = Pieces(self.source, read_extents(self, inode, name), inode.size, name)
+            return MemorySource(inode.data_fork()[: inode.size], name)
+        pieces = ExtentMap(self.source, read_extents(self, inode, name), inode.size, name)
         if inode.kind is not Kind.LINK or inode.version < 3:
             return pieces
-        return Memory(self._remote_link(inode, name), name)
+        return MemorySource(self._remote_link(inode, name), name)
 
     def _remote_link(self, inode: XfsInode, name: str) -> bytes:
         """A long link in version 5: each block has a header ("Extent Symbolic Links")."""

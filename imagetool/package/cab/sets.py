@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imagetool.disk.file import FileSource
+from imagetool.disk.local_files import FileSource
 from imagetool.errors import CannotOpen, Corrupt
 from imagetool.package.cab.cabinet import Cabinet
 

@@ -6,10 +6,10 @@ import struct
 
 from construct import Bytes, Const, Int8ul, Int16ul, Int32ul, Padding, Struct
 
-from imagetool.disk.layout import Layout
+from imagetool.disk.struct_layout import StructLayout
 
 # 2.1 CFHEADER
-Header = Layout(
+Header = StructLayout(
     Struct(
         "signature" / Const(b"MSCF"),
         Padding(4),
@@ -29,14 +29,16 @@ Header = Layout(
 HEADER_SIZE = 36
 PREVIOUS_CABINET, NEXT_CABINET, RESERVE_PRESENT = 1, 2, 4
 
-Reserves = Layout(Struct("header" / Int16ul, "folder" / Int8ul, "data" / Int8ul))
-SignatureReserve = Layout(
+Reserves = StructLayout(Struct("header" / Int16ul, "folder" / Int8ul, "data" / Int8ul))
+SignatureReserve = StructLayout(
     Struct("unknown" / Bytes(4), "offset" / Int32ul, "size" / Int32ul, "unused" / Bytes(8))
 )
 """What signing writes into a reserve of 20 bytes; read in Microsoft's own packages."""
 
 # 2.2 CFFOLDER
-Folder = Layout(Struct("data_offset" / Int32ul, "block_count" / Int16ul, "compression" / Int16ul))
+Folder = StructLayout(
+    Struct("data_offset" / Int32ul, "block_count" / Int16ul, "compression" / Int16ul)
+)
 FOLDER_SIZE = 8
 STORED, MSZIP, QUANTUM, LZX = 0, 1, 2, 3
 

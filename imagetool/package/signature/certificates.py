@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from imagetool.disk.file import FileSource
+from imagetool.disk.local_files import FileSource
 from imagetool.errors import NotRecognised
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING

@@ -13,52 +13,56 @@ from collections.abc import Iterable, Iterator
 
 from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.disk.vhdx import structs as s
-from imagetool.disk.vhdx.layout import Layout
+from imagetool.disk.vhdx.metadata import VhdxMetadata
 from imagetool.errors import Corrupt
 
-_PAGE = 4096
-_PER_PAGE = _PAGE // 8
-_PAGES_KEPT = 4096
-_PLACES_KEPT = 65536
-_OFFSET = ~(s.MIB - 1)
+_PAGE_SIZE = 4096
+_ENTRIES_PER_PAGE = _PAGE_SIZE // 8
+_MAX_CACHED_PAGES = 4096
+_MAX_CACHED_OFFSETS = 65536
+_OFFSET_MASK = ~(s.MIB - 1)
 
 
 class BlockAllocationTable:
     """Where the blocks of the virtual disk lie in the file."""
 
-    def __init__(self, source: Source, layout: Layout) -> None:
+    def __init__(self, source: Source, metadata: VhdxMetadata) -> None:
         self._source = source
-        self._layout = layout
+        self._metadata = metadata
         self._pages: dict[int, array[int]] = {}
-        self._places: dict[int, int] = {}
-        self.chunk_ratio = (1 << 23) * layout.logical_sector_size // layout.block_size
-        self.block_count = -(-layout.disk_size // layout.block_size)
+        self._offsets: dict[int, int] = {}
+        self.chunk_ratio = (1 << 23) * metadata.logical_sector_size // metadata.block_size
+        self.block_count = -(-metadata.disk_size // metadata.block_size)
         self.entry_count = self.block_count + (self.block_count - 1) // self.chunk_ratio
-        if layout.has_parent:  # the last chunk has its sector bitmap as well
+        if metadata.has_parent:  # the last chunk has its sector bitmap as well
             chunks = -(-self.block_count // self.chunk_ratio)
             self.entry_count = chunks * (self.chunk_ratio + 1)
-        if self.entry_count * 8 > layout.bat_length:
+        if self.entry_count * 8 > metadata.bat_length:
             raise Corrupt(
-                f"{source.name}: the block allocation table at offset {layout.bat_offset} has room "
-                f"for {layout.bat_length // 8} entries, and the disk needs {self.entry_count}",
+                f"{source.name}: the block allocation table at offset {metadata.bat_offset} has "
+                f"room for {metadata.bat_length // 8} entries, and the disk needs "
+                f"{self.entry_count}",
                 hint="The image is damaged: compare it with its origin.",
             )
 
     def load(self, blocks: Iterable[int]) -> None:
         """Read the pages that hold the entries of these blocks, in one batch."""
         ratio = self.chunk_ratio
-        self._load_pages({(block + block // ratio) // _PER_PAGE for block in blocks})
+        self._load_pages({(block + block // ratio) // _ENTRIES_PER_PAGE for block in blocks})
 
     def _load_pages(self, wanted_pages: set[int]) -> None:
         pages = wanted_pages - self._pages.keys()
         if not pages:
             return
-        if len(self._pages) + len(pages) > _PAGES_KEPT:
+        if len(self._pages) + len(pages) > _MAX_CACHED_PAGES:
             self._pages.clear()
         wanted = sorted(pages)
-        end = self._layout.bat_length
+        end = self._metadata.bat_length
         ranges = [
-            (self._layout.bat_offset + page * _PAGE, min(_PAGE, end - page * _PAGE))
+            (
+                self._metadata.bat_offset + page * _PAGE_SIZE,
+                min(_PAGE_SIZE, end - page * _PAGE_SIZE),
+            )
             for page in wanted
         ]
         for page, (offset, length), data in zip(
@@ -72,10 +76,10 @@ class BlockAllocationTable:
             self._pages[page] = entries
 
     def _entry(self, index: int) -> int:
-        page, place = divmod(index, _PER_PAGE)
+        page, index_in_page = divmod(index, _ENTRIES_PER_PAGE)
         if page not in self._pages:
             self._load_pages({page})
-        return self._pages[page][place]
+        return self._pages[page][index_in_page]
 
     def state_of(self, block: int) -> int:
         """The state of the block's entry (2.5.1.1)."""
@@ -83,25 +87,27 @@ class BlockAllocationTable:
 
     def offset_of(self, block: int) -> int:
         """Where the block lies in the file, in bytes; -1 where the file does not store it."""
-        place = self._places.get(block)
-        if place is None:
-            if len(self._places) >= _PLACES_KEPT:
-                self._places.clear()
-            place = self._places[block] = self._place_of(block)
-        return place
+        offset = self._offsets.get(block)
+        if offset is None:
+            if len(self._offsets) >= _MAX_CACHED_OFFSETS:
+                self._offsets.clear()
+            offset = self._offsets[block] = self._stored_offset(block)
+        return offset
 
-    def _place_of(self, block: int) -> int:
+    def _stored_offset(self, block: int) -> int:
         entry = self._entry(block + block // self.chunk_ratio)
         state = entry & 7
         if state != s.FULLY_PRESENT and not (
-            state == s.PARTIALLY_PRESENT and self._layout.has_parent
+            state == s.PARTIALLY_PRESENT and self._metadata.has_parent
         ):
             if state in (s.NOT_PRESENT, s.UNDEFINED, s.ZERO, s.UNMAPPED):
                 return -1
             raise self._damaged(
                 f"block {block}", f"is in the state {state}, which a disk of its own cannot have"
             )
-        return self._checked(f"block {block}", entry & _OFFSET, self._needed(block))
+        return self._check_range(
+            f"block {block}", entry & _OFFSET_MASK, self._required_length(block)
+        )
 
     def bitmap_of(self, block: int) -> Range:
         """Where the block's part of its sector bitmap lies in the file (2.5.1.2).
@@ -110,44 +116,50 @@ class BlockAllocationTable:
         """
         chunk, inside = divmod(block, self.chunk_ratio)
         entry = self._entry(chunk * (self.chunk_ratio + 1) + self.chunk_ratio)
-        what = f"the sector bitmap of block {block}"
+        structure = f"the sector bitmap of block {block}"
         if entry & 7 != s.FULLY_PRESENT:
-            raise self._damaged(what, "is not present")
-        length = self._layout.block_size // self._layout.logical_sector_size // 8
-        return self._checked(what, entry & _OFFSET, s.MIB) + inside * length, length
+            raise self._damaged(structure, "is not present")
+        length = self._metadata.block_size // self._metadata.logical_sector_size // 8
+        return self._check_range(structure, entry & _OFFSET_MASK, s.MIB) + inside * length, length
 
-    def _checked(self, what: str, offset: int, length: int) -> int:
-        layout = self._layout
+    def _check_range(self, structure: str, offset: int, length: int) -> int:
+        metadata = self._metadata
         if offset < s.MIB or offset + length > self._source.size:
             raise self._damaged(
-                what, f"lies beyond the end of the file or over its header (offset {offset})"
+                structure, f"lies beyond the end of the file or over its header (offset {offset})"
             )
-        if layout.bat_offset - layout.block_size < offset < layout.bat_offset + layout.bat_length:
-            raise self._damaged(what, f"lies over the block allocation table (offset {offset})")
+        if (
+            metadata.bat_offset - metadata.block_size
+            < offset
+            < metadata.bat_offset + metadata.bat_length
+        ):
+            raise self._damaged(
+                structure, f"lies over the block allocation table (offset {offset})"
+            )
         return offset
 
-    def place_of_entry(self, block: int) -> int:
+    def entry_offset_of(self, block: int) -> int:
         """Where the block's entry lies in the file, in bytes."""
-        return self._layout.bat_offset + 8 * (block + block // self.chunk_ratio)
+        return self._metadata.bat_offset + 8 * (block + block // self.chunk_ratio)
 
-    def forget(self, block: int) -> None:
+    def invalidate(self, block: int) -> None:
         """Read the page of the block's entry again when it is needed: a writer changed it."""
-        self._places.pop(block, None)
-        self._pages.pop((block + block // self.chunk_ratio) // _PER_PAGE, None)
+        self._offsets.pop(block, None)
+        self._pages.pop((block + block // self.chunk_ratio) // _ENTRIES_PER_PAGE, None)
 
-    def _needed(self, block: int) -> int:
+    def _required_length(self, block: int) -> int:
         """The last block of a disk may be stored only as far as the disk goes."""
         return min(
-            self._layout.block_size, self._layout.disk_size - block * self._layout.block_size
+            self._metadata.block_size, self._metadata.disk_size - block * self._metadata.block_size
         )
 
-    def _damaged(self, who: str, what: str) -> Corrupt:
+    def _damaged(self, structure: str, problem: str) -> Corrupt:
         return Corrupt(
-            f"{self._source.name}: {who} {what}",
+            f"{self._source.name}: {structure} {problem}",
             hint="The image is truncated or damaged: compare it with its origin.",
         )
 
-    def present(self) -> Iterator[int]:
+    def present_blocks(self) -> Iterator[int]:
         """The numbers of the blocks that are stored in the file, ascending."""
         for start in range(0, self.block_count, 65536):
             blocks = range(start, min(start + 65536, self.block_count))

@@ -9,7 +9,7 @@ from imagetool.errors import CannotWrite
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.I)
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\/]')
-_LONGEST = 240
+_MAX_NAME_LENGTH = 240
 
 
 def safe_name(name: str) -> str:
@@ -21,7 +21,7 @@ def safe_name(name: str) -> str:
         or name in (".", "..")
         or _FORBIDDEN.search(name)
         or _RESERVED.fullmatch(name)
-        or len(name.encode("utf-8", "replace")) > _LONGEST
+        or len(name.encode("utf-8", "replace")) > _MAX_NAME_LENGTH
     ):
         raise CannotWrite(
             f"{name!r} is no name that can be written safely on every system",

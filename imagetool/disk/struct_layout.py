@@ -15,7 +15,7 @@ from typing import Any
 from construct import Bytes, Const, ConstError, Construct, FormatField, Padded, StreamError, Struct
 
 
-class Layout:
+class StructLayout:
     """A declaration of fields of fixed size: `parse` gives them by their names.
 
     The declaration is a construct Struct of Bytes, Const, Padding and numbers in little-endian
@@ -57,12 +57,12 @@ class Layout:
             values = self._format.unpack_from(data, offset)
         except struct.error:
             raise StreamError(f"{self.size} bytes are needed at offset {offset}") from None
-        for place, constant in self._constants:
-            if values[place] != constant:
-                raise ConstError(f"{values[place]!r} in place of {constant!r}")
+        for index, constant in self._constants:
+            if values[index] != constant:
+                raise ConstError(f"{values[index]!r} in place of {constant!r}")
         return self._fields._make(values)
 
     def parse_all(self, data: bytes, offset: int, count: int) -> Iterator[Any]:
         """The fields of `count` structures that follow each other from `offset`."""
-        for place in range(offset, offset + count * self.size, self.size):
-            yield self.parse(data, place)
+        for position in range(offset, offset + count * self.size, self.size):
+            yield self.parse(data, position)

@@ -1,6 +1,6 @@
-"""What a VHDX file says of itself: headers, regions, metadata ([MS-VHDX] 2.2, 2.6).
+"""The metadata of a VHDX file: headers, regions, metadata ([MS-VHDX] 2.2, 2.6).
 
-Every checksum is verified and every place is checked against the file. Of the two headers the one
+Every checksum is verified and every offset is checked against the file. Of the two headers the one
 with the highest sequence number and a right checksum counts, of the two region tables the first
 sound one.
 """
@@ -19,10 +19,10 @@ from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported
 
 _DAMAGED = "The image is damaged: compare it with its origin, or restore a backup."
-_LARGEST_DISK = 64 << 40
+_MAX_DISK_SIZE = 64 << 40
 
 
-class Layout(NamedTuple):
+class VhdxMetadata(NamedTuple):
     """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes.
 
     GUIDs are as they are stored, little-endian.
@@ -48,19 +48,19 @@ class Layout(NamedTuple):
 
 def read_header(source: Source) -> Any:
     """The current header: that with the highest sequence number and a right checksum."""
-    return _header(
+    return _current_header(
         source, source.read_many([(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS])
     )
 
 
-def read_layout(source: Source, header: Any) -> Layout:
+def read_metadata(source: Source, header: Any) -> VhdxMetadata:
     """The layout of the file. Raises Corrupt, or Unsupported for what is required and unknown.
 
     `source` is the file with its log replayed, where `header` says that it has one.
     """
-    regions = _regions(source)
+    regions = _read_region_table(source)
     bat, metadata = regions[s.BAT_REGION], regions[s.METADATA_REGION]
-    items, locator = _metadata(source, *metadata)
+    items, locator = _read_items(source, *metadata)
     block_size, flags = items[s.FILE_PARAMETERS] & 0xFFFFFFFF, items[s.FILE_PARAMETERS] >> 32
     disk_size, sector = items[s.VIRTUAL_DISK_SIZE], items[s.LOGICAL_SECTOR_SIZE]
     physical = items[s.PHYSICAL_SECTOR_SIZE]
@@ -72,9 +72,9 @@ def read_layout(source: Source, header: Any) -> Layout:
         raise damaged(f"a block size of {block_size} bytes is none between 1 and 256 MiB")
     if sector not in (512, 4096) or physical not in (512, 4096):
         raise damaged(f"sector sizes of {sector} and {physical} bytes are not 512 or 4096")
-    if not 0 < disk_size <= _LARGEST_DISK or disk_size % sector:
+    if not 0 < disk_size <= _MAX_DISK_SIZE or disk_size % sector:
         raise damaged(f"a disk of {disk_size} bytes is empty, above 64 TiB, or no whole sectors")
-    return Layout(
+    return VhdxMetadata(
         file_write_guid=header.file_write_guid,
         data_write_guid=header.data_write_guid,
         log_guid=header.log_guid,
@@ -93,7 +93,7 @@ def read_layout(source: Source, header: Any) -> Layout:
     )
 
 
-def _header(source: Source, blocks: list[bytes]) -> Any:
+def _current_header(source: Source, blocks: list[bytes]) -> Any:
     """The header with the highest sequence number of those whose checksum is right."""
     sound = [
         block
@@ -114,7 +114,7 @@ def _header(source: Source, blocks: list[bytes]) -> Any:
     return header
 
 
-def _regions(source: Source) -> dict[bytes, tuple[int, int]]:
+def _read_region_table(source: Source) -> dict[bytes, tuple[int, int]]:
     for offset in s.REGION_TABLE_OFFSETS:
         block = source.read_at(offset, s.REGION_TABLE_SIZE)
         if len(block) != s.REGION_TABLE_SIZE or block[:4] != b"regi" or not checksum_fits(block):
@@ -122,17 +122,17 @@ def _regions(source: Source) -> dict[bytes, tuple[int, int]]:
         count = s.RegionTableHead.parse(block).entry_count
         if count <= s.MAX_ENTRIES:
             entries = s.RegionEntry.parse_all(block, s.RegionTableHead.size, count)
-            return _checked_regions(source, entries)
+            return _check_regions(source, entries)
     raise Corrupt(
         f"{source.name}: neither region table (offsets 196608 and 262144) is sound", hint=_DAMAGED
     )
 
 
-def _checked_regions(source: Source, entries: Iterable[Any]) -> dict[bytes, tuple[int, int]]:
+def _check_regions(source: Source, entries: Iterable[Any]) -> dict[bytes, tuple[int, int]]:
     regions: dict[bytes, tuple[int, int]] = {}
     for entry in entries:
         guid: bytes = entry.guid
-        place = (int(entry.offset), int(entry.length))
+        region = (int(entry.offset), int(entry.length))
         if guid not in (s.BAT_REGION, s.METADATA_REGION):
             if entry.required & 1:
                 raise Unsupported(
@@ -140,13 +140,13 @@ def _checked_regions(source: Source, entries: Iterable[Any]) -> dict[bytes, tupl
                     hint="A newer Windows wrote this disk: Convert-VHD there may help.",
                 )
             continue
-        if guid in regions or place[0] % s.MIB or place[1] % s.MIB or place[0] < s.MIB:
+        if guid in regions or region[0] % s.MIB or region[1] % s.MIB or region[0] < s.MIB:
             raise Corrupt(
                 f"{source.name}: the region {guid_text(guid)} appears twice or is not "
-                f"aligned (offset {place[0]}, length {place[1]})",
+                f"aligned (offset {region[0]}, length {region[1]})",
                 hint=_DAMAGED,
             )
-        regions[guid] = place
+        regions[guid] = region
     for guid, name in ((s.BAT_REGION, "block allocation table"), (s.METADATA_REGION, "metadata")):
         offset, length = regions.get(guid, (0, 0))
         if not length or offset + length > source.size:
@@ -161,7 +161,7 @@ def _checked_regions(source: Source, entries: Iterable[Any]) -> dict[bytes, tupl
     return regions
 
 
-_KNOWN = {
+_ITEM_LENGTHS = {
     s.FILE_PARAMETERS: 8,
     s.VIRTUAL_DISK_SIZE: 8,
     s.VIRTUAL_DISK_ID: 16,
@@ -170,7 +170,7 @@ _KNOWN = {
 }
 
 
-def _metadata(
+def _read_items(
     source: Source, region: int, region_length: int
 ) -> tuple[dict[bytes, int], Range | None]:
     """The known items as little-endian numbers, and where the parent locator lies."""
@@ -187,7 +187,7 @@ def _metadata(
         raise Corrupt(
             f"{source.name}: the metadata table at offset {region} is damaged", hint=_DAMAGED
         ) from None
-    places: dict[bytes, tuple[int, int]] = {}
+    ranges: dict[bytes, tuple[int, int]] = {}
     locator: Range | None = None
     for entry in entries:
         if entry.item == s.PARENT_LOCATOR:
@@ -195,7 +195,7 @@ def _metadata(
                 raise Corrupt(f"{source.name}: the parent locator lies outside", hint=_DAMAGED)
             locator = (region + entry.offset, entry.length)
             continue
-        known = _KNOWN.get(entry.item)
+        known = _ITEM_LENGTHS.get(entry.item)
         if known is None:
             if entry.flags & s.IS_REQUIRED:
                 item = guid_text(entry.item)
@@ -205,18 +205,18 @@ def _metadata(
                 )
             continue
         outside = entry.offset < s.METADATA_TABLE_SIZE or entry.offset + known > region_length
-        if entry.item in places or entry.length != known or outside:
+        if entry.item in ranges or entry.length != known or outside:
             raise Corrupt(
                 f"{source.name}: metadata item {guid_text(entry.item)} appears twice, or "
                 f"cannot lie at offset {region + entry.offset} with {entry.length} bytes",
                 hint=_DAMAGED,
             )
-        places[entry.item] = (region + entry.offset, known)
-    missing = [guid_text(guid) for guid in _KNOWN if guid not in places]
+        ranges[entry.item] = (region + entry.offset, known)
+    missing = [guid_text(guid) for guid in _ITEM_LENGTHS if guid not in ranges]
     if missing:
         raise Corrupt(f"{source.name}: metadata item {missing[0]} is missing", hint=_DAMAGED)
-    values = source.read_many(list(places.values()))
+    values = source.read_many(list(ranges.values()))
     items = {
-        guid: int.from_bytes(value, "little") for guid, value in zip(places, values, strict=True)
+        guid: int.from_bytes(value, "little") for guid, value in zip(ranges, values, strict=True)
     }
     return items, locator

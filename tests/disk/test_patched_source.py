@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk import Memory
-from imagetool.disk.overlay import Overlay
+from imagetool.disk import MemorySource
+from imagetool.disk.patched_source import PatchedSource
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -28,5 +28,5 @@ def test_an_overlay_reads_as_the_patched_bytes_do(
         whole[offset:end] = bytes(max(0, end - offset))
     for sector, data in sectors.items():
         whole[sector * 512 : sector * 512 + 512] = data
-    overlay = Overlay(Memory(below), 4096, sectors, 512, zeros)
-    assert overlay.read_many(ranges) == [bytes(whole[o : o + n]) for o, n in ranges]
+    patched = PatchedSource(MemorySource(below), 4096, sectors, 512, zeros)
+    assert patched.read_many(ranges) == [bytes(whole[o : o + n]) for o, n in ranges]

@@ -14,12 +14,12 @@ from imagetool.disk.source import Range
 from imagetool.errors import CannotOpen, EmptyFile, NoFile
 
 _HAS_PREAD = hasattr(os, "pread")
-_FLAGS = os.O_RDONLY
+_OPEN_FLAGS = os.O_RDONLY
 for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: a pipe may not hold us up
-    _FLAGS |= getattr(os, _name, 0)
+    _OPEN_FLAGS |= getattr(os, _name, 0)
 
 
-def _directory(path: str | Path) -> NoFile:
+def _is_a_directory(path: str | Path) -> NoFile:
     return NoFile(f"{path}: this is a directory", hint="Name a file in it.")
 
 
@@ -38,11 +38,11 @@ class FileSource:
         self.name = str(path)
         self._descriptor = -1
         try:
-            self._descriptor = os.open(path, _FLAGS)
+            self._descriptor = os.open(path, _OPEN_FLAGS)
             state = os.fstat(self._descriptor)
             if stat.S_ISDIR(state.st_mode):
                 self.close()
-                raise _directory(path)
+                raise _is_a_directory(path)
             if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
                 self.close()
                 raise NoFile(
@@ -57,7 +57,7 @@ class FileSource:
             ) from None
         except PermissionError:
             if Path(path).is_dir():  # what Windows says of a directory
-                raise _directory(path) from None
+                raise _is_a_directory(path) from None
             raise CannotOpen(
                 f"{path}: permission to read it is denied",
                 hint="Run as a user who may read it; a running virtual machine holds its disks.",
@@ -81,7 +81,7 @@ class FileSource:
     @property
     def files(self) -> LocalFiles:
         """As OpenFile.files."""
-        return HERE
+        return LOCAL_FILES
 
     def ahead(self, questions: Iterable[Question]) -> None:
         """As OpenFile.ahead: a read here is no round trip."""
@@ -152,5 +152,5 @@ class LocalFiles:
         return os.path.realpath(path)
 
 
-HERE = LocalFiles()
+LOCAL_FILES = LocalFiles()
 """The files of this machine."""
