@@ -67,12 +67,14 @@ def _node(
 
 def _chosen(opened: Image, image: str) -> int:
     """The volume that is meant: that of Windows, the root of Linux, or the only one."""
-    from imagetool.filesystem.recognise import READ
+    from imagetool.filesystem.recognise import SUPPORTED_FILE_SYSTEMS
 
     roots = [item.place.number for item in opened.installations]
     roots = roots or [place.number for place, _ in opened.linux]
     if not roots:
-        roots = [place.number for place in opened.places if place.file_system in READ]
+        roots = [
+            place.number for place in opened.places if place.file_system in SUPPORTED_FILE_SYSTEMS
+        ]
     if not roots:
         if len(opened.places) == 1:
             return opened.places[0].number  # opening it says what is wrong with it
@@ -168,10 +170,10 @@ def extract(
             target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
         extraction = Extraction(max_size, progress, opened.ahead)
         if node.is_directory:
-            extraction.tree(node.volume, node, target)
+            extraction.extract_tree(node.volume, node, target)
         else:
-            extraction.file(node, target)
-        for text in extraction.left_out:
+            extraction.extract_file(node, target)
+        for text in extraction.skipped:
             typer.echo(f"left out: {safe(text)}", err=True)
         if node.is_directory:
-            typer.echo(f"{safe(target)}: {extraction.files} files", err=True)
+            typer.echo(f"{safe(target)}: {extraction.file_count} files", err=True)

@@ -7,7 +7,7 @@ from imagetool.errors import Encrypted, NotRecognised, Unsupported
 from imagetool.filesystem.ntfs import Ntfs
 from imagetool.filesystem.volume import Volume
 
-_BOOT_SECTOR = {
+_OEM_IDS = {
     b"NTFS    ": "NTFS",
     b"-FVE-FS-": "BitLocker",
     b"EXFAT   ": "exFAT",
@@ -18,14 +18,14 @@ _BOOT_SECTOR = {
 }
 
 
-_BTRFS = 65536 + 64  # where the magic of its first superblock stands
+_BTRFS_MAGIC_OFFSET = 65536 + 64  # where the magic of its first superblock stands
 
 
 def recognise(source: Source) -> str:
     """NTFS, ReFS, BitLocker, exFAT, FAT, ext, XFS, LVM, LUKS, swap, or nothing."""
     head = source.read_at(0, 2048)
     superblock = head[1024:]
-    known = _BOOT_SECTOR.get(head[3:11])
+    known = _OEM_IDS.get(head[3:11])
     if known:
         return known
     if head[54:57] == b"FAT" or head[82:87] == b"FAT32":
@@ -34,11 +34,11 @@ def recognise(source: Source) -> str:
         return "LUKS"
     if head[:4] == b"XFSB":
         return "XFS"
-    if any(head[place : place + 8] == b"LABELONE" for place in (0, 512)):
+    if any(head[offset : offset + 8] == b"LABELONE" for offset in (0, 512)):
         return "LVM"
     if superblock[56:58] == b"\x53\xef":
         return "ext"
-    return "Btrfs" if source.read_at(_BTRFS, 8) == b"_BHRfS_M" else ""
+    return "Btrfs" if source.read_at(_BTRFS_MAGIC_OFFSET, 8) == b"_BHRfS_M" else ""
 
 
 def open_volume(source: Source) -> Volume:
@@ -47,20 +47,23 @@ def open_volume(source: Source) -> Volume:
     Raises Encrypted for BitLocker and LUKS, Unsupported for a file system that is not read,
     NotRecognised where none is found, Corrupt where one is damaged.
     """
-    kind = recognise(source)
-    if kind == "NTFS":
+    file_system = recognise(source)
+    if file_system == "NTFS":
         return Ntfs(source)
-    if kind in READ:
-        return _open_other(kind, source)
-    if kind in ("BitLocker", "LUKS"):
+    if file_system in SUPPORTED_FILE_SYSTEMS:
+        return _open_non_ntfs(file_system, source)
+    if file_system in ("BitLocker", "LUKS"):
         hint = {
             "BitLocker": "Decrypt the volume in the guest (manage-bde -off) first.",
             "LUKS": "Open it with its passphrase and copy the volume out first.",
         }
-        raise Encrypted(f"{source.name}: the volume is encrypted ({kind})", hint=hint[kind])
-    if kind:
+        raise Encrypted(
+            f"{source.name}: the volume is encrypted ({file_system})", hint=hint[file_system]
+        )
+    if file_system:
         raise Unsupported(
-            f"{source.name}: {kind} volumes are not read", hint=f"{', '.join(READ)} volumes are."
+            f"{source.name}: {file_system} volumes are not read",
+            hint=f"{', '.join(SUPPORTED_FILE_SYSTEMS)} volumes are.",
         )
     raise NotRecognised(
         f"{source.name}: no file system is recognised here",
@@ -68,17 +71,17 @@ def open_volume(source: Source) -> Volume:
     )
 
 
-READ = ("NTFS", "ext", "XFS", "FAT")
+SUPPORTED_FILE_SYSTEMS = ("NTFS", "ext", "XFS", "FAT")
 """What `open_volume` reads, as `recognise` names it."""
 
 
-def _open_other(kind: str, source: Source) -> Volume:
+def _open_non_ntfs(file_system: str, source: Source) -> Volume:
     """The readers that a Windows guest does not need are imported where one is there."""
-    if kind == "ext":
+    if file_system == "ext":
         from imagetool.filesystem.ext import Ext
 
         return Ext(source)
-    if kind == "XFS":
+    if file_system == "XFS":
         from imagetool.filesystem.xfs import Xfs
 
         return Xfs(source)

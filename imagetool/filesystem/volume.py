@@ -77,7 +77,7 @@ class Volume(Protocol):
     """A file system that can be read."""
 
     @property
-    def kind(self) -> str:
+    def file_system(self) -> str:
         """NTFS."""
 
     @property

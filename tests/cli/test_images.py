@@ -221,8 +221,8 @@ def test_a_damaged_hive_and_a_damaged_record_name_their_place(
         partition = image.windows().place.partition
         hive = image.windows().volume.lookup("Windows/System32/config/SOFTWARE").open()
         data = bytearray(hive.read_at(0, hive.size))
-        number = image.windows().volume.lookup("Windows/System32/config/SYSTEM").record_number
-        mft = image.windows().volume._mft.pieces(number * 1024, 1024)[0][0]
+        number = image.windows().volume.lookup("Windows/System32/config/SYSTEM")._record.number
+        mft = image.windows().volume._mft.extents_at(number * 1024, 1024)[0][0]
         block, inside = divmod(partition.offset + mft, image.disk.metadata.block_size)
         place = image.disk.bat.offset_of(block) + inside
     struct.pack_into("<i", data, 4096 + 32, -99999999)
@@ -369,7 +369,7 @@ def test_a_dirty_or_hibernated_volume_is_read_and_said(template: Path, tmp_path:
     path = Path(shutil.copyfile(template, tmp_path / "x.vhdx"))
     with open_image(path) as image:
         partition = image.windows().place.partition
-        flags = image.windows().volume._mft.pieces(3 * 1024, 1024)[0][0]
+        flags = image.windows().volume._mft.extents_at(3 * 1024, 1024)[0][0]
         block, inside = divmod(partition.offset + flags, image.disk.metadata.block_size)
         place = image.disk.bat.offset_of(block) + inside
     change = [FileChange("hiberfil.sys", b"hibr" + bytes(4092))]

@@ -21,8 +21,8 @@ from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotFound
 from imagetool.filesystem import Volume, open_volume
 from imagetool.filesystem.ext import Ext
+from imagetool.filesystem.inode_volume import InodeVolume
 from imagetool.filesystem.lvm import metadata, read_physical_volume
-from imagetool.filesystem.tree import TreeVolume
 from imagetool.filesystem.xfs import Xfs
 from imagetool.filesystem.xfs import structs as xfs_structs
 from imagetool.guest.image import open_image
@@ -58,9 +58,9 @@ def files(volume: Volume, folder: str = "") -> Iterator[tuple[str, str]]:
             if entry.name != "lost+found":
                 yield from files(volume, path)
             continue
-        assert isinstance(volume, TreeVolume)
+        assert isinstance(volume, InodeVolume)
         inode = volume.child(volume.lookup(folder)._inode, entry.name)
-        if inode.kind.value != "file":
+        if inode.file_type.value != "file":
             continue
         found = volume.find(path)
         assert found is not None
@@ -121,7 +121,9 @@ def test_the_fixtures_have_the_forms_that_they_are_for(volumes: Path) -> None:
         ext = Ext(source)
         islands = ext.child(ext.root(), "islands")
         assert islands is not None
-        assert int.from_bytes(islands.block[6:8], "little") >= 1, "a tree of extents with branches"
+        assert int.from_bytes(islands.i_block[6:8], "little") >= 1, (
+            "a tree of extents with branches"
+        )
 
 
 def test_fat_names_are_found_in_any_case(volumes: Path) -> None:
@@ -210,7 +212,7 @@ def test_a_linux_on_lvm_says_what_it_is(lvm_disk: Path) -> None:
 )
 def test_a_damaged_description_of_a_group_is_said(text: str) -> None:
     try:
-        parsed = metadata.parse(text, "group")
+        parsed = metadata.parse_metadata(text, "group")
     except Corrupt:
         return
     assert isinstance(parsed, dict)
@@ -220,7 +222,7 @@ def test_a_stripe_size_of_zero_or_a_missing_disk_is_said(lvm_disk: Path) -> None
     from imagetool.filesystem.lvm import LogicalVolume
 
     with FileSource(lvm_disk.parent / "physical") as source:
-        group = read_physical_volume(source).description
+        group = read_physical_volume(source).metadata
         segment = {"start_extent": 0, "extent_count": 4, "type": "striped", "stripes": ["pv0", 0]}
         for change, words in (
             ({"type": "mirror"}, "type mirror"),

@@ -336,7 +336,7 @@ def test_what_is_kept_of_a_volume_is_bounded(
 
     everything, kept = listed()
     assert kept > 60
-    monkeypatch.setattr("imagetool.filesystem.ntfs.table.BLOCKS_KEPT", 10)
+    monkeypatch.setattr("imagetool.filesystem.ntfs.mft.MAX_CACHED_BLOCKS", 10)
     again, kept = listed()
     assert again == everything
     assert kept < 60

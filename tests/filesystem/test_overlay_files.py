@@ -20,8 +20,8 @@ from imagetool.compression import xpress
 from imagetool.compression.lzx import LzxChunk
 from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
-from imagetool.filesystem.ntfs import Ntfs, overlay
-from imagetool.filesystem.ntfs.overlay import ALGORITHMS, OverlayData
+from imagetool.filesystem.ntfs import Ntfs, wof
+from imagetool.filesystem.ntfs.wof import ALGORITHMS, WofData
 from tests.conftest import missing
 
 Oracle = Callable[[str], str]
@@ -90,13 +90,13 @@ def streams(
     return {method: compress(files, method, work) for method in METHODS}
 
 
-def opened(stream: bytes, size: int, method: str, name: str = "made") -> OverlayData:
+def opened(stream: bytes, size: int, method: str, name: str = "made") -> WofData:
     algorithm = ALGORITHMS[METHODS[method][0]]
-    assert (algorithm.name, algorithm.chunk) == (method, METHODS[method][2])
-    return OverlayData(MemorySource(stream, name), size, algorithm, name)
+    assert (algorithm.name, algorithm.chunk_size) == (method, METHODS[method][2])
+    return WofData(MemorySource(stream, name), size, algorithm, name)
 
 
-def content_of(data: OverlayData | MemorySource) -> bytes:
+def content_of(data: WofData | MemorySource) -> bytes:
     return data.read_at(0, data.size)
 
 
@@ -173,11 +173,11 @@ def test_only_the_chunks_that_are_touched_are_read(
     whole = files["program"]
     stream = Counted(streams[method]["program"])
     algorithm = ALGORITHMS[METHODS[method][0]]
-    data = OverlayData(stream, len(whole), algorithm, "made")
+    data = WofData(stream, len(whole), algorithm, "made")
     ranges = [(900_000, 10), (5, 10), (900_020, 10), (700_000, 10)]
     assert data.read_many(ranges) == [whole[o : o + n] for o, n in ranges]
     assert stream.batches == 2  # the table, the chunks
-    assert stream.bytes <= len(whole) // algorithm.chunk * 4 + 4 * algorithm.chunk
+    assert stream.bytes <= len(whole) // algorithm.chunk_size * 4 + 4 * algorithm.chunk_size
     before = stream.bytes
     assert data.read_many(ranges) == [whole[o : o + n] for o, n in ranges]
     assert (stream.batches, stream.bytes) == (2, before)
@@ -217,12 +217,12 @@ class Sparse:
 
 def test_beyond_4_gib_the_offsets_have_64_bits() -> None:
     count = (1 << 32) // 32768 + 3
-    data = OverlayData(Sparse(count, 32768), count * 32768, overlay.LZX, "large")
+    data = WofData(Sparse(count, 32768), count * 32768, wof.LZX, "large")
     for offset in (0, 32760, (1 << 32) - 9, data.size - 20):
         expected = bytes(n % 251 for n in range(offset, min(offset + 20, data.size)))
         assert data.read_at(offset, 20) == expected
     exactly = (1 << 32) - 1
-    assert OverlayData(Sparse(count, 32768), exactly, overlay.LZX, "small")._entry == 4
+    assert WofData(Sparse(count, 32768), exactly, wof.LZX, "small")._entry_size == 4
 
 
 def test_lzx_blocks_that_are_not_compressed() -> None:
@@ -298,7 +298,7 @@ def test_files_in_a_volume_read_as_libfsntfs_reads_them(
                 continue
             node = ntfs.lookup(name)
             data = node.open()
-            assert isinstance(data, OverlayData)
+            assert isinstance(data, WofData)
             assert node.size == data.size == len(files[which])
             assert node.streams() == ("WofCompressedData",)
             ours = content_of(data)
@@ -441,7 +441,7 @@ def test_the_most_expensive_chunks_end_within_a_second(make: Callable[[], bytes]
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.binary(max_size=700), st.integers(0, 32768), st.booleans())
 def test_any_bytes_end_in_our_errors_only(data: bytes, size: int, lzx: bool) -> None:
-    algorithm = overlay.LZX if lzx else overlay.XPRESS16K
+    algorithm = wof.LZX if lzx else wof.XPRESS16K
     try:
         assert len(algorithm.decompress(data, size, "noise")) == size
     except Corrupt as error:
@@ -452,7 +452,7 @@ def test_any_bytes_end_in_our_errors_only(data: bytes, size: int, lzx: bool) -> 
 @given(st.binary(max_size=40))
 def test_any_reparse_point_ends_in_our_errors_only(data: bytes) -> None:
     try:
-        assert overlay.algorithm_of(data, "noise") in ALGORITHMS
+        assert wof.read_algorithm(data, "noise") in ALGORITHMS
     except ImagetoolError as error:
         assert "noise" in str(error) and error.hint
 

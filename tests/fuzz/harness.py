@@ -162,10 +162,9 @@ def _walk(volume: Volume, folder: str = "", depth: int = 0) -> None:
                 if depth < 3:
                     _walk(volume, path, depth + 1)
                 continue
-            for stream in ("", *found.streams()[:2]):
-                source = found.open(stream)
-                source.read_at(0, 1 << 16)
-                source.read_at(max(0, source.size - 100), 4096)
+            source = found.open()
+            source.read_at(0, 1 << 16)
+            source.read_at(max(0, source.size - 100), 4096)
         except ImagetoolError as error:
             assert error.message
 
@@ -173,7 +172,6 @@ def _walk(volume: Volume, folder: str = "", depth: int = 0) -> None:
 def ask_volume(source: Source) -> None:
     """Walk a volume."""
     volume = open_volume(source)
-    assert isinstance(volume.label, str)
     assert isinstance(volume.warnings, tuple)
     _walk(volume)
 

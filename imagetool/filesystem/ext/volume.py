@@ -19,15 +19,19 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
-from imagetool.filesystem.ext.blocks import MappedBlocks, read_extents
-from imagetool.filesystem.tree import Kind, TreeVolume, attributes_of
+from imagetool.filesystem.ext.blocks import BlockMapData, file_extents
+from imagetool.filesystem.inode_volume import FileType, InodeVolume, windows_attributes
 
-DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
-_LARGEST_DIRECTORY = 256 << 20
-_CHUNK = 1 << 17
-_BATCH = 256
+_DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
+_MAX_DIRECTORY_SIZE = 256 << 20
+_DIRECTORY_READ_SIZE = 1 << 17
+_INODES_PER_BATCH = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KINDS = {s.IS_DIRECTORY: Kind.DIRECTORY, s.IS_FILE: Kind.FILE, s.IS_LINK: Kind.LINK}
+_FILE_TYPES = {
+    s.IS_DIRECTORY: FileType.DIRECTORY,
+    s.IS_FILE: FileType.FILE,
+    s.IS_LINK: FileType.LINK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,10 @@ class ExtInode:
     raw: bytes
 
     @property
-    def kind(self) -> Kind:
+    def file_type(self) -> FileType:
         """What it is."""
         mode = int.from_bytes(self.raw[:2], "little")
-        return _KINDS.get(mode & s.KIND_MASK, Kind.OTHER)
+        return _FILE_TYPES.get(mode & s.FILE_TYPE_MASK, FileType.OTHER)
 
     @property
     def size(self) -> int:
@@ -58,7 +62,7 @@ class ExtInode:
         return int.from_bytes(self.raw[32:36], "little")
 
     @property
-    def block(self) -> bytes:
+    def i_block(self) -> bytes:
         """The 60 bytes that hold a block map, an extent tree's root, or data."""
         return self.raw[s.INODE_BLOCK : s.INODE_BLOCK + 60]
 
@@ -76,7 +80,7 @@ class ExtInode:
     @property
     def attributes(self) -> int:
         """FILE_ATTRIBUTE_…"""
-        return attributes_of(self.kind)
+        return windows_attributes(self.file_type)
 
     def inline_data(self) -> bytes:
         """Data that the inode itself holds: the block area, then the attribute system.data."""
@@ -84,20 +88,20 @@ class ExtInode:
         raw = self.raw
         rest = b""
         if int.from_bytes(raw[start : start + 4], "little") == s.ATTRIBUTE_MAGIC:
-            first = place = start + 4
-            while place + s.ATTRIBUTE.size <= len(raw) and raw[place : place + 4] != bytes(4):
-                length, index, offset, _, size, _ = s.ATTRIBUTE.unpack_from(raw, place)
-                name = raw[place + s.ATTRIBUTE.size :][:length]
+            first = cursor = start + 4
+            while cursor + s.ATTRIBUTE.size <= len(raw) and raw[cursor : cursor + 4] != bytes(4):
+                length, index, offset, _, size, _ = s.ATTRIBUTE.unpack_from(raw, cursor)
+                name = raw[cursor + s.ATTRIBUTE.size :][:length]
                 if index == s.SYSTEM_ATTRIBUTE and name == b"data":
                     rest = raw[first + offset : first + offset + size]
-                place += (s.ATTRIBUTE.size + length + 3) & ~3
-        return (self.block + rest)[: self.size]
+                cursor += (s.ATTRIBUTE.size + length + 3) & ~3
+        return (self.i_block + rest)[: self.size]
 
 
-class Ext(TreeVolume[ExtInode]):
+class Ext(InodeVolume[ExtInode]):
     """An ext volume in a source. Raises Corrupt, or Unsupported for features that change all."""
 
-    kind = "ext"
+    file_system = "ext"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -107,7 +111,7 @@ class Ext(TreeVolume[ExtInode]):
             raise self.damaged("its superblock is cut off") from None
         if block.magic != s.MAGIC or block.log_block_size > 6:
             raise self.damaged("no superblock of an ext volume")
-        unknown = block.incompatible & ~s.READABLE
+        unknown = block.incompatible & ~s.READABLE_FEATURES
         if unknown:
             bit = unknown & -unknown
             raise Unsupported(
@@ -120,8 +124,8 @@ class Ext(TreeVolume[ExtInode]):
         wide = bool(block.incompatible & s.SIXTY_FOUR_BITS)
         self.block_count = block.blocks_count_low | (block.blocks_count_high << 32 if wide else 0)
         self._descriptor_size = block.descriptor_size if wide else 32
-        self._super = block
-        self._groups: dict[int, int] = {}
+        self._superblock = block
+        self._inode_tables: dict[int, int] = {}
         if self.inode_size & (self.inode_size - 1) or not 128 <= self.inode_size <= self.block_size:
             raise self.damaged(f"inodes of {self.inode_size} bytes")
         if not (block.inodes_per_group and block.blocks_per_group):
@@ -139,9 +143,9 @@ class Ext(TreeVolume[ExtInode]):
 
     def damaged(self, what: str) -> Corrupt:
         """The error for something that cannot be."""
-        return Corrupt(f"{self.name}: {what}", hint=DAMAGED)
+        return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
-    def blocks(self, numbers: Sequence[int]) -> list[bytes]:
+    def read_blocks(self, numbers: Sequence[int]) -> list[bytes]:
         """Blocks of the volume, read in one batch. Raises Corrupt for one beyond its end."""
         size = self.block_size
         if any(not 0 < number < self.block_count for number in numbers):
@@ -153,28 +157,30 @@ class Ext(TreeVolume[ExtInode]):
 
     # Inodes
 
-    def inodes(self, numbers: Sequence[int]) -> list[ExtInode]:
+    def read_inodes(self, numbers: Sequence[int]) -> list[ExtInode]:
         """Inodes by their numbers, which count from 1; read in two batches."""
-        per_group = self._super.inodes_per_group
+        per_group = self._superblock.inodes_per_group
         for number in numbers:
-            if not 0 < number <= self._super.inodes_count:
-                raise self.damaged(f"inode {number} of {self._super.inodes_count} is referred to")
-        self._load_groups({(number - 1) // per_group for number in numbers})
-        places = []
+            if not 0 < number <= self._superblock.inodes_count:
+                raise self.damaged(
+                    f"inode {number} of {self._superblock.inodes_count} is referred to"
+                )
+        self._load_inode_tables({(number - 1) // per_group for number in numbers})
+        ranges = []
         for number in numbers:
             group, index = divmod(number - 1, per_group)
-            places.append((self._groups[group] + index * self.inode_size, self.inode_size))
-        found = self.source.read_many(places)
+            ranges.append((self._inode_tables[group] + index * self.inode_size, self.inode_size))
+        found = self.source.read_many(ranges)
         for number, raw in zip(numbers, found, strict=True):
             if len(raw) != self.inode_size:
                 raise self.damaged(f"inode {number} lies beyond the end of the image")
         return [ExtInode(number, raw) for number, raw in zip(numbers, found, strict=True)]
 
-    def _load_groups(self, groups: set[int]) -> None:
-        wanted = sorted(groups - self._groups.keys())
+    def _load_inode_tables(self, groups: set[int]) -> None:
+        wanted = sorted(groups - self._inode_tables.keys())
         size = self._descriptor_size
-        places = [(self._descriptor_place(group), size) for group in wanted]
-        for group, raw in zip(wanted, self.source.read_many(places), strict=True):
+        ranges = [(self._descriptor_offset(group), size) for group in wanted]
+        for group, raw in zip(wanted, self.source.read_many(ranges), strict=True):
             if len(raw) != size:
                 raise self.damaged(f"the descriptor of group {group} lies beyond the end")
             (table,) = struct.unpack_from("<I", raw, 8)
@@ -182,24 +188,26 @@ class Ext(TreeVolume[ExtInode]):
                 table |= struct.unpack_from("<I", raw, 40)[0] << 32
             if not 0 < table < self.block_count:
                 raise self.damaged(f"group {group} has its inodes at block {table}")
-            self._groups[group] = table * self.block_size
+            self._inode_tables[group] = table * self.block_size
 
-    def _descriptor_place(self, group: int) -> int:
+    def _descriptor_offset(self, group: int) -> int:
         """Where a group's descriptor lies; "Meta Block Groups" spread them over the volume."""
         per_block = self.block_size // self._descriptor_size
         meta, inside = divmod(group, per_block)
-        first = self._super.first_data_block
-        spread = self._super.incompatible & s.META_GROUPS
-        if not spread or meta < self._super.first_meta_group:
+        first = self._superblock.first_data_block
+        spread = self._superblock.incompatible & s.META_GROUPS
+        if not spread or meta < self._superblock.first_meta_group:
             block = first + 1 + meta
         else:
             start = meta * per_block
-            block = first + start * self._super.blocks_per_group + self._has_copy(start)
+            block = (
+                first + start * self._superblock.blocks_per_group + self._has_superblock_copy(start)
+            )
         return int(block * self.block_size + inside * self._descriptor_size)
 
-    def _has_copy(self, group: int) -> bool:
+    def _has_superblock_copy(self, group: int) -> bool:
         """Whether a group begins with a copy of the superblock."""
-        if group < 2 or not self._super.read_only_compatible & s.SPARSE_SUPER:
+        if group < 2 or not self._superblock.read_only_compatible & s.SPARSE_SUPER:
             return True
         for base in (3, 5, 7):
             power = base
@@ -213,35 +221,35 @@ class Ext(TreeVolume[ExtInode]):
 
     def root(self) -> ExtInode:
         """The root directory."""
-        return self.inodes([s.ROOT_INODE])[0]
+        return self.read_inodes([s.ROOT_INODE])[0]
 
     def child(self, directory: ExtInode, name: str) -> ExtInode | None:
         """What `name` leads to in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
-        for raw, number in self._names(directory):
+        for raw, number in self._directory_entries(directory):
             if raw == wanted:
-                return self.inodes([number])[0]
+                return self.read_inodes([number])[0]
         return None
 
     def children(self, directory: ExtInode) -> Iterator[tuple[str, ExtInode]]:
         """The names in a directory; inodes are read in batches."""
         batch: list[tuple[bytes, int]] = []
-        for item in self._names(directory):
+        for item in self._directory_entries(directory):
             batch.append(item)
-            if len(batch) == _BATCH:
-                yield from self._resolved(batch)
+            if len(batch) == _INODES_PER_BATCH:
+                yield from self._with_inodes(batch)
                 batch.clear()
-        yield from self._resolved(batch)
+        yield from self._with_inodes(batch)
 
-    def _resolved(self, batch: list[tuple[bytes, int]]) -> Iterator[tuple[str, ExtInode]]:
-        inodes = self.inodes([number for _, number in batch])
+    def _with_inodes(self, batch: list[tuple[bytes, int]]) -> Iterator[tuple[str, ExtInode]]:
+        inodes = self.read_inodes([number for _, number in batch])
         for (name, _), inode in zip(batch, inodes, strict=True):
             yield name.decode("utf-8", "surrogateescape"), inode
 
-    def _names(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
+    def _directory_entries(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
         """The entries of a directory, without "." and ".."."""
         where = f"directory {directory.number}"
-        if directory.size > _LARGEST_DIRECTORY:
+        if directory.size > _MAX_DIRECTORY_SIZE:
             raise self.damaged(f"{where} is {directory.size} bytes long")
         if directory.flags & s.IS_ENCRYPTED:
             raise Encrypted(
@@ -249,37 +257,41 @@ class Ext(TreeVolume[ExtInode]):
             )
         if directory.flags & s.IS_INLINE:
             data = directory.inline_data()
-            yield from self._entries(data[4:60], where)
+            yield from self._parse_entries(data[4:60], where)
             if len(data) > 60:
-                yield from self._entries(data[60:], where)
+                yield from self._parse_entries(data[60:], where)
             return
-        data_source = self.data(directory, f"{self.name}: {where}")
-        for offset in range(0, directory.size, _CHUNK):
-            chunk = data_source.read_at(offset, _CHUNK)
-            for place in range(0, len(chunk), self.block_size):
-                yield from self._entries(chunk[place : place + self.block_size], where)
+        data_source = self.open_data(directory, f"{self.name}: {where}")
+        for offset in range(0, directory.size, _DIRECTORY_READ_SIZE):
+            chunk = data_source.read_at(offset, _DIRECTORY_READ_SIZE)
+            for cursor in range(0, len(chunk), self.block_size):
+                yield from self._parse_entries(chunk[cursor : cursor + self.block_size], where)
 
-    def _entries(self, block: bytes, where: str) -> Iterator[tuple[bytes, int]]:
-        place = 0
-        while place + s.ENTRY.size <= len(block):
-            number, length, name_length, _ = s.ENTRY.unpack_from(block, place)
+    def _parse_entries(self, block: bytes, where: str) -> Iterator[tuple[bytes, int]]:
+        cursor = 0
+        while cursor + s.ENTRY.size <= len(block):
+            number, length, name_length, _ = s.ENTRY.unpack_from(block, cursor)
             if self.block_size == 65536 and length in (0, 65535):
                 length = 65536  # it does not fit the field
-            if length < 8 + name_length or length % 4 or place + length > len(block):
-                raise self.damaged(f"{where} has a damaged entry at byte {place} of a block")
-            name = block[place + 8 : place + 8 + name_length]
+            if length < 8 + name_length or length % 4 or cursor + length > len(block):
+                raise self.damaged(f"{where} has a damaged entry at byte {cursor} of a block")
+            name = block[cursor + 8 : cursor + 8 + name_length]
             if number and name not in (b"", b".", b".."):
                 yield name, number
-            place += length
+            cursor += length
 
-    def data(self, inode: ExtInode, name: str) -> Source:
+    def open_data(self, inode: ExtInode, name: str) -> Source:
         """The bytes of a file, link or directory. Raises Encrypted, Unsupported."""
         if inode.flags & s.IS_ENCRYPTED:
             raise Encrypted(f"{name}: the file is encrypted", hint="Only its owner's key opens it.")
         if inode.flags & s.IS_INLINE:
             return MemorySource(inode.inline_data(), name)
-        if inode.kind is Kind.LINK and inode.size < 60 and not inode.flags & s.USES_EXTENTS:
-            return MemorySource(inode.block[: inode.size], name)
+        if (
+            inode.file_type is FileType.LINK
+            and inode.size < 60
+            and not inode.flags & s.USES_EXTENTS
+        ):
+            return MemorySource(inode.i_block[: inode.size], name)
         if inode.flags & s.USES_EXTENTS:
-            return ExtentMap(self.source, read_extents(self, inode.block, name), inode.size, name)
-        return MappedBlocks(self, inode.block, inode.size, name)
+            return ExtentMap(self.source, file_extents(self, inode.i_block, name), inode.size, name)
+        return BlockMapData(self, inode.i_block, inode.size, name)

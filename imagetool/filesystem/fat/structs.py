@@ -27,7 +27,7 @@ BootSector = StructLayout(
         "root_cluster" / Int32ul,
     )
 )
-LEAST_FAT16, LEAST_FAT32 = 4085, 65525
+MIN_FAT16_CLUSTERS, MIN_FAT32_CLUSTERS = 4085, 65525
 """Numbers of clusters; nothing but them tells the three kinds apart."""
 
 # "FAT Directory Structure", "FAT Long Directory Entries"
@@ -37,5 +37,5 @@ ENTRY = struct.Struct(
 ENTRY_SIZE = 32
 IS_VOLUME, IS_DIRECTORY, IS_LONG_NAME = 0x08, 0x10, 0x0F
 LOWER_NAME, LOWER_SUFFIX = 0x08, 0x10
-DELETED, LAST = 0xE5, 0x00
+DELETED, END_OF_DIRECTORY = 0xE5, 0x00
 IS_LAST_LONG = 0x40

@@ -16,13 +16,13 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
-from imagetool.filesystem.tree import Kind, TreeVolume
+from imagetool.filesystem.inode_volume import FileType, InodeVolume
 
-DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
-_PAGE = 12288  # whole entries of 12, 16 and 32 bits
-_PAGES_KEPT = 256
-_MOST_ENTRIES = 65536 * 4
-_BORN = datetime(1980, 1, 1, tzinfo=UTC)
+_DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
+_TABLE_PAGE_SIZE = 12288  # whole entries of 12, 16 and 32 bits
+_MAX_CACHED_PAGES = 256
+_MAX_DIRECTORY_ENTRIES = 65536 * 4
+_EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,15 @@ class FatEntry:
     modified: datetime
 
     @property
-    def kind(self) -> Kind:
+    def file_type(self) -> FileType:
         """What it is."""
-        return Kind.DIRECTORY if self.attributes & s.IS_DIRECTORY else Kind.FILE
+        return FileType.DIRECTORY if self.attributes & s.IS_DIRECTORY else FileType.FILE
 
 
-class Fat(TreeVolume[FatEntry]):
+class Fat(InodeVolume[FatEntry]):
     """A FAT volume in a source. Raises Corrupt."""
 
-    kind = "FAT"
+    file_system = "FAT"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -64,35 +64,37 @@ class Fat(TreeVolume[FatEntry]):
         if not (fields.table_count and table_sectors and fields.reserved_sectors) or first >= total:
             raise self.damaged("its boot sector contradicts itself")
         self.cluster_count = (total - first) // per_cluster
-        self._bits = 12 if self.cluster_count < s.LEAST_FAT16 else 16
-        if self.cluster_count >= s.LEAST_FAT32:
+        self._bits = 12 if self.cluster_count < s.MIN_FAT16_CLUSTERS else 16
+        if self.cluster_count >= s.MIN_FAT32_CLUSTERS:
             self._bits = 32
-        self._table = fields.reserved_sectors * sector
+        self._table_offset = fields.reserved_sectors * sector
         self._table_size = table_sectors * sector
         if (self.cluster_count + 2) * self._bits > self._table_size * 8:
             raise self.damaged(f"its table is too short for {self.cluster_count} clusters")
-        self._data = first * sector
-        self._root = (first - root_sectors) * sector, root_sectors * sector
+        self._data_offset = first * sector
+        self._root_range = (first - root_sectors) * sector, root_sectors * sector
         self._root_cluster = fields.root_cluster if self._bits == 32 else 0
         self._pages: dict[int, bytes] = {}
-        place = 67 if self._bits == 32 else 39
-        self.identifier = boot[place : place + 4][::-1].hex()
-        label = boot[place + 4 : place + 15].decode("ascii", "replace").strip()
+        serial_offset = 67 if self._bits == 32 else 39
+        self.identifier = boot[serial_offset : serial_offset + 4][::-1].hex()
+        label = boot[serial_offset + 4 : serial_offset + 15].decode("ascii", "replace").strip()
         self.label = "" if label == "NO NAME" else label
 
     def damaged(self, what: str) -> Corrupt:
         """The error for something that cannot be."""
-        return Corrupt(f"{self.name}: {what}", hint=DAMAGED)
+        return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
-    def _next(self, cluster: int) -> int:
+    def _next_cluster(self, cluster: int) -> int:
         """What the table says behind a cluster."""
-        page, inside = divmod(cluster * self._bits // 8, _PAGE)
+        page, inside = divmod(cluster * self._bits // 8, _TABLE_PAGE_SIZE)
         data = self._pages.get(page)
         if data is None:
-            if len(self._pages) >= _PAGES_KEPT:
+            if len(self._pages) >= _MAX_CACHED_PAGES:
                 self._pages.clear()
             # One byte more: an entry of 12 bits may reach into the next page.
-            data = self._pages[page] = self.source.read_at(self._table + page * _PAGE, _PAGE + 1)
+            data = self._pages[page] = self.source.read_at(
+                self._table_offset + page * _TABLE_PAGE_SIZE, _TABLE_PAGE_SIZE + 1
+            )
         if len(data) < inside + self._bits // 8:
             raise self.damaged("its table lies beyond the end of the image")
         if self._bits == 12:
@@ -101,9 +103,11 @@ class Fat(TreeVolume[FatEntry]):
         width = self._bits // 8
         return int.from_bytes(data[inside : inside + width], "little") & 0x0FFFFFFF
 
-    def _chain(self, cluster: int, count: int | None, name: str) -> list[tuple[int, int, int]]:
-        """The stretches of a chain: as many clusters as a file has, or up to the chain's end."""
-        stretches: list[tuple[int, int, int]] = []
+    def _chain_extents(
+        self, cluster: int, count: int | None, name: str
+    ) -> list[tuple[int, int, int]]:
+        """The extents of a chain: as many clusters as a file has, or up to the chain's end."""
+        extents: list[tuple[int, int, int]] = []
         last = (1 << min(self._bits, 28)) - 8
         done, size = 0, self.cluster_size
         while count is None or done < count:
@@ -111,21 +115,21 @@ class Fat(TreeVolume[FatEntry]):
                 break
             if not 2 <= cluster < self.cluster_count + 2 or done > self.cluster_count:
                 raise self.damaged(f"{name}: its chain of clusters breaks at {cluster}")
-            place = self._data + (cluster - 2) * size
-            if stretches and stretches[-1][2] + stretches[-1][1] == place:
-                start, length, first = stretches[-1]
-                stretches[-1] = (start, length + size, first)
+            offset = self._data_offset + (cluster - 2) * size
+            if extents and extents[-1][2] + extents[-1][1] == offset:
+                start, length, first = extents[-1]
+                extents[-1] = (start, length + size, first)
             else:
-                stretches.append((done * size, size, place))
+                extents.append((done * size, size, offset))
             done += 1
-            cluster = self._next(cluster) if count is None or done < count else cluster
-        return stretches
+            cluster = self._next_cluster(cluster) if count is None or done < count else cluster
+        return extents
 
     # What a volume of inodes asks for
 
     def root(self) -> FatEntry:
         """The root directory."""
-        return FatEntry(self._root_cluster, 0, s.IS_DIRECTORY, _BORN)
+        return FatEntry(self._root_cluster, 0, s.IS_DIRECTORY, _EPOCH)
 
     def child(self, directory: FatEntry, name: str) -> FatEntry | None:
         """What `name` leads to, in any case of letters, by its long or its short name."""
@@ -140,25 +144,25 @@ class Fat(TreeVolume[FatEntry]):
         for long, _, entry in self._entries(directory):
             yield long, entry
 
-    def _directory(self, directory: FatEntry) -> Source:
+    def _open_directory(self, directory: FatEntry) -> Source:
         if not directory.cluster:  # the root of FAT12 and FAT16 lies before the clusters
-            offset, size = self._root
+            offset, size = self._root_range
             return ExtentMap(self.source, [(0, size, offset)], size, f"{self.name}: root directory")
         name = f"{self.name}: directory at cluster {directory.cluster}"
-        stretches = self._chain(directory.cluster, None, name)
-        return ExtentMap(self.source, stretches, sum(item[1] for item in stretches), name)
+        extents = self._chain_extents(directory.cluster, None, name)
+        return ExtentMap(self.source, extents, sum(item[1] for item in extents), name)
 
     def _entries(self, directory: FatEntry) -> Iterator[tuple[str, str, FatEntry]]:
         """Long name, short name and entry of everything in a directory."""
-        source = self._directory(directory)
-        if source.size > _MOST_ENTRIES * s.ENTRY_SIZE:
+        source = self._open_directory(directory)
+        if source.size > _MAX_DIRECTORY_ENTRIES * s.ENTRY_SIZE:
             raise self.damaged(f"{source.name}: {source.size} bytes")
         long: list[bytes] = []
         for start in range(0, source.size, 65536):
             block = source.read_at(start, 65536)
-            for place in range(0, len(block) - s.ENTRY_SIZE + 1, s.ENTRY_SIZE):
-                raw = block[place : place + s.ENTRY_SIZE]
-                if raw[0] == s.LAST:
+            for position in range(0, len(block) - s.ENTRY_SIZE + 1, s.ENTRY_SIZE):
+                raw = block[position : position + s.ENTRY_SIZE]
+                if raw[0] == s.END_OF_DIRECTORY:
                     return
                 if raw[0] == s.DELETED:
                     long.clear()
@@ -169,21 +173,21 @@ class Fat(TreeVolume[FatEntry]):
                 else:
                     if not raw[11] & s.IS_VOLUME and raw[:2] not in (b". ", b".."):
                         short = _short_name(raw)
-                        yield _long_name(long, raw) or short, short.upper(), self._entry(raw)
+                        yield _long_name(long, raw) or short, short.upper(), self._parse_entry(raw)
                     long.clear()
 
-    def _entry(self, raw: bytes) -> FatEntry:
+    def _parse_entry(self, raw: bytes) -> FatEntry:
         _, _, attributes, _, high, time, date, low, size = s.ENTRY.unpack(raw)
         cluster = low | (high << 16 if self._bits == 32 else 0)
-        return FatEntry(cluster, size, attributes & 0x3F, _moment(date, time))
+        return FatEntry(cluster, size, attributes & 0x3F, _decode_timestamp(date, time))
 
-    def data(self, inode: FatEntry, name: str) -> Source:
+    def open_data(self, inode: FatEntry, name: str) -> Source:
         """The bytes of a file."""
         count = -(-inode.size // self.cluster_size)
         if count > self.cluster_count:
             raise self.damaged(f"{name}: {inode.size} bytes are more than the volume holds")
-        stretches = self._chain(inode.cluster, count, name) if count else []
-        return ExtentMap(self.source, stretches, inode.size, name)
+        extents = self._chain_extents(inode.cluster, count, name) if count else []
+        return ExtentMap(self.source, extents, inode.size, name)
 
 
 def _short_name(raw: bytes) -> str:
@@ -201,14 +205,14 @@ def _long_name(parts: list[bytes], short: bytes) -> str:
     for byte in short[:11]:
         check = ((check & 1) << 7) + (check >> 1) + byte & 0xFF
     count = len(parts)
-    for place, part in enumerate(parts):
-        if part[13] != check or part[0] & 0x1F != count - place:
+    for index, part in enumerate(parts):
+        if part[13] != check or part[0] & 0x1F != count - index:
             return ""
     raw = b"".join(part[1:11] + part[14:26] + part[28:32] for part in reversed(parts))
     return raw.decode("utf-16-le", "surrogatepass").split("\0")[0]
 
 
-def _moment(date: int, time: int) -> datetime:
+def _decode_timestamp(date: int, time: int) -> datetime:
     try:
         return datetime(
             1980 + (date >> 9),
@@ -220,4 +224,4 @@ def _moment(date: int, time: int) -> datetime:
             tzinfo=UTC,
         )
     except ValueError:
-        return _BORN
+        return _EPOCH

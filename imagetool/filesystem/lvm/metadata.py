@@ -13,7 +13,7 @@ from imagetool.errors import Corrupt
 Section = dict[str, "Value"]
 Value = int | str | list["Value"] | Section
 
-_DEEPEST = 16
+_MAX_DEPTH = 16
 _TOKEN = re.compile(
     r"""\s*(?:\#[^\n]*\n\s*)*(?:
         (?P<text>"(?:[^"\\]|\\.)*") | (?P<mark>[={}\[\],]) | (?P<word>[^\s={}\[\],"\#]+)
@@ -22,11 +22,11 @@ _TOKEN = re.compile(
 )
 
 
-def parse(text: str, where: str) -> Section:
+def parse_metadata(text: str, where: str) -> Section:
     """The sections of a text. Raises Corrupt, naming `where`."""
     tokens = list(_tokens(text, where))
-    section, place = _section(tokens, 0, 0, where)
-    if place != len(tokens):
+    section, position = _section(tokens, 0, 0, where)
+    if position != len(tokens):
         raise _damaged(where, "its text does not end where it should")
     return section
 
@@ -38,49 +38,49 @@ def _damaged(where: str, what: str) -> Corrupt:
 
 
 def _tokens(text: str, where: str) -> Iterator[str]:
-    place, end = 0, len(text.rstrip())
-    while place < end:
-        found = _TOKEN.match(text, place)
+    position, end = 0, len(text.rstrip())
+    while position < end:
+        found = _TOKEN.match(text, position)
         if found is None:
-            if not re.sub(r"#[^\n]*", "", text[place:]).strip():
+            if not re.sub(r"#[^\n]*", "", text[position:]).strip():
                 return
-            raise _damaged(where, f"its text makes no sense at character {place}")
+            raise _damaged(where, f"its text makes no sense at character {position}")
         yield found["text"] or found["mark"] or found["word"]
-        place = found.end()
+        position = found.end()
 
 
-def _section(tokens: list[str], place: int, depth: int, where: str) -> tuple[Section, int]:
+def _section(tokens: list[str], position: int, depth: int, where: str) -> tuple[Section, int]:
     found: Section = {}
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise _damaged(where, "its sections are nested too deeply")
-    while place < len(tokens) and tokens[place] != "}":
-        name = tokens[place]
-        mark = tokens[place + 1] if place + 1 < len(tokens) else ""
+    while position < len(tokens) and tokens[position] != "}":
+        name = tokens[position]
+        mark = tokens[position + 1] if position + 1 < len(tokens) else ""
         if mark == "{":
-            found[name], place = _section(tokens, place + 2, depth + 1, where)
-            if place >= len(tokens):
+            found[name], position = _section(tokens, position + 2, depth + 1, where)
+            if position >= len(tokens):
                 raise _damaged(where, f"the section {name} has no end")
-            place += 1
+            position += 1
         elif mark == "=":
-            found[name], place = _value(tokens, place + 2, where)
+            found[name], position = _value(tokens, position + 2, where)
         else:
             raise _damaged(where, f"{name} is neither a section nor a value")
-    return found, place
+    return found, position
 
 
-def _value(tokens: list[str], place: int, where: str) -> tuple[Value, int]:
-    word = tokens[place] if place < len(tokens) else ""
+def _value(tokens: list[str], position: int, where: str) -> tuple[Value, int]:
+    word = tokens[position] if position < len(tokens) else ""
     if word != "[":
-        return _scalar(word, where), place + 1
+        return _scalar(word, where), position + 1
     listed: list[Value] = []
-    place += 1
-    while place < len(tokens) and tokens[place] != "]":
-        if tokens[place] != ",":
-            listed.append(_scalar(tokens[place], where))
-        place += 1
-    if place >= len(tokens):
+    position += 1
+    while position < len(tokens) and tokens[position] != "]":
+        if tokens[position] != ",":
+            listed.append(_scalar(tokens[position], where))
+        position += 1
+    if position >= len(tokens):
         raise _damaged(where, "a list has no end")
-    return listed, place + 1
+    return listed, position + 1
 
 
 def _scalar(word: str, where: str) -> Value:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import Range, Source, read_exactly
 from imagetool.errors import Corrupt, Unsupported
-from imagetool.filesystem.lvm.metadata import Section, Value, parse
+from imagetool.filesystem.lvm.metadata import Section, Value, parse_metadata
 
 SECTOR = 512
 _LABEL = struct.Struct("<8sQII8s")
@@ -24,9 +24,9 @@ _AREA_HEADER = struct.Struct("<I16sIQQ")
 _RAW_LOCATION = struct.Struct("<QQII")
 _AREA_MAGIC = b" LVM2 x[5A%r0N*>"
 _AREA_HEADER_SIZE = 512
-_MOST_AREAS = 16
-_LARGEST_TEXT = 4 << 20
-_MOST_SEGMENTS = 65536
+_MAX_METADATA_AREAS = 16
+_MAX_METADATA_TEXT = 4 << 20
+_MAX_SEGMENTS = 65536
 _IGNORED = 1
 _DAMAGED = "The volume group is damaged: restore it with vgcfgrestore."
 
@@ -38,8 +38,8 @@ class PhysicalVolume:
     source: Source
     identifier: str
     """32 characters, without dashes."""
-    group: str
-    description: Section
+    group_name: str
+    metadata: Section
     sequence: int
 
 
@@ -52,10 +52,10 @@ class LogicalVolume:
         self.name = name
         """Group and volume: vg/root."""
         self._description = description
-        self._extent = _number(group, "extent_size", name) * SECTOR
+        self._extent_size = _number(group, "extent_size", name) * SECTOR
         self._group = group
         self._members = members
-        count = min(_number(description, "segment_count", name), _MOST_SEGMENTS)
+        count = min(_number(description, "segment_count", name), _MAX_SEGMENTS)
         self._segments = [
             _section(description, f"segment{index}", name) for index in range(1, count + 1)
         ]
@@ -67,11 +67,11 @@ class LogicalVolume:
             _number(item, "start_extent", self.name) + _number(item, "extent_count", self.name)
             for item in self._segments
         ]
-        return max(ends, default=0) * self._extent
+        return max(ends, default=0) * self._extent_size
 
     def open(self) -> Source:
         """The bytes. Raises Unsupported for other than linear and striped segments."""
-        stretches: list[tuple[int, int, int]] = []
+        extents: list[tuple[int, int, int]] = []
         sources = list(self._members.values())
         starts = {}
         total = 0
@@ -79,13 +79,13 @@ class LogicalVolume:
             starts[name] = total
             total += source.size
         for segment in self._segments:
-            stretches += self._stretches(segment, starts)
+            extents += self._segment_extents(segment, starts)
         size = self.size
         if len(sources) == 1:
-            return ExtentMap(sources[0], stretches, size, self.name)
-        return ExtentMap(Concatenation(sources, self.name), stretches, size, self.name)
+            return ExtentMap(sources[0], extents, size, self.name)
+        return ExtentMap(Concatenation(sources, self.name), extents, size, self.name)
 
-    def _stretches(
+    def _segment_extents(
         self, segment: Section, starts: dict[str, int]
     ) -> Iterator[tuple[int, int, int]]:
         kind = segment.get("type", "striped")
@@ -95,25 +95,25 @@ class LogicalVolume:
                 hint="Linear and striped ones are.",
             )
         stripes = segment.get("stripes")
-        start = _number(segment, "start_extent", self.name) * self._extent
-        length = _number(segment, "extent_count", self.name) * self._extent
+        start = _number(segment, "start_extent", self.name) * self._extent_size
+        length = _number(segment, "extent_count", self.name) * self._extent_size
         if not isinstance(stripes, list) or not stripes or len(stripes) % 2:
             raise Corrupt(f"{self.name}: a segment without stripes", hint=_DAMAGED)
-        places = [
-            self._place(stripes[index], stripes[index + 1], starts)
+        stripe_offsets = [
+            self._stripe_offset(stripes[index], stripes[index + 1], starts)
             for index in range(0, len(stripes), 2)
         ]
-        if len(places) == 1:
-            yield start, length, places[0]
+        if len(stripe_offsets) == 1:
+            yield start, length, stripe_offsets[0]
             return
         width = _number(segment, "stripe_size", self.name) * SECTOR
-        if not width or length // width > 1 << 22 or length % (width * len(places)):
+        if not width or length // width > 1 << 22 or length % (width * len(stripe_offsets)):
             raise Corrupt(f"{self.name}: stripes of {width} bytes", hint=_DAMAGED)
         for number in range(length // width):
-            row, column = divmod(number, len(places))
-            yield start + number * width, width, places[column] + row * width
+            row, column = divmod(number, len(stripe_offsets))
+            yield start + number * width, width, stripe_offsets[column] + row * width
 
-    def _place(self, name: Value, extent: Value, starts: dict[str, int]) -> int:
+    def _stripe_offset(self, name: Value, extent: Value, starts: dict[str, int]) -> int:
         physical = _section(self._group, "physical_volumes", self.name).get(str(name))
         if not isinstance(physical, dict) or not isinstance(extent, int) or extent < 0:
             raise Corrupt(f"{self.name}: it lies on {name}, which is not listed", hint=_DAMAGED)
@@ -125,7 +125,7 @@ class LogicalVolume:
         return (
             starts[str(name)]
             + _number(physical, "pe_start", self.name) * SECTOR
-            + (extent * self._extent)
+            + (extent * self._extent_size)
         )
 
 
@@ -158,7 +158,11 @@ def read_physical_volume(source: Source) -> PhysicalVolume:
     """What a physical volume says of itself and its group. Raises Corrupt."""
     head = source.read_at(0, 4 * SECTOR)
     start = next(
-        (place for place in range(0, len(head), SECTOR) if head[place : place + 8] == b"LABELONE"),
+        (
+            position
+            for position in range(0, len(head), SECTOR)
+            if head[position : position + 8] == b"LABELONE"
+        ),
         None,
     )
     if start is None or len(head) < start + SECTOR:
@@ -166,12 +170,12 @@ def read_physical_volume(source: Source) -> PhysicalVolume:
     _, _, _, offset, _ = _LABEL.unpack_from(head, start)
     if not 32 <= offset <= SECTOR - 40:
         raise Corrupt(f"{source.name}: a damaged label of a physical volume", hint=_DAMAGED)
-    place = start + offset
-    identifier = head[place : place + 32].decode("ascii", "replace")
-    areas = list(_areas(head[: start + SECTOR], place + 40))
+    position = start + offset
+    identifier = head[position : position + 32].decode("ascii", "replace")
+    areas = list(_metadata_areas(head[: start + SECTOR], position + 40))
     newest: tuple[int, str, Section] | None = None
     for area in areas:
-        found = _read_area(source, *area)
+        found = _read_metadata_area(source, *area)
         if found is not None and (newest is None or found[0] > newest[0]):
             newest = found
     if newest is None:
@@ -179,14 +183,14 @@ def read_physical_volume(source: Source) -> PhysicalVolume:
     return PhysicalVolume(source, identifier, newest[1], newest[2], newest[0])
 
 
-def _areas(head: bytes, place: int) -> Iterator[Range]:
+def _metadata_areas(head: bytes, position: int) -> Iterator[Range]:
     """The metadata areas: the second of two lists, each of which ends with zeros."""
     lists = 0
-    for _ in range(2 * _MOST_AREAS):
-        if place + _AREA.size > len(head):
+    for _ in range(2 * _MAX_METADATA_AREAS):
+        if position + _AREA.size > len(head):
             return
-        offset, size = _AREA.unpack_from(head, place)
-        place += _AREA.size
+        offset, size = _AREA.unpack_from(head, position)
+        position += _AREA.size
         if not offset:
             lists += 1
             if lists == 2:
@@ -195,26 +199,28 @@ def _areas(head: bytes, place: int) -> Iterator[Range]:
             yield offset, size
 
 
-def _read_area(source: Source, offset: int, size: int) -> tuple[int, str, Section] | None:
+def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, str, Section] | None:
     """Sequence number, group and description in a metadata area; None where it holds none."""
     head = read_exactly(source, offset, _AREA_HEADER_SIZE, "a metadata area")
     _, magic, version, start, length = _AREA_HEADER.unpack_from(head)
     if magic != _AREA_MAGIC or version != 1 or start != offset or length != size:
         raise Corrupt(f"{source.name}: a damaged metadata area at {offset}", hint=_DAMAGED)
-    place, count, _, flags = _RAW_LOCATION.unpack_from(head, _AREA_HEADER.size)
-    if not place or flags & _IGNORED:
+    text_offset, count, _, flags = _RAW_LOCATION.unpack_from(head, _AREA_HEADER.size)
+    if not text_offset or flags & _IGNORED:
         return None
-    if not _AREA_HEADER_SIZE <= place < size or not 0 < count <= min(_LARGEST_TEXT, size):
+    if not _AREA_HEADER_SIZE <= text_offset < size or not 0 < count <= min(
+        _MAX_METADATA_TEXT, size
+    ):
         raise Corrupt(f"{source.name}: the text of {count} bytes does not fit", hint=_DAMAGED)
     # The area is a ring behind its header: a text that reaches its end goes on at its start.
-    first = min(count, size - place)
-    raw = read_exactly(source, offset + place, first, "the text of the volume group")
+    first = min(count, size - text_offset)
+    raw = read_exactly(source, offset + text_offset, first, "the text of the volume group")
     if first < count:
         raw += read_exactly(
             source, offset + _AREA_HEADER_SIZE, count - first, "the text of the volume group"
         )
     where = f"{source.name}: volume group"
-    text = parse(raw.decode("utf-8", "replace").rstrip("\0"), where)
+    text = parse_metadata(raw.decode("utf-8", "replace").rstrip("\0"), where)
     for name, value in text.items():
         if isinstance(value, dict):
             return _number(value, "seqno", where), name, value
@@ -225,11 +231,11 @@ def logical_volumes(physical: Sequence[PhysicalVolume]) -> list[LogicalVolume]:
     """The logical volumes that people see, of every group on these physical volumes."""
     newest: dict[str, PhysicalVolume] = {}
     for item in physical:
-        if item.group not in newest or item.sequence > newest[item.group].sequence:
-            newest[item.group] = item
+        if item.group_name not in newest or item.sequence > newest[item.group_name].sequence:
+            newest[item.group_name] = item
     found = []
     for name, holder in newest.items():
-        group = holder.description
+        group = holder.metadata
         listed = _section(group, "physical_volumes", name)
         members = {}
         for member, description in listed.items():

@@ -16,95 +16,96 @@ from imagetool.filesystem.ntfs.record import Attribute
 from imagetool.filesystem.ntfs.runs import SPARSE, decode_runs
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
-_LARGEST_UNIT = 1 << 20
+_MAX_UNIT_SIZE = 1 << 20
 
 
-class Data:
+class NonResidentData:
     """What an attribute that is not resident holds: plain, or with holes."""
 
-    __slots__ = ("_clusters", "_initialised", "_places", "_starts", "_volume", "name", "size")
+    __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "name", "size")
 
     def __init__(
-        self, volume: Source, cluster: int, extents: Sequence[Attribute], name: str
+        self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
     ) -> None:
         first = extents[0]
         self._volume = volume
-        self._clusters = cluster
+        self._cluster_size = cluster_size
         self.name = name
         self.size = first.size
-        self._initialised = min(first.initialised, first.size)
-        self._starts: list[int] = []
-        self._places: list[int] = []
-        self.extend(extents)
-        if self._starts[-1] * cluster < self._initialised:
+        self._initialised = min(first.initialised_size, first.size)
+        self._vcns: list[int] = []
+        self._lcns: list[int] = []
+        self._add_runs(extents)
+        if self._vcns[-1] * cluster_size < self._initialised:
             raise Corrupt(
-                f"{name}: its runs hold {self._starts[-1] * cluster} of {self._initialised} bytes",
+                f"{name}: its runs hold {self._vcns[-1] * cluster_size} "
+                f"of {self._initialised} bytes",
                 hint=_DAMAGED,
             )
 
-    def extend(self, extents: Sequence[Attribute]) -> None:
+    def _add_runs(self, extents: Sequence[Attribute]) -> None:
         """Take the runs of further extents, each of which begins where the one before ended."""
-        total = self._volume.size // self._clusters
-        if self._starts:
-            self._starts.pop()
-        end = extents[0].first_cluster if not self._starts else -1
+        total = self._volume.size // self._cluster_size
+        if self._vcns:
+            self._vcns.pop()
+        end = extents[0].first_vcn if not self._vcns else -1
         for extent in extents:
-            if end not in (-1, extent.first_cluster):
+            if end not in (-1, extent.first_vcn):
                 raise Corrupt(f"{self.name}: its run lists leave a gap", hint=_DAMAGED)
-            end = extent.first_cluster
-            runs = decode_runs(extent.run_bytes, extent.first_cluster, total, self.name)
-            for start, count, place in runs:
-                self._starts.append(start)
-                self._places.append(place)
+            end = extent.first_vcn
+            runs = decode_runs(extent.run_bytes, extent.first_vcn, total, self.name)
+            for start, count, lcn in runs:
+                self._vcns.append(start)
+                self._lcns.append(lcn)
                 end = start + count
-        self._starts.append(max(end, 0))
+        self._vcns.append(max(end, 0))
 
-    def pieces(self, offset: int, length: int) -> list[Extent]:
+    def extents_at(self, offset: int, length: int) -> list[Extent]:
         """Where these bytes lie in the volume; what was never written is zero."""
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return []
-        pieces: list[Extent] = []
+        extents: list[Extent] = []
         written = min(length, self._initialised - offset)
         zeros = length - max(written, 0)
-        cluster, starts, places = self._clusters, self._starts, self._places
+        cluster_size, vcns, lcns = self._cluster_size, self._vcns, self._lcns
         if written > 0:
-            run = bisect_right(starts, offset // cluster) - 1
+            run = bisect_right(vcns, offset // cluster_size) - 1
             if run < 0:
                 raise Corrupt(f"{self.name}: its runs do not begin with it", hint=_DAMAGED)
             while written > 0:
-                inside = offset - starts[run] * cluster
-                part = min(written, starts[run + 1] * cluster - offset)
-                place = places[run]
-                pieces.append((HOLE if place == SPARSE else place * cluster + inside, part))
+                inside = offset - vcns[run] * cluster_size
+                part = min(written, vcns[run + 1] * cluster_size - offset)
+                lcn = lcns[run]
+                extents.append((HOLE if lcn == SPARSE else lcn * cluster_size + inside, part))
                 offset += part
                 written -= part
                 run += 1
         if zeros:
-            pieces.append((HOLE, zeros))
-        return pieces
+            extents.append((HOLE, zeros))
+        return extents
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
-        return read_extent_data(self._volume, [self.pieces(offset, length)])[0]
+        return read_extent_data(self._volume, [self.extents_at(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many: one batch of the volume."""
-        return read_extent_data(self._volume, [self.pieces(*item) for item in ranges])
+        return read_extent_data(self._volume, [self.extents_at(*item) for item in ranges])
 
 
 class CompressedData:
     """What a compressed attribute holds: units of clusters, each compressed (LZNT1) or not."""
 
-    __slots__ = ("_cache", "_stored", "_unit", "name", "size")
+    __slots__ = ("_cache", "_stored", "_unit_size", "name", "size")
 
     def __init__(
-        self, volume: Source, cluster: int, extents: Sequence[Attribute], name: str
+        self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
     ) -> None:
-        self._unit = cluster << extents[0].compression_unit
-        if not 0 < self._unit <= _LARGEST_UNIT:
-            raise Corrupt(f"{name}: a compression unit of {self._unit} bytes", hint=_DAMAGED)
-        self._stored = Data(volume, cluster, extents, name)
+        self._unit_size = cluster_size << extents[0].compression_unit
+        if not 0 < self._unit_size <= _MAX_UNIT_SIZE:
+            raise Corrupt(f"{name}: a compression unit of {self._unit_size} bytes", hint=_DAMAGED)
+        self._stored = NonResidentData(volume, cluster_size, extents, name)
         self._cache: tuple[int, bytes] = (-1, b"")
         self.name = name
         self.size = self._stored.size
@@ -114,38 +115,38 @@ class CompressedData:
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return b""
-        first, last = offset // self._unit, (offset + length - 1) // self._unit
-        data = b"".join(self._unit_at(number) for number in range(first, last + 1))
-        start = offset - first * self._unit
+        first, last = offset // self._unit_size, (offset + length - 1) // self._unit_size
+        data = b"".join(self._read_unit(number) for number in range(first, last + 1))
+        start = offset - first * self._unit_size
         return data[start : start + length]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many."""
         return [self.read_at(*item) for item in ranges]
 
-    def _unit_at(self, number: int) -> bytes:
+    def _read_unit(self, number: int) -> bytes:
         if self._cache[0] == number:
             return self._cache[1]
-        start = number * self._unit
-        wanted = min(self._unit, self.size - start)
-        pieces = self._stored.pieces(start, self._unit)
+        start = number * self._unit_size
+        wanted = min(self._unit_size, self.size - start)
+        extents = self._stored.extents_at(start, self._unit_size)
         # A hole at the end of a unit says that what stands before it is compressed.
-        if any(place < 0 for place, _ in pieces) and any(place >= 0 for place, _ in pieces):
+        if any(offset < 0 for offset, _ in extents) and any(offset >= 0 for offset, _ in extents):
             from imagetool.compression.lznt1 import decompress
 
             packed = read_extent_data(
-                self._stored._volume, [[piece for piece in pieces if piece[0] >= 0]]
+                self._stored._volume, [[extent for extent in extents if extent[0] >= 0]]
             )[0]
             data = decompress(packed, wanted, self.name).ljust(wanted, b"\0")
         else:
-            data = read_extent_data(self._stored._volume, [pieces])[0]
+            data = read_extent_data(self._stored._volume, [extents])[0]
         self._cache = (number, data)
         return data
 
 
 def open_data(
-    volume: Source, cluster: int, extents: Sequence[Attribute], name: str
-) -> Data | CompressedData:
+    volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
+) -> NonResidentData | CompressedData:
     """The data of an attribute that is not resident, by the flags of its first extent.
 
     Raises Encrypted for a file that only its owner's key opens.
@@ -156,5 +157,5 @@ def open_data(
             f"{name}: the file is encrypted (EFS)", hint="Only its owner's key opens it."
         )
     if flags & s.COMPRESSED and extents[0].compression_unit:
-        return CompressedData(volume, cluster, extents, name)
-    return Data(volume, cluster, extents, name)
+        return CompressedData(volume, cluster_size, extents, name)
+    return NonResidentData(volume, cluster_size, extents, name)

@@ -16,21 +16,21 @@ from imagetool.disk.filetime import from_filetime
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
 
-_HEADER = struct.Struct("<IIIB")
-_ENTRY = struct.Struct("<QHHI")
-_NAME = 82
-_NUMBER = 0xFFFFFFFFFFFF
+_INDEX_HEADER = struct.Struct("<IIIB")
+_ENTRY_HEADER = struct.Struct("<QHHI")
+_NAME_OFFSET = 82
+_RECORD_NUMBER_MASK = 0xFFFFFFFFFFFF
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 
-UpCase = Callable[[], bytes]
+LoadUpcase = Callable[[], bytes]
 
 
 class IndexEntry(NamedTuple):
     """A name in a directory, with what the directory itself knows of the file."""
 
     name: str
-    record: int
+    record_number: int
     sequence: int
     is_directory: bool
     size: int
@@ -38,23 +38,23 @@ class IndexEntry(NamedTuple):
     attributes: int
 
 
-def entries_of(node: bytes, header: int, where: str) -> Iterator[tuple[int, int, int]]:
-    """The entries of one node whose index header begins at `header`: (offset, length, flags).
+def iter_entries(node: bytes, header_offset: int, where: str) -> Iterator[tuple[int, int, int]]:
+    """The entries of one node whose index header is at `header_offset`: (offset, length, flags).
 
     The last one has no name. Raises Corrupt for an entry that leaves the node.
     """
-    first, used, _, _ = _HEADER.unpack_from(node, header)
-    offset, end = header + first, header + used
+    first, used, _, _ = _INDEX_HEADER.unpack_from(node, header_offset)
+    offset, end = header_offset + first, header_offset + used
     if end > len(node):
         raise Corrupt(f"{where}: an index node of {used} bytes", hint=_DAMAGED)
     while offset + 16 <= end:
-        _, length, _, flags = _ENTRY.unpack_from(node, offset)
-        least = 16 + 8 * (flags & s.HAS_SUBNODE)
+        _, length, _, flags = _ENTRY_HEADER.unpack_from(node, offset)
+        min_length = 16 + 8 * (flags & s.HAS_SUBNODE)
         if not flags & s.IS_LAST:
-            least += 66
-        if length < least or length % 8 or offset + length > end:
+            min_length += 66
+        if length < min_length or length % 8 or offset + length > end:
             break
-        if not flags & s.IS_LAST and _NAME + 2 * node[offset + 80] > length:
+        if not flags & s.IS_LAST and _NAME_OFFSET + 2 * node[offset + 80] > length:
             break
         yield offset, length, flags
         if flags & s.IS_LAST:
@@ -63,32 +63,32 @@ def entries_of(node: bytes, header: int, where: str) -> Iterator[tuple[int, int,
     raise Corrupt(f"{where}: an index node with a damaged entry at byte {offset}", hint=_DAMAGED)
 
 
-def name_of(node: bytes, offset: int) -> str:
+def entry_name(node: bytes, offset: int) -> str:
     """The name in an entry."""
-    start = offset + _NAME
+    start = offset + _NAME_OFFSET
     return node[start : start + 2 * node[offset + 80]].decode("utf-16-le", "surrogatepass")
 
 
-def subnode_of(node: bytes, offset: int, length: int) -> int:
+def entry_subnode(node: bytes, offset: int, length: int) -> int:
     """The cluster number of the node below an entry."""
     return int.from_bytes(node[offset + length - 8 : offset + length], "little")
 
 
-def reference_of(node: bytes, offset: int) -> tuple[int, int]:
+def entry_reference(node: bytes, offset: int) -> tuple[int, int]:
     """The record and sequence number of the file that an entry names."""
     reference = int.from_bytes(node[offset : offset + 8], "little")
-    return reference & _NUMBER, reference >> 48
+    return reference & _RECORD_NUMBER_MASK, reference >> 48
 
 
 def read_entry(node: bytes, offset: int) -> IndexEntry:
     """Everything that an entry says."""
-    record, sequence = reference_of(node, offset)
+    number, sequence = entry_reference(node, offset)
     key = offset + 16
     (modified,) = struct.unpack_from("<Q", node, key + 16)
     size, attributes = struct.unpack_from("<QI", node, key + 48)
     return IndexEntry(
-        name=name_of(node, offset),
-        record=record,
+        name=entry_name(node, offset),
+        record_number=number,
         sequence=sequence,
         is_directory=bool(attributes & s.IS_DIRECTORY),
         size=size,
@@ -102,18 +102,20 @@ def is_dos_name(node: bytes, offset: int) -> bool:
     return node[offset + 81] == s.DOS_NAME
 
 
-def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> tuple[int, int, int]:
+def search(
+    node: bytes, header_offset: int, name: str, upcase: LoadUpcase, where: str
+) -> tuple[int, int, int]:
     """The entry of that name (0, offset, length), or where to go on.
 
     (1, offset, length): below this entry; (2, 0, 0): the name is not there.
     """
     if name.isascii():
-        found = _search_ascii(node, header, name.upper())
+        found = _search_ascii(node, header_offset, name.upper())
         if found is not None:
             return found
-    for offset, length, flags in entries_of(node, header, where):
+    for offset, length, flags in iter_entries(node, header_offset, where):
         if not flags & s.IS_LAST:
-            order = compare(name, name_of(node, offset), upcase)
+            order = compare_names(name, entry_name(node, offset), upcase)
             if order > 0:
                 continue
             if order == 0:
@@ -122,22 +124,22 @@ def search(node: bytes, header: int, name: str, upcase: UpCase, where: str) -> t
     return 2, 0, 0
 
 
-def _search_ascii(node: bytes, header: int, upper: str) -> tuple[int, int, int] | None:
+def _search_ascii(node: bytes, header_offset: int, upper: str) -> tuple[int, int, int] | None:
     """As `search`, as long as all names are ASCII and the node is sound: else None.
 
     Nearly every look-up ends here, and this is where its time goes.
     """
-    first, used, _, _ = _HEADER.unpack_from(node, header)
-    offset, end = header + first, min(header + used, len(node))
-    unpack = _ENTRY.unpack_from
+    first, used, _, _ = _INDEX_HEADER.unpack_from(node, header_offset)
+    offset, end = header_offset + first, min(header_offset + used, len(node))
+    unpack = _ENTRY_HEADER.unpack_from
     while offset + 16 <= end:
         _, length, _, flags = unpack(node, offset)
         after = offset + length
         if length < 16 or after > end:
             return None
         if not flags & 2:
-            start = offset + _NAME
-            stop = start + 2 * node[offset + 80] if length > _NAME else after + 1
+            start = offset + _NAME_OFFSET
+            stop = start + 2 * node[offset + 80] if length > _NAME_OFFSET else after + 1
             other = utf_16_le_decode(node[start:stop], "replace")[0]
             if stop > after or not other.isascii():
                 return None
@@ -153,7 +155,7 @@ def _search_ascii(node: bytes, header: int, upper: str) -> tuple[int, int, int] 
     return None
 
 
-def compare(left: str, right: str, upcase: UpCase) -> int:
+def compare_names(left: str, right: str, upcase: LoadUpcase) -> int:
     """The order of two names in the volume's own upper case: -1, 0 or 1.
 
     The table of upper case takes 128 KiB to read, and is asked for only where it decides.
@@ -161,7 +163,7 @@ def compare(left: str, right: str, upcase: UpCase) -> int:
     if left.isascii() and right.isascii():
         one_name, other_name = left.upper(), right.upper()
         return (one_name > other_name) - (one_name < other_name)
-    units = [memoryview(_units(name)).cast("H") for name in (left, right)]
+    units = [memoryview(_utf16_units(name)).cast("H") for name in (left, right)]
     for one, other in zip(*units, strict=False):
         if one == other:
             continue
@@ -178,7 +180,7 @@ def compare(left: str, right: str, upcase: UpCase) -> int:
     return (lengths[0] > lengths[1]) - (lengths[0] < lengths[1])
 
 
-def _units(name: str) -> bytes:
+def _utf16_units(name: str) -> bytes:
     """UTF-16 in this machine's order of bytes."""
     import sys
 

@@ -12,13 +12,13 @@ from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.data import open_data
-from imagetool.filesystem.ntfs.record import Attribute, Record
+from imagetool.filesystem.ntfs.record import Attribute, FileRecord
 
 if TYPE_CHECKING:
     from imagetool.filesystem.ntfs.volume import Ntfs
 
 
-_POINT_SIZE = 24  # as much of a reparse point is looked at
+_REPARSE_POINT_SIZE = 24  # as much of a reparse point is looked at
 
 
 class NtfsNode:
@@ -26,7 +26,7 @@ class NtfsNode:
 
     __slots__ = ("_record", "_volume", "path")
 
-    def __init__(self, volume: Ntfs, record: Record, path: str) -> None:
+    def __init__(self, volume: Ntfs, record: FileRecord, path: str) -> None:
         self._volume = volume
         self._record = record
         self.path = path
@@ -52,7 +52,7 @@ class NtfsNode:
     @property
     def size(self) -> int:
         """The size of the data in bytes; 0 for a directory."""
-        extents = self._volume.extents(self._record, s.DATA, "")
+        extents = self._volume.attribute_extents(self._record, s.DATA, "")
         return extents[0].size if extents else 0
 
     def _information(self) -> bytes:
@@ -82,14 +82,14 @@ class NtfsNode:
         """
         path = self.path or "the root"
         name = f"{self._volume.name}: {path}" + (f":{stream}" if stream else "")
-        extents = self._volume.extents(self._record, s.DATA, stream)
+        extents = self._volume.attribute_extents(self._record, s.DATA, stream)
         if not extents:
             what = "is a directory" if self.is_directory and not stream else "has no such data"
             raise NotFound(f"{name} {what}", hint="`imagetool file list` shows what is there.")
         if not stream:
-            point = self._overlay_point()
+            point = self._wof_reparse_point()
             if point:
-                return self._open_overlay(point, extents[0].size, name)
+                return self._open_wof(point, extents[0].size, name)
         return self._open_extents(extents, name)
 
     def _open_extents(self, extents: list[Attribute], name: str) -> Source:
@@ -97,31 +97,31 @@ class NtfsNode:
             return MemorySource(extents[0].value, name)
         return open_data(self._volume.source, self._volume.cluster_size, extents, name)
 
-    def _overlay_point(self) -> bytes:
+    def _wof_reparse_point(self) -> bytes:
         """The beginning of a reparse point of the overlay filter; of any other nothing."""
-        extents = self._volume.extents(self._record, s.REPARSE_POINT, "")
+        extents = self._volume.attribute_extents(self._record, s.REPARSE_POINT, "")
         if not extents:
             return b""
         name = f"{self._volume.name}: {self.path}: its reparse point"
-        point = self._open_extents(extents, name).read_at(0, _POINT_SIZE)
+        point = self._open_extents(extents, name).read_at(0, _REPARSE_POINT_SIZE)
         return point if point[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little") else b""
 
-    def _open_overlay(self, point: bytes, size: int, name: str) -> Source:
+    def _open_wof(self, point: bytes, size: int, name: str) -> Source:
         # Few questions meet such a file: what it needs is imported when one is there.
-        from imagetool.filesystem.ntfs import overlay
+        from imagetool.filesystem.ntfs import wof
 
-        algorithm = overlay.algorithm_of(point, name)
-        extents = self._volume.extents(self._record, s.DATA, overlay.STREAM)
+        algorithm = wof.read_algorithm(point, name)
+        extents = self._volume.attribute_extents(self._record, s.DATA, wof.STREAM_NAME)
         if not size:
             return MemorySource(b"", name)
         if not extents:
             raise Corrupt(
                 f"{name}: the file is compressed by the Windows overlay filter and has no stream "
-                f"{overlay.STREAM}",
+                f"{wof.STREAM_NAME}",
                 hint="The volume is damaged: let the guest check it, or restore the image.",
             )
-        stream = self._open_extents(extents, f"{name}:{overlay.STREAM}")
-        return overlay.OverlayData(stream, size, algorithm, name)
+        stream = self._open_extents(extents, f"{name}:{wof.STREAM_NAME}")
+        return wof.WofData(stream, size, algorithm, name)
 
     def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
         """What a directory holds, in the order of its index. Raises NotFound for a file.

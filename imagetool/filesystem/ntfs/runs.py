@@ -15,14 +15,14 @@ _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore t
 
 
 def decode_runs(
-    data: bytes, first: int, clusters: int, where: str
+    data: bytes, first_vcn: int, cluster_count: int, where: str
 ) -> Iterator[tuple[int, int, int]]:
     """The runs in `data`: (cluster of the attribute, how many, cluster of the volume or SPARSE).
 
-    `first` is the attribute's cluster that the list begins with, `clusters` the size of the
-    volume. Raises Corrupt for a run beyond the volume or a list without an end.
+    `first_vcn` is the attribute's cluster that the list begins with, `cluster_count` the
+    size of the volume. Raises Corrupt for a run beyond the volume or a list without an end.
     """
-    place, here, position = first, 0, 0
+    vcn, lcn, position = first_vcn, 0, 0
     end = len(data)
     while position < end and data[position]:
         lengths, offsets = data[position] & 15, data[position] >> 4
@@ -34,16 +34,16 @@ def decode_runs(
         if not 0 < count <= 1 << 52:
             raise Corrupt(f"{where}: a run of {count} clusters", hint=_DAMAGED)
         if offsets:
-            here += int.from_bytes(data[middle:position], "little", signed=True)
-            if here < 0 or here + count > clusters:
+            lcn += int.from_bytes(data[middle:position], "little", signed=True)
+            if lcn < 0 or lcn + count > cluster_count:
                 raise Corrupt(
-                    f"{where}: a run of {count} clusters from cluster {here} lies beyond the "
-                    f"volume ({clusters} clusters)",
+                    f"{where}: a run of {count} clusters from cluster {lcn} lies beyond the "
+                    f"volume ({cluster_count} clusters)",
                     hint=_DAMAGED,
                 )
-            yield place, count, here
+            yield vcn, count, lcn
         else:
-            yield place, count, SPARSE
-        place += count
+            yield vcn, count, SPARSE
+        vcn += count
     if position >= end:
         raise Corrupt(f"{where}: a run list without an end", hint=_DAMAGED)

@@ -29,7 +29,7 @@ BootSector = StructLayout(
     )
 )
 
-OverlayPoint = StructLayout(
+WofReparsePoint = StructLayout(
     Struct(
         "tag" / Int32ul,
         "length" / Int16ul,

@@ -14,36 +14,36 @@ from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import Data
+from imagetool.filesystem.ntfs.data import NonResidentData
+from imagetool.filesystem.ntfs.mft import MAX_CACHED_BLOCKS, BlockRequest, MasterFileTable
 from imagetool.filesystem.ntfs.node import NtfsNode
-from imagetool.filesystem.ntfs.record import Record
-from imagetool.filesystem.ntfs.table import BLOCKS_KEPT, FileTable, Want
+from imagetool.filesystem.ntfs.record import FileRecord
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
-_DEEPEST_TREE = 32
+_MAX_INDEX_DEPTH = 32
 
 
 class _Listing(NamedTuple):
     """What stays the same while a directory is listed."""
 
     owner: int
-    allocation: Data | None
+    allocation: NonResidentData | None
     prefix: str
     where: str
     seen: set[int]
 
 
-Walk = Generator[Want, bytes, NtfsNode | None]
+PathWalk = Generator[BlockRequest, bytes, NtfsNode | None]
 
 
-class Ntfs(FileTable):
+class Ntfs(MasterFileTable):
     """An NTFS volume in a source. Raises Corrupt where its boot sector or table make no sense."""
 
-    kind = "NTFS"
+    file_system = "NTFS"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self._directories: dict[str, Record] = {}
+        self._directory_cache: dict[str, FileRecord] = {}
 
     # Paths
 
@@ -56,7 +56,7 @@ class Ntfs(FileTable):
         node = self.find(path)
         if node is None:
             raise NotFound(
-                f"{self.name}: there is no file {_clean(path)}",
+                f"{self.name}: there is no file {_normalise_path(path)}",
                 hint="`imagetool file list` shows what is there.",
             )
         return node
@@ -64,25 +64,25 @@ class Ntfs(FileTable):
     def find_many(self, paths: Sequence[str]) -> list[NtfsNode | None]:
         """The nodes at several paths; what the walks need next is read in one batch."""
         found: list[NtfsNode | None] = [None] * len(paths)
-        active: list[tuple[int, Walk, Want]] = []
-        for place, path in enumerate(paths):
-            walk = self._walk(_clean(path))
+        active: list[tuple[int, PathWalk, BlockRequest]] = []
+        for position, path in enumerate(paths):
+            walk = self._walk_path(_normalise_path(path))
             try:
-                active.append((place, walk, next(walk)))
+                active.append((position, walk, next(walk)))
             except StopIteration as stop:
-                found[place] = stop.value
+                found[position] = stop.value
         while active:
-            blocks = self.fetch([want for _, _, want in active])
-            going: list[tuple[int, Walk, Want]] = []
-            for (place, walk, _), block in zip(active, blocks, strict=True):
+            blocks = self.read_blocks([request for _, _, request in active])
+            going: list[tuple[int, PathWalk, BlockRequest]] = []
+            for (position, walk, _), block in zip(active, blocks, strict=True):
                 try:
-                    going.append((place, walk, walk.send(block)))
+                    going.append((position, walk, walk.send(block)))
                 except StopIteration as stop:
-                    found[place] = stop.value
+                    found[position] = stop.value
             active = going
         return found
 
-    def _walk(self, path: str) -> Walk:
+    def _walk_path(self, path: str) -> PathWalk:
         """From the root along the names of `path`: asks for blocks, ends with the node.
 
         Directories that were passed before are not looked for again.
@@ -90,25 +90,25 @@ class Ntfs(FileTable):
         names = path.split("\\") if path else []
         upper = path.upper().split("\\")
         depth = len(names) - 1
-        while depth > 0 and "\\".join(upper[:depth]) not in self._directories:
+        while depth > 0 and "\\".join(upper[:depth]) not in self._directory_cache:
             depth -= 1
         if depth > 0:
-            record = self._directories["\\".join(upper[:depth])]
+            record = self._directory_cache["\\".join(upper[:depth])]
         else:
             depth = 0
-            record = self.record(s.ROOT, (yield self.want_record(s.ROOT)))
-        for place, name in enumerate(names[depth:], depth):
+            record = self.parse_record(s.ROOT, (yield self.record_request(s.ROOT)))
+        for position, name in enumerate(names[depth:], depth):
             if not record.is_directory:
                 return None
-            if place > depth:
-                if len(self._directories) >= BLOCKS_KEPT:
-                    self._directories.clear()
-                self._directories["\\".join(upper[:place])] = record
-            reference = yield from self._search(record, name)
+            if position > depth:
+                if len(self._directory_cache) >= MAX_CACHED_BLOCKS:
+                    self._directory_cache.clear()
+                self._directory_cache["\\".join(upper[:position])] = record
+            reference = yield from self._search_directory(record, name)
             if reference is None:
                 return None
             number, sequence = reference
-            record = self.record(number, (yield self.want_record(number)))
+            record = self.parse_record(number, (yield self.record_request(number)))
             if not record.in_use or (sequence and record.sequence != sequence):
                 raise Corrupt(
                     f"{self.name}: the directory entry of {name} leads to record {number}, which "
@@ -117,32 +117,32 @@ class Ntfs(FileTable):
                 )
         return NtfsNode(self, record, path)
 
-    def _search(
-        self, directory: Record, name: str
-    ) -> Generator[Want, bytes, tuple[int, int] | None]:
+    def _search_directory(
+        self, directory: FileRecord, name: str
+    ) -> Generator[BlockRequest, bytes, tuple[int, int] | None]:
         """The record and sequence number of a name in a directory, by its index tree."""
         where = f"{self.name}: record {directory.number}"
-        node, header = self._index_root(directory), 16
-        allocation: Data | None = None
+        node, header_offset = self._index_root(directory), 16
+        allocation: NonResidentData | None = None
         seen: set[int] = set()
         while True:
-            result, offset, length = index.search(node, header, name, self._upcase, where)
+            result, offset, length = index.search(node, header_offset, name, self._upcase, where)
             if result == 0:
-                return index.reference_of(node, offset)
+                return index.entry_reference(node, offset)
             if result == 2:
                 return None
-            cluster = index.subnode_of(node, offset, length)
-            if cluster in seen or len(seen) > _DEEPEST_TREE:
+            cluster = index.entry_subnode(node, offset, length)
+            if cluster in seen or len(seen) > _MAX_INDEX_DEPTH:
                 raise Corrupt(f"{where}: its index leads back to itself", hint=_DAMAGED)
             seen.add(cluster)
             if allocation is None:
-                allocation = self._allocation(directory)
-            want = self._want_index(allocation, directory.number, cluster)
-            node, header = (yield want), 24
-            self._check_index(node, cluster, where)
+                allocation = self._index_allocation(directory)
+            request = self._index_block_request(allocation, directory.number, cluster)
+            node, header_offset = (yield request), 24
+            self._check_index_block(node, cluster, where)
 
-    def _index_root(self, directory: Record) -> bytes:
-        roots = self.extents(directory, s.INDEX_ROOT, "$I30")
+    def _index_root(self, directory: FileRecord) -> bytes:
+        roots = self.attribute_extents(directory, s.INDEX_ROOT, "$I30")
         if not roots or not roots[0].resident or roots[0].size < 32:
             raise Corrupt(
                 f"{self.name}: record {directory.number} is a directory without an index",
@@ -150,19 +150,21 @@ class Ntfs(FileTable):
             )
         return roots[0].value
 
-    def _allocation(self, directory: Record) -> Data:
-        extents = self.extents(directory, s.INDEX_ALLOCATION, "$I30")
+    def _index_allocation(self, directory: FileRecord) -> NonResidentData:
+        extents = self.attribute_extents(directory, s.INDEX_ALLOCATION, "$I30")
         name = f"{self.name}: index of record {directory.number}"
         if not extents or extents[0].resident:
             raise Corrupt(f"{name}: it has no blocks", hint=_DAMAGED)
-        return Data(self.source, self.cluster_size, extents, name)
+        return NonResidentData(self.source, self.cluster_size, extents, name)
 
-    def _want_index(self, allocation: Data, owner: int, cluster: int) -> Want:
+    def _index_block_request(
+        self, allocation: NonResidentData, owner: int, cluster: int
+    ) -> BlockRequest:
         size = self.index_block_size
         unit = self.cluster_size if self.cluster_size <= size else 512
-        return Want(allocation, owner, cluster * unit, size, b"INDX")
+        return BlockRequest(allocation, owner, cluster * unit, size, b"INDX")
 
-    def _check_index(self, node: bytes, cluster: int, where: str) -> None:
+    def _check_index_block(self, node: bytes, cluster: int, where: str) -> None:
         if int.from_bytes(node[16:24], "little") != cluster:
             raise Corrupt(f"{where}: an index block that belongs elsewhere", hint=_DAMAGED)
 
@@ -171,14 +173,14 @@ class Ntfs(FileTable):
 
     @lazy
     def _upcase_table(self) -> bytes:
-        record = self.records([s.UPCASE])[0]
+        record = self.read_records([s.UPCASE])[0]
         table = NtfsNode(self, record, "$UpCase").open()
         data = table.read_at(0, 131072)
         if len(data) != 131072:
             raise Corrupt(f"{self.name}: $UpCase holds {len(data)} bytes", hint=_DAMAGED)
         return data
 
-    def list_directory(self, directory: Record, prefix: str = "") -> Iterator[index.IndexEntry]:
+    def list_directory(self, directory: FileRecord, prefix: str = "") -> Iterator[index.IndexEntry]:
         """The entries of a directory in the order of its index, without their short twins.
 
         With a prefix only names that begin with it, in any case: only the branches of the index
@@ -187,28 +189,30 @@ class Ntfs(FileTable):
         where = f"{self.name}: record {directory.number}"
         root = self._index_root(directory)
         large = any(i.type == s.INDEX_ALLOCATION for i in self.all_attributes(directory))
-        allocation = self._allocation(directory) if large else None
+        allocation = self._index_allocation(directory) if large else None
         listing = _Listing(directory.number, allocation, prefix, where, set())
         for entry in self._list_node(root, 16, listing):
-            if entry.record >= s.FIRST_USER_RECORD:
+            if entry.record_number >= s.FIRST_USER_RECORD:
                 yield entry
 
-    def _list_node(self, node: bytes, header: int, listing: _Listing) -> Iterator[index.IndexEntry]:
+    def _list_node(
+        self, node: bytes, header_offset: int, listing: _Listing
+    ) -> Iterator[index.IndexEntry]:
         entries = []
-        for offset, length, flags in index.entries_of(node, header, listing.where):
+        for offset, length, flags in index.iter_entries(node, header_offset, listing.where):
             order = 0
             if listing.prefix:
                 order = 1
                 if not flags & s.IS_LAST:
-                    start = index.name_of(node, offset)[: len(listing.prefix)]
-                    order = index.compare(start, listing.prefix, self._upcase)
+                    start = index.entry_name(node, offset)[: len(listing.prefix)]
+                    order = index.compare_names(start, listing.prefix, self._upcase)
             # What lies below an entry comes before it: nothing that fits if the entry itself does.
             if order >= 0:
                 entries.append((offset, length, flags, order))
             if order > 0:
                 break
         below = [
-            index.subnode_of(node, offset, length)
+            index.entry_subnode(node, offset, length)
             for offset, length, flags, _ in entries
             if flags & s.HAS_SUBNODE
         ]
@@ -218,12 +222,14 @@ class Ntfs(FileTable):
         seen.update(below)
         blocks: dict[int, bytes] = {}
         if below and allocation is not None:
-            wants = [self._want_index(allocation, listing.owner, cluster) for cluster in below]
-            blocks = dict(zip(below, self.fetch(wants), strict=True))
+            requests = [
+                self._index_block_request(allocation, listing.owner, cluster) for cluster in below
+            ]
+            blocks = dict(zip(below, self.read_blocks(requests), strict=True))
         for offset, length, flags, order in entries:
             if flags & s.HAS_SUBNODE:
-                cluster = index.subnode_of(node, offset, length)
-                self._check_index(blocks[cluster], cluster, listing.where)
+                cluster = index.entry_subnode(node, offset, length)
+                self._check_index_block(blocks[cluster], cluster, listing.where)
                 yield from self._list_node(blocks[cluster], 24, listing)
             if not order and not flags & s.IS_LAST and not index.is_dos_name(node, offset):
                 yield index.read_entry(node, offset)
@@ -231,11 +237,13 @@ class Ntfs(FileTable):
     # What the volume says of itself
 
     @lazy
-    def _volume_record(self) -> Record:
-        return self.records([s.VOLUME])[0]
+    def _volume_record(self) -> FileRecord:
+        return self.read_records([s.VOLUME])[0]
 
-    def _volume_attribute(self, kind: int) -> bytes:
-        found = [item.value for item in self._volume_record.attributes() if item.type == kind]
+    def _volume_attribute(self, attribute_type: int) -> bytes:
+        found = [
+            item.value for item in self._volume_record.attributes() if item.type == attribute_type
+        ]
         return found[0] if found else b""
 
     @property
@@ -257,5 +265,5 @@ class Ntfs(FileTable):
         return tuple(found)
 
 
-def _clean(path: str) -> str:
+def _normalise_path(path: str) -> str:
     return "\\".join(filter(None, path.replace("/", "\\").split("\\")))

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 from imagetool.disk.extents import HOLE
 from imagetool.errors import Unsupported
-from imagetool.filesystem.tree import Kind, attributes_of
+from imagetool.filesystem.inode_volume import FileType, windows_attributes
 from imagetool.filesystem.xfs import structs as s
 
 if TYPE_CHECKING:
     from imagetool.filesystem.xfs.volume import Xfs
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KINDS = {s.IS_DIRECTORY: Kind.DIRECTORY, s.IS_FILE: Kind.FILE, s.IS_LINK: Kind.LINK}
-_DEEPEST = 9
-_MOST_NODES = 1 << 16
+_FILE_TYPES = {
+    s.IS_DIRECTORY: FileType.DIRECTORY,
+    s.IS_FILE: FileType.FILE,
+    s.IS_LINK: FileType.LINK,
+}
+_MAX_BTREE_LEVELS = 9
+_MAX_BTREE_BLOCKS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,10 @@ class XfsInode:
     raw: bytes
 
     @property
-    def kind(self) -> Kind:
+    def file_type(self) -> FileType:
         """What it is."""
         mode = int.from_bytes(self.raw[2:4], "big")
-        return _KINDS.get(mode & s.KIND_MASK, Kind.OTHER)
+        return _FILE_TYPES.get(mode & s.FILE_TYPE_MASK, FileType.OTHER)
 
     @property
     def version(self) -> int:
@@ -72,7 +76,7 @@ class XfsInode:
     @property
     def attributes(self) -> int:
         """FILE_ATTRIBUTE_…"""
-        return attributes_of(self.kind)
+        return windows_attributes(self.file_type)
 
     @property
     def extent_count(self) -> int:
@@ -87,7 +91,7 @@ class XfsInode:
         return self.raw[start : start + fork] if fork else self.raw[start:]
 
 
-def read_extents(volume: Xfs, inode: XfsInode, name: str) -> Iterator[tuple[int, int, int]]:
+def file_extents(volume: Xfs, inode: XfsInode, name: str) -> Iterator[tuple[int, int, int]]:
     """The stretches of the data: (offset in it, length, offset in the volume), in bytes."""
     fork = inode.data_fork()
     if inode.is_realtime:
@@ -95,47 +99,47 @@ def read_extents(volume: Xfs, inode: XfsInode, name: str) -> Iterator[tuple[int,
     if inode.format == s.EXTENTS:
         if inode.extent_count * s.EXTENT.size > len(fork):
             raise volume.damaged(f"{name}: {inode.extent_count} extents do not fit its inode")
-        yield from _records(volume, fork, 0, inode.extent_count, name)
+        yield from _parse_extents(volume, fork, 0, inode.extent_count, name)
     elif inode.format == s.BTREE:
-        yield from _tree(volume, fork, name)
+        yield from _btree_extents(volume, fork, name)
     else:
         raise volume.damaged(f"{name}: its data is in the format {inode.format}")
 
 
-def _records(
-    volume: Xfs, block: bytes, place: int, count: int, name: str
+def _parse_extents(
+    volume: Xfs, block: bytes, table_offset: int, count: int, name: str
 ) -> Iterator[tuple[int, int, int]]:
     size = volume.block_size
-    for offset in range(place, place + count * s.EXTENT.size, s.EXTENT.size):
+    for offset in range(table_offset, table_offset + count * s.EXTENT.size, s.EXTENT.size):
         high, low = s.EXTENT.unpack_from(block, offset)
         first = (high & ~(1 << 63)) >> 9
         length = low & 0x1FFFFF
-        start = volume.block_place(((high & 0x1FF) << 43) | low >> 21, length, name)
+        start = volume.block_offset(((high & 0x1FF) << 43) | low >> 21, length, name)
         yield first * size, length * size, HOLE if high >> 63 else start
 
 
-def _tree(volume: Xfs, fork: bytes, name: str) -> Iterator[tuple[int, int, int]]:
+def _btree_extents(volume: Xfs, fork: bytes, name: str) -> Iterator[tuple[int, int, int]]:
     """The root of the tree lies in the inode, its leaves hold the extents."""
     level, count = struct.unpack_from(">HH", fork)
     room = (len(fork) - 4) // 16
-    if not 0 < level <= _DEEPEST or count > room:
+    if not 0 < level <= _MAX_BTREE_LEVELS or count > room:
         raise volume.damaged(f"{name}: a damaged tree of extents")
     below = struct.unpack_from(f">{count}Q", fork, 4 + 8 * room)
     seen: set[int] = set()
     while below:
-        if seen & set(below) or len(set(below)) != len(below) or len(seen) > _MOST_NODES:
+        if seen & set(below) or len(set(below)) != len(below) or len(seen) > _MAX_BTREE_BLOCKS:
             raise volume.damaged(f"{name}: its tree of extents leads back to itself")
         seen.update(below)
         level -= 1
-        blocks = volume.blocks(below, name)
+        blocks = volume.read_blocks(below, name)
         below = ()
         for block in blocks:
             header = s.NODE_MAGIC.get(block[:4])
-            here, count = struct.unpack_from(">HH", block, 4)
-            if header is None or here != level or count > (len(block) - header) // 16:
+            node_level, count = struct.unpack_from(">HH", block, 4)
+            if header is None or node_level != level or count > (len(block) - header) // 16:
                 raise volume.damaged(f"{name}: a damaged tree of extents")
             if level:
                 room = (len(block) - header) // 16
                 below += struct.unpack_from(f">{count}Q", block, header + 8 * room)
             else:
-                yield from _records(volume, block, header, count, name)
+                yield from _parse_extents(volume, block, header, count, name)

@@ -14,31 +14,31 @@ from construct import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, Unsupported
-from imagetool.filesystem.tree import Kind, TreeVolume
+from imagetool.filesystem.inode_volume import FileType, InodeVolume
 from imagetool.filesystem.xfs import structs as s
-from imagetool.filesystem.xfs.inode import XfsInode, read_extents
+from imagetool.filesystem.xfs.inode import XfsInode, file_extents
 
-DAMAGED = "The volume is damaged: let the guest check it (xfs_repair), or restore the image."
-_LARGEST_DIRECTORY = 256 << 20
-_CHUNK = 1 << 18
-_BATCH = 256
+_DAMAGED = "The volume is damaged: let the guest check it (xfs_repair), or restore the image."
+_MAX_DIRECTORY_SIZE = 256 << 20
+_DIRECTORY_READ_SIZE = 1 << 18
+_INODES_PER_BATCH = 256
 
 
-class Xfs(TreeVolume[XfsInode]):
+class Xfs(InodeVolume[XfsInode]):
     """An XFS volume in a source. Raises Corrupt, or Unsupported for features that change all."""
 
-    kind = "XFS"
+    file_system = "XFS"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         try:
-            block = self._super = s.SuperBlock.parse(source.read_at(0, 512))
+            block = self._superblock = s.SuperBlock.parse(source.read_at(0, 512))
         except ConstructError:
             raise self.damaged("no XFS superblock") from None
         version = block.version & s.VERSION_MASK
         if version not in (4, 5):
             raise Unsupported(f"{self.name}: XFS of version {version} is not read")
-        unknown = block.incompatible & ~s.READABLE if version == 5 else 0
+        unknown = block.incompatible & ~s.READABLE_FEATURES if version == 5 else 0
         if unknown:
             raise Unsupported(
                 f"{self.name}: an XFS volume with feature 0x{unknown:x} is not read",
@@ -58,11 +58,11 @@ class Xfs(TreeVolume[XfsInode]):
             raise self.damaged(f"allocation groups of {block.group_blocks} blocks")
         if block.directory_block_log > 7 or block.block_size << block.directory_block_log > 65536:
             raise self.damaged("directory blocks above 64 KiB")
-        self._directory_block = block.block_size << block.directory_block_log
+        self._directory_block_size = block.block_size << block.directory_block_log
         types = s.HAS_FILE_TYPES_5 & block.incompatible if version == 5 else 0
         if version == 4 and block.version & s.HAS_MORE_BITS:
             types = block.features2 & s.HAS_FILE_TYPES_4
-        self._has_types = bool(types)
+        self._has_file_types = bool(types)
         self.label = block.label.split(b"\0")[0].decode("utf-8", "replace")
         self.identifier = str(UUID(bytes=block.uuid))
         if version == 5 and block.incompatible & s.NEEDS_REPAIR:
@@ -70,35 +70,37 @@ class Xfs(TreeVolume[XfsInode]):
 
     def damaged(self, what: str) -> Corrupt:
         """The error for something that cannot be."""
-        return Corrupt(f"{self.name}: {what}", hint=DAMAGED)
+        return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
-    def block_place(self, number: int, count: int, name: str) -> int:
+    def block_offset(self, number: int, count: int, name: str) -> int:
         """Where blocks lie, in bytes: their number is a group, and a block in it."""
-        group, inside = divmod(number, 1 << self._super.group_blocks_log)
-        first = group * self._super.group_blocks + inside
-        outside = inside + count > self._super.group_blocks or group >= self._super.group_count
-        if outside or first + count > self._super.block_count:
+        group, inside = divmod(number, 1 << self._superblock.group_blocks_log)
+        first = group * self._superblock.group_blocks + inside
+        outside = (
+            inside + count > self._superblock.group_blocks or group >= self._superblock.group_count
+        )
+        if outside or first + count > self._superblock.block_count:
             raise self.damaged(f"{name}: block {number} lies beyond the volume")
         return int(first * self.block_size)
 
-    def blocks(self, numbers: Sequence[int], name: str) -> list[bytes]:
+    def read_blocks(self, numbers: Sequence[int], name: str) -> list[bytes]:
         """Blocks of the volume, read in one batch."""
-        places = [(self.block_place(number, 1, name), self.block_size) for number in numbers]
-        found = self.source.read_many(places)
+        ranges = [(self.block_offset(number, 1, name), self.block_size) for number in numbers]
+        found = self.source.read_many(ranges)
         if any(len(block) != self.block_size for block in found):
             raise self.damaged(f"{name}: a block lies beyond the end of the image")
         return found
 
-    def inodes(self, numbers: Sequence[int]) -> list[XfsInode]:
-        """Inodes by their numbers: group, block in it, place in that; read in one batch."""
-        size, log = self._super.inode_size, self._super.inodes_per_block_log
-        places = []
+    def read_inodes(self, numbers: Sequence[int]) -> list[XfsInode]:
+        """Inodes by their numbers: group, block in it, position in that; read in one batch."""
+        size, log = self._superblock.inode_size, self._superblock.inodes_per_block_log
+        ranges = []
         for number in numbers:
             block, index = number >> log, number & ((1 << log) - 1)
-            start = self.block_place(block, 1, f"inode {number}")
-            places.append((start + index * size, size))
+            start = self.block_offset(block, 1, f"inode {number}")
+            ranges.append((start + index * size, size))
         found = []
-        for number, raw in zip(numbers, self.source.read_many(places), strict=True):
+        for number, raw in zip(numbers, self.source.read_many(ranges), strict=True):
             if raw[:2] != b"IN" or len(raw) != size or not 1 <= raw[4] <= 3:
                 raise self.damaged(f"there is no inode {number}")
             found.append(XfsInode(number, raw))
@@ -108,98 +110,98 @@ class Xfs(TreeVolume[XfsInode]):
 
     def root(self) -> XfsInode:
         """The root directory."""
-        return self.inodes([self._super.root_inode])[0]
+        return self.read_inodes([self._superblock.root_inode])[0]
 
     def child(self, directory: XfsInode, name: str) -> XfsInode | None:
         """What `name` leads to in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
-        for raw, number in self._names(directory):
+        for raw, number in self._directory_entries(directory):
             if raw == wanted:
-                return self.inodes([number])[0]
+                return self.read_inodes([number])[0]
         return None
 
     def children(self, directory: XfsInode) -> Iterator[tuple[str, XfsInode]]:
         """The names in a directory; inodes are read in batches."""
-        names = list(self._names(directory))
-        for start in range(0, len(names), _BATCH):
-            batch = names[start : start + _BATCH]
-            inodes = self.inodes([number for _, number in batch])
+        names = list(self._directory_entries(directory))
+        for start in range(0, len(names), _INODES_PER_BATCH):
+            batch = names[start : start + _INODES_PER_BATCH]
+            inodes = self.read_inodes([number for _, number in batch])
             for (name, _), inode in zip(batch, inodes, strict=True):
                 yield name.decode("utf-8", "surrogateescape"), inode
 
-    def _names(self, directory: XfsInode) -> Iterator[tuple[bytes, int]]:
+    def _directory_entries(self, directory: XfsInode) -> Iterator[tuple[bytes, int]]:
         """The entries of a directory, without "." and ".."."""
         where = f"directory {directory.number}"
         if directory.format == s.LOCAL:
-            yield from self._short_form(directory, where)
+            yield from self._short_form_entries(directory, where)
             return
-        if directory.size > _LARGEST_DIRECTORY:
+        if directory.size > _MAX_DIRECTORY_SIZE:
             raise self.damaged(f"{where} is {directory.size} bytes long")
-        data = ExtentMap(self.source, read_extents(self, directory, where), directory.size, where)
-        size = self._directory_block
-        for offset in range(0, directory.size, _CHUNK):
-            chunk = data.read_at(offset, _CHUNK)
-            for place in range(0, len(chunk), size):
-                block = chunk[place : place + size]
+        data = ExtentMap(self.source, file_extents(self, directory, where), directory.size, where)
+        size = self._directory_block_size
+        for offset in range(0, directory.size, _DIRECTORY_READ_SIZE):
+            chunk = data.read_at(offset, _DIRECTORY_READ_SIZE)
+            for position in range(0, len(chunk), size):
+                block = chunk[position : position + size]
                 if block[:4] != bytes(4):  # a block that became empty leaves a hole
-                    yield from self._entries(block, where)
+                    yield from self._parse_entries(block, where)
 
-    def _short_form(self, directory: XfsInode, where: str) -> Iterator[tuple[bytes, int]]:
+    def _short_form_entries(self, directory: XfsInode, where: str) -> Iterator[tuple[bytes, int]]:
         """A small directory lies in its inode ("Short Form Directories")."""
         fork = directory.data_fork()
         count, wide = fork[0], fork[1]
         width = 8 if wide else 4
-        place = 2 + width
+        position = 2 + width
         for _ in range(max(count, wide)):
-            length = fork[place] if place < len(fork) else 0
-            end = place + 3 + length
-            number = end + self._has_types
+            length = fork[position] if position < len(fork) else 0
+            end = position + 3 + length
+            number = end + self._has_file_types
             if not length or number + width > len(fork):
                 raise self.damaged(f"{where} has a damaged entry")
-            yield fork[place + 3 : end], int.from_bytes(fork[number : number + width], "big")
-            place = number + width
+            yield fork[position + 3 : end], int.from_bytes(fork[number : number + width], "big")
+            position = number + width
 
-    def _entries(self, block: bytes, where: str) -> Iterator[tuple[bytes, int]]:
+    def _parse_entries(self, block: bytes, where: str) -> Iterator[tuple[bytes, int]]:
         """The entries in a data block ("Block Directories", "Leaf Directories")."""
         header = s.DIRECTORY_HEADERS.get(block[:4])
         end = len(block)
-        if header is None or end != self._directory_block:
+        if header is None or end != self._directory_block_size:
             raise self.damaged(f"{where} has a block that is none of a directory")
         if block[:4] in s.BLOCK_MAGIC:
             count = int.from_bytes(block[-8:-4], "big")
             end -= 8 + 8 * count
-        place = header
-        while place + 16 <= end:
-            if block[place : place + 2] == s.UNUSED:
-                length = int.from_bytes(block[place + 2 : place + 4], "big")
+        position = header
+        while position + 16 <= end:
+            if block[position : position + 2] == s.UNUSED:
+                length = int.from_bytes(block[position + 2 : position + 4], "big")
             else:
-                size = block[place + 8]
-                name = block[place + 9 : place + 9 + size]
-                length = (11 + size + self._has_types + 7) & ~7
-                if not size or place + length > end:
-                    raise self.damaged(f"{where} has a damaged entry at byte {place} of a block")
+                size = block[position + 8]
+                name = block[position + 9 : position + 9 + size]
+                length = (11 + size + self._has_file_types + 7) & ~7
+                if not size or position + length > end:
+                    raise self.damaged(f"{where} has a damaged entry at byte {position} of a block")
                 if name not in (b".", b".."):
-                    yield name, int.from_bytes(block[place : place + 8], "big")
+                    yield name, int.from_bytes(block[position : position + 8], "big")
             if length < 8 or length % 8:
-                raise self.damaged(f"{where} has a damaged entry at byte {place} of a block")
-            place += length
+                raise self.damaged(f"{where} has a damaged entry at byte {position} of a block")
+            position += length
 
-    def data(self, inode: XfsInode, name: str) -> Source:
+    def open_data(self, inode: XfsInode, name: str) -> Source:
         """The bytes of a file or link. Raises Unsupported for data on another device."""
         if inode.format == s.LOCAL:
             return MemorySource(inode.data_fork()[: inode.size], name)
-        pieces = ExtentMap(self.source, read_extents(self, inode, name), inode.size, name)
-        if inode.kind is not Kind.LINK or inode.version < 3:
-            return pieces
+        extent_map = ExtentMap(self.source, file_extents(self, inode, name), inode.size, name)
+        if inode.file_type is not FileType.LINK or inode.version < 3:
+            return extent_map
         return MemorySource(self._remote_link(inode, name), name)
 
     def _remote_link(self, inode: XfsInode, name: str) -> bytes:
         """A long link in version 5: each block has a header ("Extent Symbolic Links")."""
         target = b""
-        for _, length, place in read_extents(self, inode, name):
-            for here in range(place, place + length, self.block_size):
-                block = self.source.read_at(here, self.block_size)
-                if place < 0 or block[:4] != s.LINK_MAGIC or len(target) > inode.size:
+        for _, length, start in file_extents(self, inode, name):
+            for offset in range(start, start + length, self.block_size):
+                block = self.source.read_at(offset, self.block_size)
+                if start < 0 or block[:4] != s.LINK_MAGIC or len(target) > inode.size:
                     raise self.damaged(f"{name}: a damaged symbolic link")
                 count = int.from_bytes(block[8:12], "big")
                 target += block[s.LINK_HEADER : s.LINK_HEADER + count]

@@ -17,15 +17,15 @@ from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT
 
-_MOST_LINKS = 40  # as Linux bounds them
-_LONGEST_LINK = 4096
-_MOST_NAMES = 4096
+_MAX_LINKS = 40  # as Linux bounds them
+_MAX_LINK_SIZE = 4096
+_MAX_PENDING_NAMES = 4096
 
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
 
 
-class Kind(Enum):
+class FileType(Enum):
     """What an inode is."""
 
     FILE = "file"
@@ -35,8 +35,8 @@ class Kind(Enum):
 
 
 _ATTRIBUTES = {
-    Kind.DIRECTORY: FILE_ATTRIBUTE_DIRECTORY,
-    Kind.LINK: FILE_ATTRIBUTE_REPARSE_POINT,
+    FileType.DIRECTORY: FILE_ATTRIBUTE_DIRECTORY,
+    FileType.LINK: FILE_ATTRIBUTE_REPARSE_POINT,
 }
 
 
@@ -44,7 +44,7 @@ class Inode(Protocol):
     """What a file system knows of a file apart from its names."""
 
     @property
-    def kind(self) -> Kind:
+    def file_type(self) -> FileType:
         """What it is."""
 
     @property
@@ -60,16 +60,16 @@ class Inode(Protocol):
         """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
 
 
-I = TypeVar("I", bound=Inode)  # noqa: E741
+InodeT = TypeVar("InodeT", bound=Inode)
 
 
-def attributes_of(kind: Kind) -> int:
+def windows_attributes(file_type: FileType) -> int:
     """The file attributes of an inode whose file system has none of Windows' own."""
-    return _ATTRIBUTES.get(kind, FILE_ATTRIBUTE_NORMAL)
+    return _ATTRIBUTES.get(file_type, FILE_ATTRIBUTE_NORMAL)
 
 
 @dataclass(frozen=True, slots=True)
-class TreeEntry:
+class InodeEntry:
     """A name in a directory."""
 
     name: str
@@ -79,10 +79,10 @@ class TreeEntry:
     attributes: int
 
 
-class TreeVolume(ABC, Generic[I]):
+class InodeVolume(ABC, Generic[InodeT]):
     """A volume; see imagetool.filesystem.Volume for what its parts mean."""
 
-    kind: str
+    file_system: str
     label: str
     identifier: str
     warnings: tuple[str, ...] = ()
@@ -92,29 +92,29 @@ class TreeVolume(ABC, Generic[I]):
         self.name = source.name
 
     @abstractmethod
-    def root(self) -> I:
+    def root(self) -> InodeT:
         """The root directory."""
 
     @abstractmethod
-    def child(self, directory: I, name: str) -> I | None:
+    def child(self, directory: InodeT, name: str) -> InodeT | None:
         """What `name` leads to in a directory, links not followed; None where there is none."""
 
     @abstractmethod
-    def children(self, directory: I) -> Iterator[tuple[str, I]]:
+    def children(self, directory: InodeT) -> Iterator[tuple[str, InodeT]]:
         """The names in a directory and what they lead to, without "." and ".."."""
 
     @abstractmethod
-    def data(self, inode: I, name: str) -> Source:
+    def open_data(self, inode: InodeT, name: str) -> Source:
         """The bytes of a file or link; `name` is what messages call them."""
 
-    def find(self, path: str) -> TreeNode[I] | None:
+    def find(self, path: str) -> InodeNode[InodeT] | None:
         """The node at `path` (/ or \\), links followed, or None."""
-        names = _names(path)
+        names = _reversed_names(path)
         trail = [self.root()]
         links = 0
         while names:
             name = names.pop()
-            if trail[-1].kind is not Kind.DIRECTORY:
+            if trail[-1].file_type is not FileType.DIRECTORY:
                 return None
             if name == "..":
                 del trail[max(1, len(trail) - 1) :]
@@ -122,36 +122,36 @@ class TreeVolume(ABC, Generic[I]):
             inode = self.child(trail[-1], name)
             if inode is None:
                 return None
-            if inode.kind is not Kind.LINK:
+            if inode.file_type is not FileType.LINK:
                 trail.append(inode)
                 continue
             links += 1
-            target = self.link_target(inode, path)
-            names += _names(target)
-            if links > _MOST_LINKS or len(names) > _MOST_NAMES:
+            target = self.read_link(inode, path)
+            names += _reversed_names(target)
+            if links > _MAX_LINKS or len(names) > _MAX_PENDING_NAMES:
                 raise Corrupt(
-                    f"{self.name}: {path} goes through more than {_MOST_LINKS} symbolic links",
+                    f"{self.name}: {path} goes through more than {_MAX_LINKS} symbolic links",
                     hint="The links lead back to themselves: name the file itself.",
                 )
             if target.startswith("/"):
                 del trail[1:]
-        return TreeNode(self, trail[-1], "\\".join(reversed(_names(path))))
+        return InodeNode(self, trail[-1], "\\".join(reversed(_reversed_names(path))))
 
-    def link_target(self, inode: I, path: str) -> str:
+    def read_link(self, inode: InodeT, path: str) -> str:
         """Where a symbolic link leads."""
-        if inode.size > _LONGEST_LINK:
+        if inode.size > _MAX_LINK_SIZE:
             raise Corrupt(
                 f"{self.name}: {path}: a symbolic link of {inode.size} bytes",
                 hint="The volume is damaged: let the guest check it, or restore the image.",
             )
-        data = self.data(inode, f"{self.name}: {path}").read_at(0, inode.size)
+        data = self.open_data(inode, f"{self.name}: {path}").read_at(0, inode.size)
         return data.decode("utf-8", "surrogateescape")
 
-    def find_many(self, paths: Sequence[str]) -> list[TreeNode[I] | None]:
+    def find_many(self, paths: Sequence[str]) -> list[InodeNode[InodeT] | None]:
         """The nodes at several paths."""
         return [self.find(path) for path in paths]
 
-    def lookup(self, path: str) -> TreeNode[I]:
+    def lookup(self, path: str) -> InodeNode[InodeT]:
         """The node at `path`. Raises NotFound."""
         node = self.find(path)
         if node is None:
@@ -162,25 +162,25 @@ class TreeVolume(ABC, Generic[I]):
         return node
 
 
-class TreeNode(Generic[I]):
+class InodeNode(Generic[InodeT]):
     """A file or directory; see imagetool.filesystem.Node for what its parts mean."""
 
     __slots__ = ("_inode", "_volume", "path")
 
-    def __init__(self, volume: TreeVolume[I], inode: I, path: str) -> None:
+    def __init__(self, volume: InodeVolume[InodeT], inode: InodeT, path: str) -> None:
         self._volume = volume
         self._inode = inode
         self.path = path
 
     @property
-    def volume(self) -> TreeVolume[I]:
+    def volume(self) -> InodeVolume[InodeT]:
         """Where it lies."""
         return self._volume
 
     @property
     def is_directory(self) -> bool:
         """Whether it is a directory."""
-        return self._inode.kind is Kind.DIRECTORY
+        return self._inode.file_type is FileType.DIRECTORY
 
     @property
     def size(self) -> int:
@@ -205,15 +205,15 @@ class TreeNode(Generic[I]):
         """The data. Raises NotFound for a directory, a device, or an alternate stream."""
         name = f"{self._volume.name}: {self.path or 'the root'}"
         if stream:
-            raise NotFound(f"{name}:{stream}: {self._volume.kind} has no alternate streams")
-        if self._inode.kind is not Kind.FILE:
+            raise NotFound(f"{name}:{stream}: {self._volume.file_system} has no alternate streams")
+        if self._inode.file_type is not FileType.FILE:
             raise NotFound(
-                f"{name} is a {self._inode.kind.value}",
+                f"{name} is a {self._inode.file_type.value}",
                 hint="`imagetool file list` shows what is there.",
             )
-        return self._volume.data(self._inode, name)
+        return self._volume.open_data(self._inode, name)
 
-    def entries(self, prefix: str = "") -> Iterator[TreeEntry]:
+    def entries(self, prefix: str = "") -> Iterator[InodeEntry]:
         """What a directory holds, in its order; with a prefix only such names, in any case."""
         if not self.is_directory:
             raise NotFound(
@@ -222,12 +222,12 @@ class TreeNode(Generic[I]):
         start = prefix.casefold()
         for name, inode in self._volume.children(self._inode):
             if name.casefold().startswith(start):
-                directory = inode.kind is Kind.DIRECTORY
+                directory = inode.file_type is FileType.DIRECTORY
                 size = 0 if directory else inode.size
-                yield TreeEntry(name, directory, size, inode.modified, inode.attributes)
+                yield InodeEntry(name, directory, size, inode.modified, inode.attributes)
 
 
-def _names(path: str) -> list[str]:
+def _reversed_names(path: str) -> list[str]:
     """The names in a path, the last one first."""
     names = path.replace("\\", "/").split("/")
     return [name for name in reversed(names) if name not in ("", ".")]

@@ -18,32 +18,32 @@ from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.ntfs import structs as s
 
-STREAM = "WofCompressedData"
+STREAM_NAME = "WofCompressedData"
 """The alternate stream that holds the chunks."""
 
-_POINT_SIZE = 24
+_REPARSE_POINT_SIZE = 24
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _EXPAND = "`compact /u /exe` in the guest expands such files."
-_BYTES_KEPT = 1 << 20
-_PAGE = 1024  # offsets of the table that are read at once
-_PAGES_KEPT = 64
+_MAX_CACHED_CHUNK_BYTES = 1 << 20
+_OFFSETS_PER_PAGE = 1024  # offsets of the table that are read at once
+_MAX_CACHED_PAGES = 64
 
 
 class Algorithm(NamedTuple):
     """How chunks are compressed: its name, the size of a chunk, and what decompresses one."""
 
     name: str
-    chunk: int
+    chunk_size: int
     decompress: Callable[[bytes, int, str], bytes]
 
 
-def _lzx(packed: bytes, size: int, name: str) -> bytes:
+def _decompress_lzx(packed: bytes, size: int, name: str) -> bytes:
     return LzxChunk(name).decode(packed, size)
 
 
 XPRESS4K = Algorithm("XPRESS4K", 4096, xpress.decompress)
-LZX = Algorithm("LZX", 32768, _lzx)
+LZX = Algorithm("LZX", 32768, _decompress_lzx)
 XPRESS8K = Algorithm("XPRESS8K", 8192, xpress.decompress)
 XPRESS16K = Algorithm("XPRESS16K", 16384, xpress.decompress)
 
@@ -51,14 +51,14 @@ ALGORITHMS = (XPRESS4K, LZX, XPRESS8K, XPRESS16K)
 """By their numbers: FILE_PROVIDER_COMPRESSION_…, wofapi.h."""
 
 
-def algorithm_of(point: bytes, name: str) -> Algorithm:
+def read_algorithm(point: bytes, name: str) -> Algorithm:
     """What a reparse point of the overlay filter says of its file (WOF_EXTERNAL_INFO, wofapi.h).
 
     Raises Unsupported for a file whose data lies elsewhere (a WIM), and for what is unknown.
     """
-    if len(point) < _POINT_SIZE - 8:
+    if len(point) < _REPARSE_POINT_SIZE - 8:
         raise Corrupt(f"{name}: a reparse point of {len(point)} bytes", hint=_DAMAGED)
-    fields = s.OverlayPoint.parse(point[:_POINT_SIZE].ljust(_POINT_SIZE, b"\0"))
+    fields = s.WofReparsePoint.parse(point[:_REPARSE_POINT_SIZE].ljust(_REPARSE_POINT_SIZE, b"\0"))
     if fields.provider == s.WOF_PROVIDER_WIM:
         raise Unsupported(
             f"{name}: the file's data lies in a WIM archive (WIMBoot)",
@@ -69,7 +69,7 @@ def algorithm_of(point: bytes, name: str) -> Algorithm:
             f"{name}: provider {fields.provider} of the Windows overlay filter holds the data",
             hint=_EXPAND,
         )
-    if len(point) < _POINT_SIZE:
+    if len(point) < _REPARSE_POINT_SIZE:
         raise Corrupt(f"{name}: a reparse point of {len(point)} bytes", hint=_DAMAGED)
     if (fields.version, fields.provider_version) != (1, 1):
         raise Unsupported(
@@ -84,47 +84,56 @@ def algorithm_of(point: bytes, name: str) -> Algorithm:
     return ALGORITHMS[fields.algorithm]
 
 
-class _Recent:
+class _BoundedCache:
     """What was used last, bounded; several threads may ask."""
 
-    __slots__ = ("_items", "_lock", "_most")
+    __slots__ = ("_items", "_lock", "_max_items")
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
         self._items: dict[int, bytes] = {}
         self._lock = Lock()
 
-    def find(self, keys: Iterable[int]) -> dict[int, bytes]:
+    def get(self, keys: Iterable[int]) -> dict[int, bytes]:
         with self._lock:
             return {key: self._items[key] for key in keys if key in self._items}
 
-    def keep(self, items: Mapping[int, bytes]) -> None:
+    def update(self, items: Mapping[int, bytes]) -> None:
         with self._lock:
-            for key in list(items)[-self._most :]:
+            for key in list(items)[-self._max_items :]:
                 self._items.pop(key, None)
                 self._items[key] = items[key]
-            while len(self._items) > self._most:
+            while len(self._items) > self._max_items:
                 del self._items[next(iter(self._items))]
 
 
-class OverlayData:
+class WofData:
     """The data of a compressed file: only the chunks that a read touches are decompressed.
 
     `size` is that of the file's own data. Raises Corrupt where the stream cannot hold so many
     chunks.
     """
 
-    __slots__ = ("_algorithm", "_chunks", "_count", "_entry", "_pages", "_stream", "name", "size")
+    __slots__ = (
+        "_algorithm",
+        "_chunks",
+        "_count",
+        "_entry_size",
+        "_pages",
+        "_stream",
+        "name",
+        "size",
+    )
 
     def __init__(self, stream: Source, size: int, algorithm: Algorithm, name: str) -> None:
         self._stream = stream
         self._algorithm = algorithm
         self.name = name
         self.size = size
-        self._count = -(-size // algorithm.chunk)
-        self._entry = 8 if size > 0xFFFFFFFF else 4
-        self._chunks = _Recent(_BYTES_KEPT // algorithm.chunk)
-        self._pages = _Recent(_PAGES_KEPT)
+        self._count = -(-size // algorithm.chunk_size)
+        self._entry_size = 8 if size > 0xFFFFFFFF else 4
+        self._chunks = _BoundedCache(_MAX_CACHED_CHUNK_BYTES // algorithm.chunk_size)
+        self._pages = _BoundedCache(_MAX_CACHED_PAGES)
         if size and self._table_size + self._count > stream.size:  # no chunk is empty
             raise Corrupt(
                 f"{name}: {self._count} compressed chunks in a stream of {stream.size} bytes",
@@ -133,7 +142,7 @@ class OverlayData:
 
     @property
     def _table_size(self) -> int:
-        return max(0, self._count - 1) * self._entry
+        return max(0, self._count - 1) * self._entry_size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
@@ -141,7 +150,7 @@ class OverlayData:
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many: one batch for the table where it is not at hand, one for chunks."""
-        size = self._algorithm.chunk
+        size = self._algorithm.chunk_size
         bounded = [
             (offset, offset + max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
             for offset, length in ranges
@@ -152,13 +161,13 @@ class OverlayData:
             if start < end
             for number in range(start // size, (end - 1) // size + 1)
         }
-        chunks = self._load(sorted(wanted))
-        return [self._cut(chunks, start, end) for start, end in bounded]
+        chunks = self._load_chunks(sorted(wanted))
+        return [self._slice(chunks, start, end) for start, end in bounded]
 
-    def _cut(self, chunks: Mapping[int, bytes], start: int, end: int) -> bytes:
+    def _slice(self, chunks: Mapping[int, bytes], start: int, end: int) -> bytes:
         if start >= end:
             return b""
-        size = self._algorithm.chunk
+        size = self._algorithm.chunk_size
         first, last = start // size, (end - 1) // size
         if first == last:
             return chunks[first][start - first * size : end - first * size]
@@ -170,61 +179,61 @@ class OverlayData:
             )
         )
 
-    def _load(self, numbers: Sequence[int]) -> dict[int, bytes]:
+    def _load_chunks(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """The chunks of these numbers, decompressed."""
-        found = self._chunks.find(numbers)
+        found = self._chunks.get(numbers)
         missing = [number for number in numbers if number not in found]
         if not missing:
             return found
-        places = self._places(missing)
+        chunk_ranges = self._chunk_ranges(missing)
         fresh: dict[int, bytes] = {}
-        for number, place, packed in zip(
-            missing, places, self._stream.read_many(places), strict=True
+        for number, chunk_range, packed in zip(
+            missing, chunk_ranges, self._stream.read_many(chunk_ranges), strict=True
         ):
-            if len(packed) != place[1]:
+            if len(packed) != chunk_range[1]:
                 raise Corrupt(f"{self.name}: chunk {number} ends beyond its stream", hint=_DAMAGED)
-            plain = self._plain_size(number)
+            plain = self._uncompressed_size(number)
             if len(packed) == plain:
                 fresh[number] = packed
             else:
                 where = f"{self.name}: chunk {number}"
                 fresh[number] = self._algorithm.decompress(packed, plain, where)
-        self._chunks.keep(fresh)
+        self._chunks.update(fresh)
         return found | fresh
 
-    def _plain_size(self, number: int) -> int:
-        return min(self._algorithm.chunk, self.size - number * self._algorithm.chunk)
+    def _uncompressed_size(self, number: int) -> int:
+        return min(self._algorithm.chunk_size, self.size - number * self._algorithm.chunk_size)
 
-    def _places(self, numbers: Sequence[int]) -> list[Range]:
+    def _chunk_ranges(self, numbers: Sequence[int]) -> list[Range]:
         """Where these chunks lie in the stream."""
         bounds = {bound for number in numbers for bound in (number, number + 1)}
-        wanted = {(bound - 1) // _PAGE for bound in bounds if 0 < bound < self._count}
-        pages = self._pages.find(wanted)
+        wanted = {(bound - 1) // _OFFSETS_PER_PAGE for bound in bounds if 0 < bound < self._count}
+        pages = self._pages.get(wanted)
         missing = sorted(wanted - pages.keys())
         if missing:
-            length = _PAGE * self._entry
+            length = _OFFSETS_PER_PAGE * self._entry_size
             ranges = [
                 (page * length, min(length, self._table_size - page * length)) for page in missing
             ]
             fresh = dict(zip(missing, self._stream.read_many(ranges), strict=True))
-            self._pages.keep(fresh)
+            self._pages.update(fresh)
             pages |= fresh
         total = self._stream.size - self._table_size
 
-        def begins(bound: int) -> int:
+        def chunk_start(bound: int) -> int:
             if not 0 < bound < self._count:
                 return total if bound else 0
-            page, index = divmod(bound - 1, _PAGE)
-            place = index * self._entry
-            return int.from_bytes(pages[page][place : place + self._entry], "little")
+            page, index = divmod(bound - 1, _OFFSETS_PER_PAGE)
+            position = index * self._entry_size
+            return int.from_bytes(pages[page][position : position + self._entry_size], "little")
 
-        places: list[Range] = []
+        chunk_ranges: list[Range] = []
         for number in numbers:
-            start, end = begins(number), begins(number + 1)
-            if not start < end <= total or end - start > self._plain_size(number):
+            start, end = chunk_start(number), chunk_start(number + 1)
+            if not start < end <= total or end - start > self._uncompressed_size(number):
                 raise Corrupt(
                     f"{self.name}: chunk {number} lies at {start} to {end} of {total} bytes",
                     hint=_DAMAGED,
                 )
-            places.append((self._table_size + start, end - start))
-        return places
+            chunk_ranges.append((self._table_size + start, end - start))
+        return chunk_ranges

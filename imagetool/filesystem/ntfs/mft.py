@@ -14,25 +14,25 @@ from imagetool.disk.extents import read_extent_data
 from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import Data
-from imagetool.filesystem.ntfs.record import Attribute, Record, fixed_up
+from imagetool.filesystem.ntfs.data import NonResidentData
+from imagetool.filesystem.ntfs.record import Attribute, FileRecord, apply_fixups
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
-BLOCKS_KEPT = 2048
-_LARGEST_LIST = 1 << 20  # bytes of an attribute list; Windows stops at 256 KiB
+MAX_CACHED_BLOCKS = 2048
+_MAX_ATTRIBUTE_LIST_SIZE = 1 << 20  # bytes of an attribute list; Windows stops at 256 KiB
 
 
-class Want(NamedTuple):
+class BlockRequest(NamedTuple):
     """A block with fix-ups that a walk needs next: of which data, where, and what it must be."""
 
-    data: Data
+    data: NonResidentData
     owner: int
     offset: int
     length: int
     signature: bytes
 
 
-class FileTable:
+class MasterFileTable:
     """The master file table. Raises Corrupt where boot sector or table make no sense."""
 
     def __init__(self, source: Source) -> None:
@@ -45,8 +45,8 @@ class FileTable:
         per_cluster = fields.sectors_per_cluster
         sectors = per_cluster if per_cluster <= 128 else 1 << min(256 - per_cluster, 32)
         self.cluster_size: int = fields.bytes_per_sector * sectors
-        self.record_size = self._size(fields.record_size)
-        self.index_block_size = self._size(fields.index_block_size)
+        self.record_size = self._decode_size(fields.record_size)
+        self.index_block_size = self._decode_size(fields.index_block_size)
         for what, size, least, most in (
             ("sector", fields.bytes_per_sector, 256, 4096),
             ("cluster", self.cluster_size, 256, 2 << 20),
@@ -57,98 +57,109 @@ class FileTable:
                 raise Corrupt(f"{source.name}: a {what} of {size} bytes", hint=_DAMAGED)
         self.identifier = fields.serial_number[::-1].hex()
         self._blocks: dict[tuple[int, int], bytes] = {}
-        self._mft = self._open_table(fields.mft_cluster * self.cluster_size)
+        self._mft = self._open_mft(fields.mft_cluster * self.cluster_size)
 
-    def _size(self, exponent: int) -> int:
+    def _decode_size(self, exponent: int) -> int:
         """A size in clusters, or where negative, a power of two in bytes."""
         return exponent * self.cluster_size if exponent >= 0 else 1 << min(-exponent, 32)
 
-    def _open_table(self, offset: int) -> Data:
+    def _open_mft(self, offset: int) -> NonResidentData:
         where = f"{self.name}: record 0"
         raw = self.source.read_at(offset, self.record_size)
-        record = Record(0, fixed_up(raw.ljust(512, b"\0"), b"FILE", where), where)
+        record = FileRecord(0, apply_fixups(raw.ljust(512, b"\0"), b"FILE", where), where)
         data = [item for item in record.attributes() if item.type == s.DATA and not item.name]
         if not data or data[0].resident:
             raise Corrupt(f"{where} holds no data", hint=_DAMAGED)
         listed = any(item.type == s.ATTRIBUTE_LIST for item in record.attributes())
         if not listed:
-            return Data(self.source, self.cluster_size, data, f"{self.name}: $MFT")
+            return NonResidentData(self.source, self.cluster_size, data, f"{self.name}: $MFT")
         # A table in very many pieces: its first run list leads to the records of the others.
-        data[0].initialised = min(
-            data[0].initialised, (data[0].last_cluster + 1) * self.cluster_size
+        data[0].initialised_size = min(
+            data[0].initialised_size, (data[0].last_vcn + 1) * self.cluster_size
         )
-        self._mft = Data(self.source, self.cluster_size, data, f"{self.name}: $MFT")
-        extents = self.extents(record, s.DATA, "")
-        extents[0].initialised = extents[0].size
-        return Data(self.source, self.cluster_size, extents, f"{self.name}: $MFT")
+        self._mft = NonResidentData(self.source, self.cluster_size, data, f"{self.name}: $MFT")
+        extents = self.attribute_extents(record, s.DATA, "")
+        extents[0].initialised_size = extents[0].size
+        return NonResidentData(self.source, self.cluster_size, extents, f"{self.name}: $MFT")
 
     # Blocks and records
 
-    def fetch(self, wants: Sequence[Want]) -> list[bytes]:
+    def read_blocks(self, requests: Sequence[BlockRequest]) -> list[bytes]:
         """The blocks, fixed up; those that are not at hand are read in one batch."""
-        keys = [(want.owner, want.offset) for want in wants]
-        if len(wants) == 1:  # one path, one block: the common case, without lists
+        keys = [(request.owner, request.offset) for request in requests]
+        if len(requests) == 1:  # one path, one block: the common case, without lists
             block = self._blocks.get(keys[0])
             if block is None:
-                if len(self._blocks) >= BLOCKS_KEPT:
+                if len(self._blocks) >= MAX_CACHED_BLOCKS:
                     self._blocks.clear()
-                want = wants[0]
-                block = self._keep(keys[0], want, want.data.read_at(want.offset, want.length))
+                request = requests[0]
+                block = self._cache_block(
+                    keys[0], request, request.data.read_at(request.offset, request.length)
+                )
             return [block]
-        if len(self._blocks) >= BLOCKS_KEPT:
+        if len(self._blocks) >= MAX_CACHED_BLOCKS:
             self._blocks.clear()
         # What is at hand now need not be later: another thread may let go of it meanwhile.
         found = {key: self._blocks[key] for key in keys if key in self._blocks}
-        fresh = {key: want for key, want in zip(keys, wants, strict=True) if key not in found}
+        fresh = {
+            key: request for key, request in zip(keys, requests, strict=True) if key not in found
+        }
         if fresh:
-            pieces = [want.data.pieces(want.offset, want.length) for want in fresh.values()]
-            for (key, want), block in zip(
-                fresh.items(), read_extent_data(self.source, pieces), strict=True
+            extents = [
+                request.data.extents_at(request.offset, request.length)
+                for request in fresh.values()
+            ]
+            for (key, request), block in zip(
+                fresh.items(), read_extent_data(self.source, extents), strict=True
             ):
-                found[key] = self._keep(key, want, block)
+                found[key] = self._cache_block(key, request, block)
         return [found[key] for key in keys]
 
-    def _keep(self, key: tuple[int, int], want: Want, block: bytes) -> bytes:
+    def _cache_block(self, key: tuple[int, int], request: BlockRequest, block: bytes) -> bytes:
         """A block that was read: checked, fixed up and kept."""
-        if len(block) != want.length:
-            raise Corrupt(f"{want.data.name}: nothing at offset {want.offset}", hint=_DAMAGED)
-        what = "record" if want.owner < 0 else "index block"
-        where = f"{want.data.name}: {what} at offset {want.offset}"
-        fixed = self._blocks[key] = fixed_up(block, want.signature, where)
+        if len(block) != request.length:
+            raise Corrupt(f"{request.data.name}: nothing at offset {request.offset}", hint=_DAMAGED)
+        what = "record" if request.owner < 0 else "index block"
+        where = f"{request.data.name}: {what} at offset {request.offset}"
+        fixed = self._blocks[key] = apply_fixups(block, request.signature, where)
         return fixed
 
-    def want_record(self, number: int) -> Want:
+    def record_request(self, number: int) -> BlockRequest:
         """The block of a record."""
-        return Want(self._mft, -1, number * self.record_size, self.record_size, b"FILE")
+        return BlockRequest(self._mft, -1, number * self.record_size, self.record_size, b"FILE")
 
-    def record(self, number: int, data: bytes) -> Record:
+    def parse_record(self, number: int, data: bytes) -> FileRecord:
         """A record whose block was read."""
-        return Record(number, data, f"{self.name}: record {number}")
+        return FileRecord(number, data, f"{self.name}: record {number}")
 
-    def records(self, numbers: Sequence[int]) -> list[Record]:
+    def read_records(self, numbers: Sequence[int]) -> list[FileRecord]:
         """Records of the master file table, read in one batch."""
-        blocks = self.fetch([self.want_record(number) for number in numbers])
-        return [self.record(*item) for item in zip(numbers, blocks, strict=True)]
+        blocks = self.read_blocks([self.record_request(number) for number in numbers])
+        return [self.parse_record(*item) for item in zip(numbers, blocks, strict=True)]
 
-    def extents(self, record: Record, kind: int, name: str) -> list[Attribute]:
+    def attribute_extents(
+        self, record: FileRecord, attribute_type: int, name: str
+    ) -> list[Attribute]:
         """The attribute of that type and name, in as many extents as it has, in their order."""
-        own = record.of_type(s.ATTRIBUTE_LIST)
+        own = record.attributes_of_type(s.ATTRIBUTE_LIST)
         if not own:
-            return [item for item in record.of_type(kind) if item.name == name]
+            return [item for item in record.attributes_of_type(attribute_type) if item.name == name]
         found = [
             item
-            for item in self._listed(record, own[0])
-            if item.type == kind and item.name.upper() == name.upper()
+            for item in self._listed_attributes(record, own[0])
+            if item.type == attribute_type and item.name.upper() == name.upper()
         ]
-        return sorted(found, key=lambda item: item.first_cluster)
+        return sorted(found, key=lambda item: item.first_vcn)
 
-    def _listed(self, record: Record, listing: Attribute) -> list[Attribute]:
+    def _listed_attributes(self, record: FileRecord, listing: Attribute) -> list[Attribute]:
         where = f"{self.name}: record {record.number}"
-        if listing.size > _LARGEST_LIST:
+        if listing.size > _MAX_ATTRIBUTE_LIST_SIZE:
             raise Corrupt(f"{where}: an attribute list of {listing.size} bytes", hint=_DAMAGED)
         data = listing.value
         if not listing.resident:
-            source = Data(self.source, self.cluster_size, [listing], f"{where}: attribute list")
+            source = NonResidentData(
+                self.source, self.cluster_size, [listing], f"{where}: attribute list"
+            )
             data = source.read_at(0, source.size)
         wanted: list[tuple[int, int]] = []
         offset = 0
@@ -160,9 +171,11 @@ class FileTable:
             wanted.append((reference & 0xFFFFFFFFFFFF, identifier))
             offset += length
         numbers = sorted({number for number, _ in wanted} - {record.number})
-        others = {other.number: other for other in self.records(numbers)} | {record.number: record}
+        others = {other.number: other for other in self.read_records(numbers)} | {
+            record.number: record
+        }
         for number in numbers:
-            if others[number].base != record.number:
+            if others[number].base_record != record.number:
                 raise Corrupt(f"{where}: record {number} belongs to another file", hint=_DAMAGED)
         return [
             item
@@ -171,8 +184,8 @@ class FileTable:
             if item.identifier == identifier
         ]
 
-    def all_attributes(self, record: Record) -> list[Attribute]:
+    def all_attributes(self, record: FileRecord) -> list[Attribute]:
         """The attributes of a file, wherever they lie."""
         own = record.attributes()
         listing = next((item for item in own if item.type == s.ATTRIBUTE_LIST), None)
-        return own if listing is None else self._listed(record, listing)
+        return own if listing is None else self._listed_attributes(record, listing)
