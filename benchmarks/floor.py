@@ -22,7 +22,7 @@ _FILE_PARAMETERS = bytes.fromhex("3767a1ca")
 _BASIC_DATA = bytes.fromhex("a2a0d0eb")
 
 
-def value(path: Path) -> str:
+def read_value(path: Path) -> str:
     """IntegrationServicesVersion, read afresh."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -36,15 +36,15 @@ def _disk(file: Read) -> Read:
     """Headers, region table, metadata, and the block allocation table by page."""
     file(0, 8)
     max(
-        (file(place, 4096) for place in (65536, 131072)),
+        (file(offset, 4096) for offset in (65536, 131072)),
         key=lambda header: struct.unpack_from("<Q", header, 8)[0],
     )
     regions = file(196608, 512)
-    places = {}
+    offsets = {}
     for index in range(struct.unpack_from("<I", regions, 8)[0]):
         guid, offset, _, _ = struct.unpack_from("<16sQII", regions, 16 + 32 * index)
-        places[guid[:4]] = offset
-    table, metadata = places[_BAT], places[_METADATA]
+        offsets[guid[:4]] = offset
+    table, metadata = offsets[_BAT], offsets[_METADATA]
     listed = file(metadata, 2048)
     items = {}
     for index in range(struct.unpack_from("<H", listed, 10)[0]):
@@ -59,10 +59,10 @@ def _disk(file: Read) -> Read:
         while length:
             block, start = divmod(offset, size)
             part = min(length, size - start)
-            page, place = divmod(block + block // ratio, 512)
+            page, slot = divmod(block + block // ratio, 512)
             if page not in pages:
                 pages[page] = file(table + page * 4096, 4096)
-            entry = struct.unpack_from("<Q", pages[page], place * 8)[0]
+            entry = struct.unpack_from("<Q", pages[page], slot * 8)[0]
             out += file((entry >> 20 << 20) + start, part) if entry & 7 == 6 else bytes(part)
             offset += part
             length -= part
@@ -75,9 +75,9 @@ def _file(disk: Read) -> Read:
     """The volume of the first basic data partition, and the data of the file at PATH in it."""
     table = disk(512, 512 + 16384)
     first = next(
-        struct.unpack_from("<Q", table, place + 32)[0] * 512
-        for place in range(512, len(table), 128)
-        if table[place : place + 4] == _BASIC_DATA
+        struct.unpack_from("<Q", table, entry + 32)[0] * 512
+        for entry in range(512, len(table), 128)
+        if table[entry : entry + 4] == _BASIC_DATA
     )
     boot = disk(first, 512)
     cluster = struct.unpack_from("<H", boot, 11)[0] * boot[13]
@@ -87,11 +87,11 @@ def _file(disk: Read) -> Read:
     def runs_read(runs: list[Run], offset: int, length: int) -> bytes:
         out = b""
         while length:
-            start, count, place = next(
+            start, count, lcn = next(
                 run for run in runs if run[0] * cluster <= offset < (run[0] + run[1]) * cluster
             )
             part = min(length, (start + count) * cluster - offset)
-            out += disk(first + (place - start) * cluster + offset, part)
+            out += disk(first + (lcn - start) * cluster + offset, part)
             offset += part
             length -= part
         return out
@@ -114,8 +114,8 @@ def _fixed(block: bytes) -> bytes:
     fixed = bytearray(block)
     offset, count = struct.unpack_from("<HH", block, 4)
     for index in range(1, count):
-        place = offset + 2 * index
-        fixed[index * 512 - 2 : index * 512] = block[place : place + 2]
+        original = offset + 2 * index
+        fixed[index * 512 - 2 : index * 512] = block[original : original + 2]
     return bytes(fixed)
 
 
@@ -130,13 +130,13 @@ def _attributes(record: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _runs(attribute: bytes) -> list[Run]:
-    offset, start, place, found = struct.unpack_from("<H", attribute, 32)[0], 0, 0, []
+    offset, start, lcn, found = struct.unpack_from("<H", attribute, 32)[0], 0, 0, []
     while attribute[offset]:
         lengths, offsets = attribute[offset] & 15, attribute[offset] >> 4
         middle = offset + 1 + lengths
         count = int.from_bytes(attribute[offset + 1 : middle], "little")
-        place += int.from_bytes(attribute[middle : middle + offsets], "little", signed=True)
-        found.append((start, count, place))
+        lcn += int.from_bytes(attribute[middle : middle + offsets], "little", signed=True)
+        found.append((start, count, lcn))
         start += count
         offset = middle + offsets
     return found
@@ -191,8 +191,8 @@ def _registry(hive: Read) -> str:
     key = cell(struct.unpack_from("<I", read(0, 512), 36)[0])
     for name in KEYS:
         key = _subkey(key, name, cell)
-    count, place = struct.unpack_from("<II", key, 36)
-    for offset in struct.unpack_from(f"<{count}I", cell(place)):
+    count, values = struct.unpack_from("<II", key, 36)
+    for offset in struct.unpack_from(f"<{count}I", cell(values)):
         found = cell(offset)
         length, size, data = struct.unpack_from("<HII", found, 2)
         if found[20 : 20 + length].decode("latin-1").lower() == VALUE:

@@ -44,7 +44,7 @@ def _folder() -> Path:
     return folder
 
 
-def cached(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
+def cached_disk(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
     """The disk with a hive of `hive` MB, `files` files, of `size` GiB; built when it is missing."""
     path = _folder() / f"benchmark-{_FORMAT}-{hive}-{files}-{size}.vhdx"
     if not path.exists():
@@ -54,12 +54,12 @@ def cached(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
     return path
 
 
-def crowded() -> Path:
+def crowded_disk() -> Path:
     """The same with the registry of a system that has lived: thousands of packages and drivers."""
     path = _folder() / f"crowded-{_FORMAT}.vhdx"
     if not path.exists():
         print(f"building {path.name}, once ...", flush=True)
-        build(path.with_suffix(".new"), 20, 4000, 20, _crowd)
+        build(path.with_suffix(".new"), 20, 4000, 20, _fill_registry)
         path.with_suffix(".new").replace(path)
     return path
 
@@ -76,8 +76,8 @@ def build(
         tree = work / "tree"
         software, system = guests.software_of(GUEST), guests.system_of(GUEST)
         change(software, system)
-        _widen(software, "Classes", hive)
-        _widen(system, "ControlSet001\\Enum", 12)
+        _add_bulk_keys(software, "Classes", hive)
+        _add_bulk_keys(system, "ControlSet001\\Enum", 12)
         guests.write_tree(GUEST, tree, work, software, system)
         for number in range(files):
             name = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()[:8]
@@ -88,17 +88,17 @@ def build(
         fill(volume, tree, work)
         with disk.open("wb") as file:
             file.truncate(size << 30)
-        place = f"start={start // SECTOR}, size={length // SECTOR}"
+        partition = f"start={start // SECTOR}, size={length // SECTOR}"
         run(
             "sfdisk", "-q", disk,
-            text=f"label: gpt\n{place}, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n",
+            text=f"label: gpt\n{partition}, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n",
         )  # fmt: skip
         copy_data(volume, disk, start)
         options = "subformat=dynamic,block_size=33554432"
         run("qemu-img", "convert", "-O", "vhdx", "-o", options, disk, target)
 
 
-def _crowd(software: RegistryText, system: RegistryText) -> None:
+def _fill_registry(software: RegistryText, system: RegistryText) -> None:
     """Keys in the numbers that real systems have, in no order, as years leave them."""
     noise = random.Random(5)
     words = (
@@ -140,7 +140,7 @@ def _crowd(software: RegistryText, system: RegistryText) -> None:
             system.key(f"ControlSet001\\Services\\{name()}", {"Start": 3, "ImagePath": name()})
 
 
-def _widen(hive: RegistryText, below: str, megabytes: int) -> None:
+def _add_bulk_keys(hive: RegistryText, below: str, megabytes: int) -> None:
     """Fill a hive as real ones are: keys in wide groups, values of up to 2 KiB."""
     for number in range((megabytes << 20) // 2400 + 1):
         seed = hashlib.sha256(str(number).encode()).digest()
@@ -155,14 +155,14 @@ def fleet(count: int = 1000) -> Path:
         print(f"building {count} images, once ...", flush=True)
         new = target.with_suffix(".new")
         new.mkdir(exist_ok=True)
-        for place, spec in enumerate(FLEET):
+        for first, spec in enumerate(FLEET):
             data = cached_guest(replace(spec, size=256 * MIB)).read_bytes()
             pieces = [
                 (start, data[start : start + 65536])
                 for start in range(0, len(data), 65536)
                 if data[start : start + 65536].strip(b"\0")
             ]
-            for number in range(place, count, len(FLEET)):
+            for number in range(first, count, len(FLEET)):
                 with (new / f"image-{number:04}.vhdx").open("wb") as file:
                     for start, piece in pieces:
                         file.seek(start)

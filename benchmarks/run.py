@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import floor, packages, winrm, wire
-from benchmarks.guest import VERSION, cached, crowded, fleet
+from benchmarks.guest import VERSION, cached_disk, crowded_disk, fleet
 from imagetool import read_registry_value
 from imagetool.disk import file as disk_file
 
@@ -28,7 +28,7 @@ NAME = "IntegrationServicesVersion"
 ROOT = Path(__file__).resolve().parents[1]
 OPENS = 100
 RUNS = 15
-FEW = 5  # fresh opens of the slow peers: they take seconds
+PEER_OPENS = 5  # fresh opens of the slow peers: they take seconds
 
 
 @dataclass
@@ -65,19 +65,21 @@ def by_libyal(path: Path) -> str:
     size = disk.get_media_size() - 2 * start
 
     class Volume(io.RawIOBase):
-        place = 0
+        position = 0
 
         def read(self, count: int = -1) -> bytes:
-            data = disk.read_buffer_at_offset(min(count, size - self.place), start + self.place)
-            self.place += len(data)
+            data = disk.read_buffer_at_offset(
+                min(count, size - self.position), start + self.position
+            )
+            self.position += len(data)
             return bytes(data)
 
-        def seek(self, place: int, whence: int = 0) -> int:
-            self.place = place + (0, self.place, size)[whence]
-            return self.place
+        def seek(self, position: int, whence: int = 0) -> int:
+            self.position = position + (0, self.position, size)[whence]
+            return self.position
 
         def tell(self) -> int:
-            return self.place
+            return self.position
 
         def get_size(self) -> int:
             return int(size)
@@ -116,7 +118,7 @@ def median(question: Callable[[Path], str], path: Path, times: int) -> float:
     return statistics.median(found)
 
 
-def counted(path: Path) -> tuple[int, int]:
+def count_reads(path: Path) -> tuple[int, int]:
     """How many reads of the file, and how many bytes, one question takes."""
     reads: list[int] = []
     original = disk_file.FileSource.read_at
@@ -158,7 +160,7 @@ def process(*command: object, times: int = RUNS) -> Process:
 
 def processes() -> list[Row]:
     """The verdict as a process, against the imports that it cannot do without, and target-reg."""
-    path = cached()
+    path = cached_disk()
     compileall.compile_dir(str(ROOT / "imagetool"), quiet=1)  # as an installed package is
     python = sys.executable
     least = process(python, "-c", "import typer, construct")
@@ -198,11 +200,11 @@ def sizes() -> list[Row]:
     """What the registry value takes where the disk, or the hive, is very large."""
     found = []
     for name, path in (
-        ("from a disk of 2 TB", cached(size=2000)),
-        ("from a hive of 300 MB", cached(hive=300)),
-        ("of 40,000 files beside it", cached(files=40000)),
+        ("from a disk of 2 TB", cached_disk(size=2000)),
+        ("from a hive of 300 MB", cached_disk(hive=300)),
+        ("of 40,000 files beside it", cached_disk(files=40000)),
     ):
-        reads, size = counted(path)
+        reads, size = count_reads(path)
         found.append(Row(f"registry value {name}, reads", reads, "reads", 40, "lower"))
         found.append(Row(f"registry value {name}, bytes", size, "bytes", 200_000, "lower"))
     return found
@@ -210,12 +212,15 @@ def sizes() -> list[Row]:
 
 def registry_value() -> list[Row]:
     """The registry value from the disk of 20 GiB, against the floor and the peers."""
-    path = cached()
+    path = cached_disk()
     ours(path)
-    floor.value(path)
-    lowest, own = median(floor.value, path, OPENS), median(ours, path, OPENS)
-    peers = {"libyal": median(by_libyal, path, FEW), "dissect": median(by_dissect, path, FEW)}
-    reads, size = counted(path)
+    floor.read_value(path)
+    lowest, own = median(floor.read_value, path, OPENS), median(ours, path, OPENS)
+    peers = {
+        "libyal": median(by_libyal, path, PEER_OPENS),
+        "dissect": median(by_dissect, path, PEER_OPENS),
+    }
+    reads, size = count_reads(path)
     times = {"floor ms": lowest, "imagetool ms": own} | {f"{k} ms": v for k, v in peers.items()}
     rounded = {name: round(value, 3) for name, value in times.items()}
     return [
@@ -230,7 +235,7 @@ def registry_value() -> list[Row]:
 def wire_rows() -> list[Row]:
     """What an image on a host takes: exchanges of the first one and of the next, and bytes."""
     rows = []
-    for whose, path, most in (("", cached(), 12), (" of a crowded guest", crowded(), 21)):
+    for whose, path, most in (("", cached_disk(), 12), (" of a crowded guest", crowded_disk(), 21)):
         for name, question in wire.questions(KEY, NAME).items():
             first, second = wire.costs(path, question)
             what = f"{name}{whose} on a host"
@@ -242,7 +247,7 @@ def wire_rows() -> list[Row]:
 
 def winrm_rows() -> list[Row]:
     """A host over WinRM: round trips, bytes, and rates beside those of nearer ways."""
-    found = winrm.measure(cached(), sorted(fleet().glob("*.vhdx"))[0])
+    found = winrm.measure(cached_disk(), sorted(fleet().glob("*.vhdx"))[0])
     times = {"WinRM ms": round(found.invoke_ms, 2), "a pipe ms": round(found.local_ms, 2)}
     verdict: dict[str, float] = {"ms": round(found.verify_ms, 1)}
     least = winrm.UPLOAD * 16 / 9  # base64 within base64

@@ -30,28 +30,28 @@ UPLOAD = 16 << 20
 """Bytes."""
 
 
-class Cost(NamedTuple):
+class HttpCost(NamedTuple):
     """HTTP round trips, and bytes of their bodies in both directions."""
 
     trips: int
     size: int
 
 
-class Measured(NamedTuple):
+class Measurements(NamedTuple):
     """Everything that was measured."""
 
-    start: Cost
+    start: HttpCost
     """Without what the script's own upload takes."""
-    invoke: Cost
+    invoke: HttpCost
     invoke_ms: float
     local_ms: float
     """The same request to a PowerShell without WinRM."""
-    first: Cost
-    second: Cost
-    other: Cost
+    first: HttpCost
+    second: HttpCost
+    other: HttpCost
     """Of an image that is no copy of the first."""
     verify_ms: float
-    upload: Cost
+    upload: HttpCost
     upload_rate: float
     """MB/s."""
     encoding_rate: float
@@ -63,13 +63,13 @@ class _Counter:
         self._endpoint = endpoint
         self._seen = 0
 
-    def take(self, without: str = "") -> Cost:
+    def take(self, without: str = "") -> HttpCost:
         served = [item for item in self._endpoint.served[self._seen :] if item.action != without]
         self._seen = len(self._endpoint.served)
-        return Cost(len(served), sum(item.received + item.sent for item in served))
+        return HttpCost(len(served), sum(item.received + item.sent for item in served))
 
 
-def measure(image: Path, other: Path) -> Measured:
+def measure(image: Path, other: Path) -> Measurements:
     """Measure, on images that lie here."""
     with Endpoint() as endpoint:
         host = Host("bench", endpoint.url)
@@ -94,7 +94,7 @@ def measure(image: Path, other: Path) -> Measured:
             upload = counter.take()
     with LabSession(World({}), find_engine()) as session:
         local_ms = _median(session)
-    return Measured(
+    return Measurements(
         start, invoke, invoke_ms, local_ms, first, second, another, verify_ms, upload,
         upload_rate, encoding_rate,
     )  # fmt: skip

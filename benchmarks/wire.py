@@ -21,7 +21,7 @@ from imagetool.lab.world import World
 from imagetool.servicing.verify import verify
 
 
-class Cost(NamedTuple):
+class WireCost(NamedTuple):
     """What one question took."""
 
     exchanges: int
@@ -53,9 +53,9 @@ class Meter:
         session.operate = counted  # type: ignore[method-assign]
         transport.send, transport.receive_line = sent, received  # type: ignore[method-assign]
 
-    def take(self) -> Cost:
+    def take(self) -> WireCost:
         """What was counted since the last time."""
-        cost = Cost(self.exchanges, self.size)
+        cost = WireCost(self.exchanges, self.size)
         self.exchanges = self.size = 0
         return cost
 
@@ -69,7 +69,7 @@ def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
     }
 
 
-def costs(path: Path, question: Callable[[Image], object]) -> tuple[Cost, Cost]:
+def costs(path: Path, question: Callable[[Image], object]) -> tuple[WireCost, WireCost]:
     """What a question takes of the first image of a session, and of the next one like it."""
     found = []
     with LabSession(World({}), find_engine()) as session:

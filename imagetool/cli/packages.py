@@ -163,14 +163,13 @@ def check(
     """Whether a package is genuine: signature, catalog, and the digest of every file."""
     from imagetool.package import open_package
     from imagetool.package.signature.certificates import read_roots
-    from imagetool.package.signature.check import Judgement
-    from imagetool.package.signature.check import check as judge
+    from imagetool.package.signature.check import Judgement, check_package
     from imagetool.report.data import document
     from imagetool.report.packages import checked_data, checked_text
 
     roots = [root for path in trust or () for root in read_roots(path)]
     with open_package(here(package)) as media:
-        results = [judge(item, roots) for item in media.packages]
+        results = [check_package(item, roots) for item in media.packages]
         if output_format is Format.JSON:
             content: dict[str, object] = {"packages": [checked_data(item) for item in results]}
             typer.echo(document("package-check", {"package": media.name} | content), nl=False)

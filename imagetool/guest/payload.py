@@ -77,7 +77,7 @@ def store_name(identity: Identity) -> str:
     name = identity.name.lower()
     if len(name) > 40:
         name = f"{name[:19]}..{name[-19:]}"
-    return f"{identity.architecture}_{name}_{identity.token}_{identity.version}_"
+    return f"{identity.architecture}_{name}_{identity.public_key_token}_{identity.version}_"
 
 
 def _missing(windows: Installation, package: PackageManifest) -> list[str]:

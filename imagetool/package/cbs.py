@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _DAMAGED = "The package is damaged: compare it with its origin."
-_LARGEST = 8 << 20
+_MAX_MANIFEST_SIZE = 8 << 20
 
 
 class DriverUpdate(NamedTuple):
@@ -70,7 +70,7 @@ class RegistryEntry(NamedTuple):
     data: str
 
 
-class Service(NamedTuple):
+class ServiceData(NamedTuple):
     """A service that a component defines."""
 
     name: str
@@ -86,7 +86,7 @@ class ComponentManifest(NamedTuple):
     is_driver: bool
     files: tuple[ComponentFile, ...]
     registry: tuple[RegistryEntry, ...]
-    services: tuple[Service, ...]
+    services: tuple[ServiceData, ...]
 
 
 def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
@@ -132,7 +132,7 @@ def parse_component_manifest(data: bytes, name: str) -> ComponentManifest:
         files=tuple(_files(root, name)),
         registry=tuple(_registry(root)),
         services=tuple(
-            Service(
+            ServiceData(
                 item.get("name") or "",
                 item.get("imagePath") or "",
                 item.get("start") or "",
@@ -179,7 +179,7 @@ def _parse(data: bytes, name: str) -> Element:
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
-    if len(data) > _LARGEST:
+    if len(data) > _MAX_MANIFEST_SIZE:
         raise Corrupt(f"{name}: a manifest of {len(data)} bytes", hint=_DAMAGED)
     try:
         root: Element = fromstring(data, forbid_dtd=True)
@@ -206,7 +206,7 @@ def _identity(element: Element | None, name: str) -> Identity:
     language = element.get("language") or ""
     return Identity(
         name=element.get("name") or "",
-        token=element.get("publicKeyToken") or "",
+        public_key_token=element.get("publicKeyToken") or "",
         architecture=(element.get("processorArchitecture") or "").lower(),
         language="" if language.lower() in ("neutral", "*") else language,
         version=version,

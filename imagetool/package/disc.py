@@ -15,10 +15,10 @@ from imagetool.disk.source import Source, SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 
 _SECTOR = 2048
-_VOLUMES = 16 * _SECTOR  # where volume descriptors begin (ECMA-119, 6.3)
-_DEEPEST = 16
-_MOST_FILES = 100_000
-_LARGEST_READ = 64 << 20
+_DESCRIPTORS_OFFSET = 16 * _SECTOR  # where volume descriptors begin (ECMA-119, 6.3)
+_MAX_DEPTH = 16
+_MAX_FILES = 100_000
+_MAX_READ_SIZE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,17 @@ class DiscFile:
 
 def is_disc(source: Source) -> bool:
     """Whether the source has volume descriptors of ISO 9660 or UDF (ECMA-119, ECMA-167)."""
-    return source.read_at(_VOLUMES + 1, 5) in (b"CD001", b"BEA01", b"NSR02", b"NSR03")
+    return source.read_at(_DESCRIPTORS_OFFSET + 1, 5) in (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 
 
-class _File(io.RawIOBase):
+class _SeekableSource(io.RawIOBase):
     """A source as pycdlib wants it: a file with a position."""
 
     mode = "rb"
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._place = 0
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -51,18 +51,18 @@ class _File(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = offset + (0, self._place, self._source.size)[whence]
-        return self._place
+        self._position = offset + (0, self._position, self._source.size)[whence]
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        size = self._source.size - self._place if size is None or size < 0 else size
-        if size > _LARGEST_READ:
+        size = self._source.size - self._position if size is None or size < 0 else size
+        if size > _MAX_READ_SIZE:
             raise ValueError(f"a structure of {size} bytes")
-        data = self._source.read_at(self._place, max(0, size))
-        self._place += len(data)
+        data = self._source.read_at(self._position, max(0, size))
+        self._position += len(data)
         return data
 
 
@@ -72,7 +72,7 @@ class Disc:
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
-        if source.read_at(_VOLUMES + 1, 5) != b"CD001":
+        if source.read_at(_DESCRIPTORS_OFFSET + 1, 5) != b"CD001":
             raise Unsupported(
                 f"{source.name}: this disc is UDF alone, which is not read",
                 hint="Copy its files into a folder and name the CAB, or make an ISO 9660 disc.",
@@ -84,7 +84,7 @@ class Disc:
 
         disc = PyCdlib()
         try:
-            disc.open_fp(cast("BinaryIO", _File(self._source)))
+            disc.open_fp(cast("BinaryIO", _SeekableSource(self._source)))
             try:
                 joliet = disc.has_joliet()
                 return tuple(self._walk(disc, joliet))
@@ -115,16 +115,16 @@ class Disc:
                 count += 1
                 raw = record.file_identifier()
                 name = raw.decode("utf-16-be" if joliet else "ascii", "replace")
-                path, place = f"{folder}{name}", record.extent_location()
-                if count > _MOST_FILES or depth > _DEEPEST:
+                path, extent = f"{folder}{name}", record.extent_location()
+                if count > _MAX_FILES or depth > _MAX_DEPTH:
                     raise self._damaged(
                         "more files or deeper directories than any disc of this kind"
                     )
                 if not record.is_dir():
-                    shown = path.lstrip("/").partition(";")[0].rstrip(".")
-                    yield DiscFile(shown, place * _SECTOR, record.get_data_length())
-                elif place not in seen:
-                    seen.add(place)
+                    listed_path = path.lstrip("/").partition(";")[0].rstrip(".")
+                    yield DiscFile(listed_path, extent * _SECTOR, record.get_data_length())
+                elif extent not in seen:
+                    seen.add(extent)
                     folders.append((f"{path}/", depth + 1))
 
     def open(self, file: DiscFile) -> Source:

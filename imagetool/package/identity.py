@@ -41,13 +41,13 @@ class Identity(NamedTuple):
     """
 
     name: str
-    token: str
+    public_key_token: str
     architecture: str
     language: str
     version: Version
 
     def __str__(self) -> str:
-        return f"{self.name}~{self.token}~{self.architecture}~{self.language}~{self.version}"
+        return "~".join(str(field) for field in self)
 
     @classmethod
     def parse(cls, text: str) -> Identity | None:

@@ -25,7 +25,7 @@ from imagetool.package.disc import Disc, is_disc
 from imagetool.package.identity import Identity, Version
 
 MANIFEST = "update.mum"
-_CABINET_NAME = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
+_PACKAGE_PATH = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,11 @@ class Package:
         return self.identity.architecture
 
     @cached_property
-    def digests(self) -> tuple[str, ...]:
+    def digest_algorithms(self) -> tuple[str, ...]:
         """The digests that the cabinet is signed with: sha1, sha256; none where it is not."""
-        from imagetool.package.signature.check import digests_of
+        from imagetool.package.signature.check import read_digest_algorithms
 
-        return digests_of(self)
+        return read_digest_algorithms(self)
 
     @property
     def parents(self) -> tuple[Identity, ...]:
@@ -124,7 +124,7 @@ class Package:
                 found.append(Component(member.name[: -len(".manifest")], manifest))
         return tuple(found)
 
-    def data(self) -> bytes:
+    def read_cabinet(self) -> bytes:
         """The cabinet itself. Raises NotFound for a folder, which is no single file."""
         if self.source is None:
             raise NotFound(
@@ -223,7 +223,7 @@ def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Packa
 def _disc_packages(disc: Disc) -> list[Package]:
     found = []
     for file in sorted(disc.files, key=lambda file: file.path.lower()):
-        if _CABINET_NAME.fullmatch(file.path):
+        if _PACKAGE_PATH.fullmatch(file.path):
             source = disc.open(file)
             found += _cabinet_packages(Cabinet(source), file.path, source)
     return found
@@ -244,8 +244,8 @@ def _folder_package(path: Path) -> Package:
 
     def read(name: str) -> bytes:
         parts = PurePosixPath(name).parts
-        leaves = ".." in parts or PurePosixPath(name).is_absolute()
-        if leaves or not path.joinpath(*parts).is_file():
+        escapes = ".." in parts or PurePosixPath(name).is_absolute()
+        if escapes or not path.joinpath(*parts).is_file():
             raise NotFound(f"{path}: there is no file {name} in it")
         with FileSource(path.joinpath(*parts)) as source:
             return source.read_at(0, source.size)

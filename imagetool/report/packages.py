@@ -9,7 +9,7 @@ from imagetool.report.text import moment, safe, size, table
 
 if TYPE_CHECKING:
     from imagetool.package import Media, Package
-    from imagetool.package.signature.check import Checked, Finding
+    from imagetool.package.signature.check import Finding, PackageReport
 
 
 _SYSTEMS = {
@@ -107,7 +107,7 @@ def _signature(package: Package) -> Finding:
     return check_signature(package)
 
 
-def checked_data(checked: Checked) -> dict[str, object]:
+def checked_data(checked: PackageReport) -> dict[str, object]:
     """What a check found, for JSON."""
     return {
         "name": checked.package,
@@ -125,7 +125,7 @@ def _finding_data(finding: Finding) -> dict[str, object]:
         "signer": signer.name if signer else None,
         "root": signer.root if signer else None,
         "signed_at": signer.signed_at if signer else None,
-        "digest": signer.digest if signer else None,
+        "digest": signer.digest_algorithm if signer else None,
     }
 
 
@@ -137,7 +137,7 @@ def _finding_text(finding: Finding) -> str:
     return f"{finding.judgement.value}: {finding.reason}; {signer.name}, under {signer.root}{when}"
 
 
-def checked_text(checked: Checked) -> str:
+def checked_text(checked: PackageReport) -> str:
     """What a check found, for people."""
     rows = [(item.subject, _finding_text(item)) for item in checked.findings]
     return f"{safe(checked.package)}: {checked.judgement.value}\n" + table(rows, indent="  ")

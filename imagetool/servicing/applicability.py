@@ -138,11 +138,15 @@ def fit(package: Package, guest: GuestFacts) -> Fit:
         return decided(
             Rule.SUPERSEDED, f"the active driver {guest.active_driver} is newer than the package"
         )
-    if not guest.accepts_sha2 and package.digests and "sha1" not in package.digests:
+    if (
+        not guest.accepts_sha2
+        and package.digest_algorithms
+        and "sha1" not in package.digest_algorithms
+    ):
         return decided(
             Rule.NO_SHA2,
-            f"it is signed with {', '.join(package.digests)} alone, and the guest has not "
-            "learned that (KB4474419, servicing stack KB4490628)",
+            f"it is signed with {', '.join(package.digest_algorithms)} alone, and the guest "
+            "has not learned that (KB4474419, servicing stack KB4490628)",
         )
     return decided(Rule.APPLICABLE, f"its parent {parent} is installed")
 
@@ -159,9 +163,9 @@ def _parent(package: Package, guest: GuestFacts) -> Identity | None:
     for parent in package.parents:
         for item in guest.packages:
             own = item.identity
-            same = (own.name, own.token, own.architecture, own.language) == (
+            same = (own.name, own.public_key_token, own.architecture, own.language) == (
                 parent.name,
-                parent.token,
+                parent.public_key_token,
                 parent.architecture,
                 parent.language,
             )

@@ -277,11 +277,11 @@ def ask_catalog(source: Source) -> None:
     """A catalog, and who signed it."""
     from imagetool.package.signature.catalog import Catalog
     from imagetool.package.signature.certificates import Untrusted, microsoft_roots
-    from imagetool.package.signature.signed import Altered
+    from imagetool.package.signature.signed_data import Altered
 
     catalog = Catalog.parse(source.read_at(0, source.size), "catalog")
     with suppress(Altered, Untrusted):
-        catalog.signed.verify(microsoft_roots())
+        catalog.signed_data.verify(microsoft_roots())
 
 
 def ask_logical_volumes(source: Source) -> None:

@@ -40,7 +40,7 @@ def image(template: Path, tmp_path: Path) -> Path:
 def cabinet(disc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cabinet") / "package.cab"
     with open_package(disc) as media:
-        path.write_bytes(media.packages[0].data())
+        path.write_bytes(media.packages[0].read_cabinet())
     return path
 
 
@@ -226,8 +226,8 @@ def test_a_package_that_is_damaged_or_for_another_system_is_refused_as_dism_does
     before = hashlib.sha256(image.read_bytes()).hexdigest()
     bad, other = tmp_path / "bad.cab", tmp_path / "other.cab"
     with open_package(disc) as media:
-        bad.write_bytes(media.packages[0].data()[:5000])
-        other.write_bytes(media.packages[1].data())
+        bad.write_bytes(media.packages[0].read_cabinet()[:5000])
+        other.write_bytes(media.packages[1].read_cabinet())
     for path, code in ((bad, 0x800F0805), (other, 0x800F081E)):
         said: list[Said] = []
         with pytest.raises(CmdletFailure) as caught:

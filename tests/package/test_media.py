@@ -222,4 +222,4 @@ def test_a_cabinet_is_put_into_a_disc(tmp_path: Path) -> None:
     cabinet.write_bytes(write_cabinet(package_files("6.2", "amd64")))
     put_into_disc([cabinet], tmp_path / "disc.iso")
     with open_package(tmp_path / "disc.iso") as media:
-        assert media.packages[0].data() == cabinet.read_bytes()
+        assert media.packages[0].read_cabinet() == cabinet.read_bytes()

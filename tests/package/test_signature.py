@@ -33,8 +33,8 @@ from imagetool.package.signature.certificates import (
     check_chain,
     read_roots,
 )
-from imagetool.package.signature.check import Checked, Judgement, check
-from imagetool.package.signature.signed import Altered, SignedData
+from imagetool.package.signature.check import Judgement, PackageReport, check_package
+from imagetool.package.signature.signed_data import Altered, SignedData
 from imagetool.servicing.applicability import Rule
 from imagetool.servicing.verify import choose_package, read_evidence
 from tests.cli.test_cli import refused, run
@@ -74,12 +74,12 @@ def signed(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
     return Signed(tmp_path_factory.mktemp("signed"))
 
 
-def checked(path: Path, roots: Roots = ()) -> Checked:
+def checked(path: Path, roots: Roots = ()) -> PackageReport:
     with open_package(path) as media:
-        return check(media.packages[0], roots)
+        return check_package(media.packages[0], roots)
 
 
-def says(result: Checked) -> str:
+def says(result: PackageReport) -> str:
     return " | ".join(item.reason for item in result.findings)
 
 
@@ -139,12 +139,12 @@ def test_a_catalog_is_judged_as_osslsigncode_judges_it(signed: Signed, tmp_path:
     path.write_bytes(sound)
     assert osslsigncode(path, signed.root)
     found = Catalog.parse(sound, "x.cat")
-    assert found.signed.verify(signed.roots).name == "Fixture Signer"
+    assert found.signed_data.verify(signed.roots).name == "Fixture Signer"
     place = sound.index(next(iter(found.digests)))
     path.write_bytes(sound[:place] + b"\0" * 32 + sound[place + 32 :])
     assert not osslsigncode(path, signed.root)
     with pytest.raises(Altered):
-        Catalog.parse(path.read_bytes(), "x.cat").signed.verify(signed.roots)
+        Catalog.parse(path.read_bytes(), "x.cat").signed_data.verify(signed.roots)
 
 
 def test_a_signer_under_microsofts_roots_must_be_one_of_windows_itself(
@@ -303,7 +303,7 @@ def test_sha1_and_nested_signatures(signed: Signed, tmp_path: Path) -> None:
     assert "signed with sha1, and with sha256" in says(result)
     for path, digests in ((old, ("sha1",)), (both, ("sha1", "sha256")), (signed.cab, ("sha256",))):
         with open_package(path) as media:
-            assert media.packages[0].digests == digests
+            assert media.packages[0].digest_algorithms == digests
 
 
 def test_a_windows_7_that_has_not_learned_sha2_is_not_given_such_a_package(

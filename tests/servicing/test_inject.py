@@ -216,7 +216,7 @@ def test_a_package_for_another_system_never_reaches_the_host(
 
     other = tmp_path / "other.cab"
     with open_package(disc) as media:
-        other.write_bytes(media.packages[1].data())
+        other.write_bytes(media.packages[1].read_cabinet())
     with pytest.raises(DoesNotApply, match="none of its parents"):
         inject(template, other, never, tmp_path / "serviced.vhdx")
     existing = tmp_path / "existing.vhdx"

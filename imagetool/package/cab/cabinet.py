@@ -18,10 +18,10 @@ from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import structs as s
 
 _DAMAGED = "The cabinet is truncated or damaged: compare it with its origin."
-_LONGEST_NAME = 1024
-_LARGEST_FOLDER = 512 << 20
-_LARGEST_BLOCK = s.BLOCK_SIZE + 6144
-_METHODS = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.LZX: "LZX"}
+_MAX_NAME_LENGTH = 1024
+_MAX_FOLDER_SIZE = 512 << 20
+_MAX_COMPRESSED_BLOCK_SIZE = s.BLOCK_SIZE + 6144
+_METHOD_NAMES = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.LZX: "LZX"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class Cabinet:
             )
         self._end: int = header.cabinet_size
         offset, folder_reserve, self._data_reserve = s.HEADER_SIZE, 0, 0
-        self.signature: tuple[int, int] | None = None
+        self.signature_range: tuple[int, int] | None = None
         if header.flags & s.RESERVE_PRESENT:
             raw = read_exactly(source, offset, 4, "the reserve's sizes")
             reserves = s.Reserves.parse(raw)
             folder_reserve, self._data_reserve = reserves.folder, reserves.data
-            self.signature = self._read_signature(offset + 4, reserves.header)
+            self.signature_range = self._read_signature_range(offset + 4, reserves.header)
             offset += 4 + reserves.header
         self.set_id, self.number = header.set_id, header.number_in_set
         names: list[str] = []
@@ -80,7 +80,7 @@ class Cabinet:
                 offset += len(raw) + 1
                 if not part:  # the second text is what people call the disk
                     names[-1] = self._decode(raw, False)
-        self.previous, self.following = names
+        self.previous_cabinet, self.next_cabinet = names
         """The files that hold the parts of the set before and after this one; or nothing."""
         size = s.FOLDER_SIZE + folder_reserve
         table = read_exactly(source, offset, size * header.folder_count, "the folders")
@@ -90,10 +90,10 @@ class Cabinet:
         ]
         self.members = self._read_members(header.files_offset, header.file_count)
 
-    def _damaged(self, what: str) -> Corrupt:
-        return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
+    def _damaged(self, reason: str) -> Corrupt:
+        return Corrupt(f"{self.name}: {reason}", hint=_DAMAGED)
 
-    def _read_signature(self, offset: int, size: int) -> tuple[int, int] | None:
+    def _read_signature_range(self, offset: int, size: int) -> tuple[int, int] | None:
         """Where the signature lies behind the cabinet and how long it is, if there is one."""
         if size != 20:
             return None
@@ -104,7 +104,7 @@ class Cabinet:
         return reserve.offset, reserve.size
 
     def _read_text(self, offset: int) -> bytes:
-        raw = self._source.read_at(offset, _LONGEST_NAME)
+        raw = self._source.read_at(offset, _MAX_NAME_LENGTH)
         end = raw.find(b"\0")
         if end < 0:
             raise self._damaged(f"a name at offset {offset} does not end")
@@ -112,23 +112,28 @@ class Cabinet:
 
     def _read_members(self, offset: int, count: int) -> tuple[CabinetMember, ...]:
         # The list has no length of its own: it is read in pieces as long as a file needs.
-        data = self._source.read_at(offset, min(count * 64 + _LONGEST_NAME, 8 << 20))
+        data = self._source.read_at(offset, min(count * 64 + _MAX_NAME_LENGTH, 8 << 20))
         members: list[CabinetMember] = []
-        place = 0
+        position = 0
         for _ in range(count):
-            if len(data) - place < s.FILE.size + _LONGEST_NAME and offset + len(data) < self._end:
-                offset, place = offset + place, 0
+            if (
+                len(data) - position < s.FILE.size + _MAX_NAME_LENGTH
+                and offset + len(data) < self._end
+            ):
+                offset, position = offset + position, 0
                 data = self._source.read_at(offset, 1 << 15)
-            end = data.find(b"\0", place + s.FILE.size, place + s.FILE.size + _LONGEST_NAME)
+            end = data.find(
+                b"\0", position + s.FILE.size, position + s.FILE.size + _MAX_NAME_LENGTH
+            )
             if end < 0:
-                raise self._damaged(f"the entry of a file at offset {offset + place} is cut off")
-            size, start, folder, _, _, attributes = s.FILE.unpack_from(data, place)
-            raw = data[place + s.FILE.size : end]
+                raise self._damaged(f"the entry of a file at offset {offset + position} is cut off")
+            size, start, folder, _, _, attributes = s.FILE.unpack_from(data, position)
+            raw = data[position + s.FILE.size : end]
             name = self._decode(raw, bool(attributes & s.NAME_IS_UTF8))
             if folder < s.FIRST_CONTINUED and folder >= len(self._folders):
                 raise self._damaged(f"{name} lies in folder {folder}, which does not exist")
             members.append(CabinetMember(name.replace("\\", "/"), size, folder, start))
-            place = end + 1
+            position = end + 1
         return tuple(members)
 
     @staticmethod
@@ -149,7 +154,11 @@ class Cabinet:
                 hint="`imagetool package list` shows what is there.",
             )
         if found.folder >= s.FIRST_CONTINUED:
-            other = self.previous if found.folder == s.CONTINUED_FROM_PREVIOUS else self.following
+            other = (
+                self.previous_cabinet
+                if found.folder == s.CONTINUED_FROM_PREVIOUS
+                else self.next_cabinet
+            )
             raise Unsupported(
                 f"{self.name}: {found.name} lies in another cabinet of its set, too: {other}",
                 hint="Put all cabinets of the set beside it, under the names that they had.",
@@ -164,33 +173,33 @@ class Cabinet:
         parts = [*before, self, *after]
         folders: list[_Folder] = []
         members: list[CabinetMember] = []
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             last = len(part._folders) - 1
-            carried = place > 0 and any(
+            carried = index > 0 and any(
                 item.folder in (s.CONTINUED_FROM_PREVIOUS, s.CONTINUED_BOTH)
                 for item in part.members
             )
             if carried and part._folders and folders:
-                folders[-1].go_on_in(part._folders[0])
+                folders[-1].continue_in(part._folders[0])
             first = len(folders) - (1 if carried else 0)
             folders += part._folders[1 if carried else 0 :]
             for item in part.members:
                 if item.folder < s.FIRST_CONTINUED:
                     members.append(replace(item, folder=first + item.folder))
-                elif place == 0 or item.folder == s.CONTINUED_TO_NEXT:
+                elif index == 0 or item.folder == s.CONTINUED_TO_NEXT:
                     # Without a next part it stays what it is, and reading it says so.
-                    whole = _ends(item.name, parts[place + 1 :])
+                    whole = _ends_within(item.name, parts[index + 1 :])
                     members.append(replace(item, folder=first + last) if whole else item)
         self._folders = folders
         self.members = tuple(members)
-        self.previous, self.following = parts[0].previous, parts[-1].following
+        self.previous_cabinet, self.next_cabinet = parts[0].previous_cabinet, parts[-1].next_cabinet
 
     def decompressed(self) -> int:
         """How many bytes have been decompressed so far."""
         return sum(len(folder.data) for folder in self._folders)
 
 
-def _ends(name: str, parts: Sequence[Cabinet]) -> bool:
+def _ends_within(name: str, parts: Sequence[Cabinet]) -> bool:
     """Whether a file that goes on in these cabinets ends in one of them."""
     for part in parts:
         kinds = {item.folder for item in part.members if item.name == name}
@@ -209,34 +218,34 @@ class _Folder:
         self._cabinet = cabinet
         self._where = f"{cabinet.name}: folder {number}"
         self._offset: int = fields.data_offset
-        self._blocks: int = fields.block_count
-        self._done = self._read = 0
+        self._block_count: int = fields.block_count
+        self._blocks_decoded = self._blocks_read = 0
         self._compression: int = fields.compression
         self._decode: Callable[[bytes, int], bytes] | None = None
-        self._rest: list[_Folder] = []
+        self._continuations: list[_Folder] = []
         self.data = bytearray()
 
-    def go_on_in(self, other: _Folder) -> None:
+    def continue_in(self, other: _Folder) -> None:
         """The blocks go on in the first folder of the next cabinet."""
         if other._compression != self._compression:
             raise self._cabinet._damaged("a folder goes on with another compression")
-        self._rest.append(other)
+        self._continuations.append(other)
 
-    def _total(self) -> int:
-        return self._blocks + sum(other._blocks for other in self._rest)
+    def _total_block_count(self) -> int:
+        return self._block_count + sum(other._block_count for other in self._continuations)
 
     def read(self, member: CabinetMember) -> bytes:
         end = member.offset + member.size
-        most = self._total() * s.BLOCK_SIZE
-        if end > most:
+        capacity = self._total_block_count() * s.BLOCK_SIZE
+        if end > capacity:
             raise Corrupt(
-                f"{self._where} holds at most {most} bytes, and {member.name} ends at {end}",
+                f"{self._where} holds at most {capacity} bytes, and {member.name} ends at {end}",
                 hint=_DAMAGED,
             )
-        if end > _LARGEST_FOLDER:
-            raise Unsupported(f"{self._where} is larger than {_LARGEST_FOLDER >> 20} MiB")
+        if end > _MAX_FOLDER_SIZE:
+            raise Unsupported(f"{self._where} is larger than {_MAX_FOLDER_SIZE >> 20} MiB")
         while len(self.data) < end:
-            if self._done == self._total():
+            if self._blocks_decoded == self._total_block_count():
                 raise Corrupt(
                     f"{self._where} ends after {len(self.data)} bytes, and {member.name} ends at "
                     f"{end}",
@@ -248,15 +257,15 @@ class _Folder:
     def _next_block(self) -> bytes:
         """The next block; one that a cabinet's end cut in two is put together."""
         packed, size = b"", 0
-        what = f"block {self._done}"
+        what = f"block {self._blocks_decoded}"
         while not size:
-            part = self._part()
+            part = self._current_part()
             if part is None:
                 raise Corrupt(f"{self._where}: {what} ends too early", hint=_DAMAGED)
-            piece, size = part._packed(what)
+            piece, size = part._read_block(what)
             packed += piece
-            self._done += 1
-        if len(packed) > _LARGEST_BLOCK:
+            self._blocks_decoded += 1
+        if len(packed) > _MAX_COMPRESSED_BLOCK_SIZE:
             raise Corrupt(f"{self._where}: {what} of {len(packed)} bytes", hint=_DAMAGED)
         if self._decode is None:
             self._decode = self._decoder()
@@ -267,30 +276,37 @@ class _Folder:
             )
         return data
 
-    def _part(self) -> _Folder | None:
+    def _current_part(self) -> _Folder | None:
         """The part of the folder that has blocks left."""
-        return next((part for part in (self, *self._rest) if part._read < part._blocks), None)
+        return next(
+            (
+                part
+                for part in (self, *self._continuations)
+                if part._blocks_read < part._block_count
+            ),
+            None,
+        )
 
-    def _packed(self, what: str) -> tuple[bytes, int]:
+    def _read_block(self, what: str) -> tuple[bytes, int]:
         """A block as it is stored, and its size; 0 where it goes on in the next cabinet."""
         source, reserve = self._cabinet._source, self._cabinet._data_reserve
         what = f"{what} of {self._where.rpartition(': ')[2]}"
         head = read_exactly(source, self._offset, s.DATA.size + reserve, what)
         checksum, packed_size, size = s.DATA.unpack_from(head)
-        if size > s.BLOCK_SIZE or packed_size > _LARGEST_BLOCK:
+        if size > s.BLOCK_SIZE or packed_size > _MAX_COMPRESSED_BLOCK_SIZE:
             raise Corrupt(
                 f"{self._where}: {what} of {packed_size} and {size} bytes (offset {self._offset})",
                 hint=_DAMAGED,
             )
-        place = self._offset + s.DATA.size + reserve
-        packed = read_exactly(source, place, packed_size, what)
+        data_offset = self._offset + s.DATA.size + reserve
+        packed = read_exactly(source, data_offset, packed_size, what)
         if checksum and block_checksum(head[4:], block_checksum(packed)) != checksum:
             raise Corrupt(
                 f"{self._where}: {what} has a wrong checksum (offset {self._offset})",
                 hint=_DAMAGED,
             )
-        self._offset = place + packed_size
-        self._read += 1
+        self._offset = data_offset + packed_size
+        self._blocks_read += 1
         return packed, size
 
     def _decoder(self) -> Callable[[bytes, int], bytes]:
@@ -298,32 +314,32 @@ class _Folder:
         if method == s.STORED:
             return lambda packed, size: packed
         if method == s.MSZIP:
-            return _MsZip(self._where).decode
+            return _MszipDecoder(self._where).decode
         if method == s.LZX:
             return LzxDecoder(self._compression >> 8 & 0x1F, self._where).decode
-        name = _METHODS.get(method, f"method {method}")
+        name = _METHOD_NAMES.get(method, f"method {method}")
         raise Unsupported(
             f"{self._where} is compressed with {name}, which is not read",
             hint="Repack it with another tool; the other folders can be read.",
         )
 
 
-class _MsZip:
+class _MszipDecoder:
     """MSZIP ([MS-MCI]): each block a deflate stream that may look back into the one before."""
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._before = b""
+        self._dictionary = b""
 
     def decode(self, packed: bytes, size: int) -> bytes:
         try:
             if packed[:2] != b"CK":
                 raise zlib.error("no CK")
-            inflate = zlib.decompressobj(-15, zdict=self._before)
+            inflate = zlib.decompressobj(-15, zdict=self._dictionary)
             data = inflate.decompress(packed[2:], size + 1)
         except zlib.error:
             raise Corrupt(f"{self._where}: damaged MSZIP data", hint=_DAMAGED) from None
-        self._before = data
+        self._dictionary = data
         return data
 
 

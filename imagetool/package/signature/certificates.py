@@ -32,7 +32,7 @@ WINDOWS_COMPONENT = x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.6")
 """What Microsoft's roots vouch for counts only where the signer is one of Windows itself: other
 certificates under them sign drivers and programs of others (wincrypt.h, szOID_NT5_CRYPTO)."""
 
-_MICROSOFT = frozenset(
+_MICROSOFT_ROOTS = frozenset(
     {
         # Microsoft Root Authority (1997), Microsoft Root Certificate Authority, … 2010, … 2011
         "f38406e540d7a9d90cb4a9479299640ffb6df9e224ecc7a01c0d9558d8dad77d",
@@ -44,8 +44,8 @@ _MICROSOFT = frozenset(
     }
 )
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-_LONGEST_CHAIN = 8
-_LARGEST = 4 << 20
+_MAX_CHAIN_LENGTH = 8
+_MAX_FILE_SIZE = 4 << 20
 
 
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -65,14 +65,14 @@ def microsoft_roots() -> tuple[x509.Certificate, ...]:
     return tuple(
         x509.load_der_x509_certificate(data)
         for data in found
-        if hashlib.sha256(data).hexdigest() in _MICROSOFT
+        if hashlib.sha256(data).hexdigest() in _MICROSOFT_ROOTS
     )
 
 
 def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
     """The certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
     with FileSource(path) as source:
-        data = source.read_at(0, _LARGEST)
+        data = source.read_at(0, _MAX_FILE_SIZE)
     try:
         if _PEM.search(data):
             return tuple(x509.load_pem_x509_certificates(data))
@@ -83,7 +83,7 @@ def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
         ) from None
 
 
-def load(data: bytes) -> x509.Certificate | None:
+def parse_certificate(data: bytes) -> x509.Certificate | None:
     """A certificate, or None where it makes no sense."""
     try:
         with warnings.catch_warnings():  # of what RFC 5280 forbids and certificates do
@@ -100,7 +100,7 @@ def load(data: bytes) -> x509.Certificate | None:
     return certificate
 
 
-def name_of(certificate: x509.Certificate) -> str:
+def common_name(certificate: x509.Certificate) -> str:
     """The common name of its subject."""
     found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(found[0].value) if found else certificate.subject.rfc4514_string()
@@ -108,7 +108,7 @@ def name_of(certificate: x509.Certificate) -> str:
 
 def check_chain(
     signer: x509.Certificate,
-    others: Sequence[x509.Certificate],
+    intermediates: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     at: datetime,
     purpose: x509.ObjectIdentifier,
@@ -118,19 +118,19 @@ def check_chain(
     Raises Untrusted.
     """
     _check_purpose(signer, purpose)
-    ours = microsoft_roots()
+    microsoft = microsoft_roots()
     chain = [signer]
     while True:
-        here = chain[-1]
-        _check_time(here, at)
-        if here in roots:
-            if purpose == CODE_SIGNING and here in ours:
+        current = chain[-1]
+        _check_time(current, at)
+        if current in roots:
+            if purpose == CODE_SIGNING and current in microsoft:
                 _check_purpose(signer, WINDOWS_COMPONENT)
             return tuple(chain)
-        issuer = _issuer(here, [*roots, *others])
-        if issuer is None or issuer in chain or len(chain) >= _LONGEST_CHAIN:
+        issuer = _issuer(current, [*roots, *intermediates])
+        if issuer is None or issuer in chain or len(chain) >= _MAX_CHAIN_LENGTH:
             raise Untrusted(
-                f"the chain of {name_of(signer)} ends at {name_of(here)}, no known root"
+                f"the chain of {common_name(signer)} ends at {common_name(current)}, no known root"
             )
         _check_authority(issuer, len(chain) - 1)
         chain.append(issuer)
@@ -165,7 +165,7 @@ def is_signed_by(
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, data, ec.ECDSA(digest))
         else:
-            raise Untrusted(f"{name_of(certificate)} has a key of an unknown kind")
+            raise Untrusted(f"{common_name(certificate)} has a key of an unknown kind")
     except InvalidSignature:
         return False
     except UnsupportedAlgorithm:
@@ -176,7 +176,8 @@ def is_signed_by(
 def _check_time(certificate: x509.Certificate, at: datetime) -> None:
     if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
         raise Untrusted(
-            f"{name_of(certificate)} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
+            f"{common_name(certificate)} is valid from "
+            f"{certificate.not_valid_before_utc:%Y-%m-%d} to "
             f"{certificate.not_valid_after_utc:%Y-%m-%d}, not on {at.astimezone(UTC):%Y-%m-%d}"
         )
 
@@ -184,21 +185,21 @@ def _check_time(certificate: x509.Certificate, at: datetime) -> None:
 def _check_purpose(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> None:
     usage = _extension(certificate, x509.ExtendedKeyUsage)
     if usage is None or purpose not in usage:
-        what = {CODE_SIGNING: "sign programs", TIME_STAMPING: "confirm times"}
-        said = what.get(purpose, "sign Windows itself")
-        raise Untrusted(f"{name_of(certificate)} may not {said}")
+        actions = {CODE_SIGNING: "sign programs", TIME_STAMPING: "confirm times"}
+        action = actions.get(purpose, "sign Windows itself")
+        raise Untrusted(f"{common_name(certificate)} may not {action}")
 
 
-def _check_authority(certificate: x509.Certificate, below: int) -> None:
+def _check_authority(certificate: x509.Certificate, intermediate_count: int) -> None:
     constraints = _extension(certificate, x509.BasicConstraints)
     usage = _extension(certificate, x509.KeyUsage)
     if constraints is None and certificate.issuer == certificate.subject:
         return  # the oldest roots say nothing, and count only where they are trusted
     may_not_sign = usage is not None and not usage.key_cert_sign
     if constraints is None or not constraints.ca or may_not_sign:
-        raise Untrusted(f"{name_of(certificate)} may not issue certificates")
-    if constraints.path_length is not None and constraints.path_length < below:
-        raise Untrusted(f"{name_of(certificate)} may not stand so far from the signer")
+        raise Untrusted(f"{common_name(certificate)} may not issue certificates")
+    if constraints.path_length is not None and constraints.path_length < intermediate_count:
+        raise Untrusted(f"{common_name(certificate)} may not stand so far from the signer")
 
 
 def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:

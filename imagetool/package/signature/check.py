@@ -16,7 +16,7 @@ from imagetool.errors import Corrupt, NotFound
 from imagetool.package.signature import asn1
 from imagetool.package.signature.catalog import Catalog
 from imagetool.package.signature.certificates import Untrusted, microsoft_roots
-from imagetool.package.signature.signed import Altered, SignedData, Signer
+from imagetool.package.signature.signed_data import Altered, SignedData, Signer
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -36,7 +36,7 @@ class Judgement(Enum):
     ALTERED = "altered"
 
 
-_ORDER = list(Judgement)
+_BY_SEVERITY = list(Judgement)
 
 
 class Finding(NamedTuple):
@@ -48,7 +48,7 @@ class Finding(NamedTuple):
     signer: Signer | None = None
 
 
-class Checked(NamedTuple):
+class PackageReport(NamedTuple):
     """A package with all that was found; the worst of it is the judgement."""
 
     package: str
@@ -57,10 +57,10 @@ class Checked(NamedTuple):
     @property
     def judgement(self) -> Judgement:
         """The worst of the findings."""
-        return max((item.judgement for item in self.findings), key=_ORDER.index)
+        return max((item.judgement for item in self.findings), key=_BY_SEVERITY.index)
 
 
-def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked:
+def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:
     """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
     roots = (*microsoft_roots(), *trusted)
     _ = package.identity  # raises Corrupt: what does not say who it is, is no package
@@ -71,7 +71,7 @@ def check(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Checked
     findings.append(finding)
     if catalog is not None:
         findings += _check_content(package, catalog)
-    return Checked(package.name, tuple(findings))
+    return PackageReport(package.name, tuple(findings))
 
 
 def check_signature(package: Package) -> Finding:
@@ -81,36 +81,44 @@ def check_signature(package: Package) -> Finding:
     return _check_catalog(package, microsoft_roots())[1]
 
 
-def _signature_of(package: Package) -> SignedData | None:
+def _read_signature(package: Package) -> SignedData | None:
     """The signature behind the cabinet (Authenticode)."""
     cabinet, source = package.cabinet, package.source
-    if cabinet is None or source is None or cabinet.signature is None:
+    if cabinet is None or source is None or cabinet.signature_range is None:
         return None
-    data = source.read_at(*cabinet.signature)
+    data = source.read_at(*cabinet.signature_range)
     return SignedData(data, f"{package.name}: signature")
 
 
-def digests_of(package: Package) -> tuple[str, ...]:
+def read_digest_algorithms(package: Package) -> tuple[str, ...]:
     """The digests that a package is signed with: what a guest must know to accept it."""
     found: list[str] = []
-    signed = _signature_of(package)
+    signed = _read_signature(package)
     if signed is not None:
-        found = [signed.digest, *(item.digest for item in signed.nested())]
+        found = [
+            signed.digest_algorithm,
+            *(item.digest_algorithm for item in signed.nested_signatures()),
+        ]
     return tuple(dict.fromkeys(found))
 
 
 def _check_cabinet(package: Package, roots: Sequence[x509.Certificate]) -> Finding:
     subject = "cabinet"
     try:
-        signed = _signature_of(package)
+        signed = _read_signature(package)
         if signed is None:
             return Finding(subject, Judgement.UNSIGNED, "no signature follows the cabinet")
         signer = _verify_cabinet(package, signed, roots)
-        others = [_verify_cabinet(package, item, roots).digest for item in signed.nested()]
+        others = [
+            _verify_cabinet(package, item, roots).digest_algorithm
+            for item in signed.nested_signatures()
+        ]
         also = f", and with {', '.join(others)}" if others else ""
-        return Finding(subject, Judgement.GENUINE, f"signed with {signer.digest}{also}", signer)
+        return Finding(
+            subject, Judgement.GENUINE, f"signed with {signer.digest_algorithm}{also}", signer
+        )
     except (Altered, Corrupt) as error:
-        return Finding(subject, Judgement.ALTERED, _sentence(error))
+        return Finding(subject, Judgement.ALTERED, _message(error))
     except Untrusted as error:
         return Finding(subject, Judgement.UNKNOWN_SIGNER, str(error))
 
@@ -119,17 +127,17 @@ def _verify_cabinet(
     package: Package, signed: SignedData, roots: Sequence[x509.Certificate]
 ) -> Signer:
     assert package.cabinet is not None
-    assert package.cabinet.signature is not None
+    assert package.cabinet.signature_range is not None
     assert package.source is not None
     if signed.content_type != asn1.SPC_INDIRECT_DATA:
         raise Altered("the signature is not one of a file")
-    end = sum(package.cabinet.signature)
+    end = sum(package.cabinet.signature_range)
     if end != package.source.size:
         raise Altered(f"{package.source.size - end} bytes follow the signature")
-    content = asn1.decoded(signed.content, asn1.SpcIndirectData(), signed.where)
+    content = asn1.decode(signed.content, asn1.SpcIndirectData(), signed.where)
     stated = bytes(content["messageDigest"]["digest"])
-    digest = signed.digest
-    if cabinet_digest(package.source, package.cabinet.signature[0], digest) != stated:
+    algorithm = signed.digest_algorithm
+    if cabinet_digest(package.source, package.cabinet.signature_range[0], algorithm) != stated:
         raise Altered("the cabinet is not what was signed")
     return signed.verify(roots)
 
@@ -153,7 +161,7 @@ def _check_catalog(
 ) -> tuple[Catalog | None, Finding]:
     try:
         catalog = Catalog.parse(package.read(CATALOG), f"{package.name}: {CATALOG}")
-        signer = catalog.signed.verify(roots)
+        signer = catalog.signed_data.verify(roots)
     except NotFound:
         return None, Finding(CATALOG, Judgement.UNSIGNED, "there is no catalog")
     except Corrupt as error:
@@ -171,7 +179,7 @@ def _check_content(package: Package, catalog: Catalog) -> Iterator[Finding]:
     """Every file is vouched for: by the catalog, or by a manifest that the catalog lists."""
     members = {member.name.lower(): member.name for member in package.members()}
     vouched = {CATALOG}
-    wrong = []
+    problems = []
     for lower, name in members.items():
         if "/" in name or not lower.endswith((".mum", ".manifest")):
             continue
@@ -179,26 +187,26 @@ def _check_content(package: Package, catalog: Catalog) -> Iterator[Finding]:
         vouched.add(lower)
         digests = {hashlib.new(kind, data).digest() for kind in ("sha1", "sha256")}
         if not digests & catalog.digests:
-            wrong.append(f"{name} is not in the catalog")
+            problems.append(f"{name} is not in the catalog")
     for component in package.components():
         for file in component.manifest.files:
             path = f"{component.directory}/{file.name}".replace("\\", "/")
             lower = path.lower()
             if lower not in members:
-                wrong.append(f"{path} is missing")
+                problems.append(f"{path} is missing")
                 continue
             vouched.add(lower)
             if not file.sha256:
-                wrong.append(f"{path}: its manifest states no SHA-256")
+                problems.append(f"{path}: its manifest states no SHA-256")
             elif hashlib.sha256(package.read(members[lower])).hexdigest() != file.sha256:
-                wrong.append(f"{path} has other bytes than its manifest states")
-    wrong += [f"{name} is in no list" for lower, name in members.items() if lower not in vouched]
-    for reason in wrong:
+                problems.append(f"{path} has other bytes than its manifest states")
+    problems += [f"{name} is in no list" for lower, name in members.items() if lower not in vouched]
+    for reason in problems:
         yield Finding("content", Judgement.ALTERED, reason)
-    if not wrong:
+    if not problems:
         count = len(members)
         yield Finding("content", Judgement.GENUINE, f"all {count} files are as they were signed")
 
 
-def _sentence(error: Altered | Corrupt) -> str:
+def _message(error: Altered | Corrupt) -> str:
     return error.message if isinstance(error, Corrupt) else str(error)

@@ -24,12 +24,12 @@ from imagetool.package.signature.certificates import (
     TIME_STAMPING,
     Untrusted,
     check_chain,
+    common_name,
     is_signed_by,
-    load,
-    name_of,
+    parse_certificate,
 )
 
-_DIGESTS = {
+_DIGEST_ALGORITHMS = {
     "1.3.14.3.2.26": "sha1",
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",
@@ -41,8 +41,8 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
 }
-_MOST_CERTIFICATES = 64
-_MOST_NESTED = 4
+_MAX_CERTIFICATES = 64
+_MAX_NESTED_SIGNATURES = 4
 
 
 class Altered(Exception):  # what happened, and internal to this folder
@@ -55,7 +55,7 @@ class Signer(NamedTuple):
     name: str
     root: str
     signed_at: datetime | None
-    digest: str
+    digest_algorithm: str
 
 
 class SignedData:
@@ -63,13 +63,13 @@ class SignedData:
 
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
-        outer = asn1.decoded(data, asn1.ContentInfo(), where)
+        outer = asn1.decode(data, asn1.ContentInfo(), where)
         if str(outer["contentType"]) != asn1.SIGNED_DATA or not outer["content"].isValue:
             raise Corrupt(f"{where}: this is no PKCS#7 signature")
-        inner = asn1.decoded(bytes(outer["content"]), asn1.SignedData(), where)
+        inner = asn1.decode(bytes(outer["content"]), asn1.SignedData(), where)
         self.content_type = str(inner["content"]["contentType"])
-        held = inner["content"]["content"]
-        self.content = bytes(held) if held.isValue else b""
+        encapsulated = inner["content"]["content"]
+        self.content = bytes(encapsulated) if encapsulated.isValue else b""
         """The signed content: one element of ASN.1."""
         self.certificates = tuple(_certificates(inner["certificates"]))
         self._signers = list(inner["signers"])
@@ -84,24 +84,24 @@ class SignedData:
         signer = self._signers[0]
         attributes = _attributes(signer["unsignedAttributes"], self.where)
         signed_at = self._signing_time(signer, attributes, roots, now)
-        octets = asn1.value_of(content, self.where)
+        octets = asn1.contents_octets(content, self.where)
         certificate = _verify_signer(
             signer, octets, self.certificates, self.where, self.content_type
         )
         chain = check_chain(certificate, self.certificates, roots, signed_at or now, CODE_SIGNING)
-        digest = _digest_name(signer["digestAlgorithm"], self.where)
-        return Signer(name_of(certificate), name_of(chain[-1]), signed_at, digest)
+        digest = _digest_algorithm(signer["digestAlgorithm"], self.where)
+        return Signer(common_name(certificate), common_name(chain[-1]), signed_at, digest)
 
-    def nested(self) -> Iterator[SignedData]:
+    def nested_signatures(self) -> Iterator[SignedData]:
         """Further signatures of the same content, with other digests."""
         attributes = _attributes(self._signers[0]["unsignedAttributes"], self.where)
-        for data in attributes.get(asn1.NESTED_SIGNATURE, [])[:_MOST_NESTED]:
+        for data in attributes.get(asn1.NESTED_SIGNATURE, [])[:_MAX_NESTED_SIGNATURES]:
             yield SignedData(data, self.where)
 
     @property
-    def digest(self) -> str:
+    def digest_algorithm(self) -> str:
         """The digest that the signature is made with: sha1, sha256."""
-        return _digest_name(self._signers[0]["digestAlgorithm"], self.where)
+        return _digest_algorithm(self._signers[0]["digestAlgorithm"], self.where)
 
     def _signing_time(
         self,
@@ -113,31 +113,33 @@ class SignedData:
         """The time that a countersignature confirms."""
         signature = bytes(signer["signature"])
         for data in attributes.get(asn1.COUNTERSIGNATURE, []):
-            other = asn1.decoded(data, asn1.SignerInfo(), self.where)
+            other = asn1.decode(data, asn1.SignerInfo(), self.where)
             certificate = _verify_signer(other, signature, self.certificates, self.where)
             signed = _attributes(other["signedAttributes"], self.where)
-            at = _time(signed.get(asn1.SIGNING_TIME, [b""])[0], self.where)
+            at = _parse_time(signed.get(asn1.SIGNING_TIME, [b""])[0], self.where)
             check_chain(certificate, self.certificates, roots, at, TIME_STAMPING)
             return at
-        for data in attributes.get(asn1.TIME_STAMP, []):
-            return _time_stamp(SignedData(data, self.where), signature, roots)
+        for data in attributes.get(asn1.RFC3161_COUNTERSIGNATURE, []):
+            return _verify_time_stamp(SignedData(data, self.where), signature, roots)
         return None
 
 
-def _time_stamp(token: SignedData, signature: bytes, roots: Sequence[x509.Certificate]) -> datetime:
+def _verify_time_stamp(
+    token: SignedData, signature: bytes, roots: Sequence[x509.Certificate]
+) -> datetime:
     """The time in a time stamp token (RFC 3161)."""
-    if token.content_type != asn1.STAMP_CONTENT:
+    if token.content_type != asn1.TST_INFO:
         raise Corrupt(f"{token.where}: a time stamp that is none")
-    content = asn1.value_of(token.content, token.where)
-    stamp = asn1.decoded(content, asn1.TimeStamp(), token.where)
+    content = asn1.contents_octets(token.content, token.where)
+    stamp = asn1.decode(content, asn1.TimeStamp(), token.where)
     imprint = stamp["messageImprint"]
-    digest = _digest_name(imprint["hashAlgorithm"], token.where)
+    digest = _digest_algorithm(imprint["hashAlgorithm"], token.where)
     if hashlib.new(digest, signature).digest() != bytes(imprint["hashedMessage"]):
         raise Altered("the time stamp belongs to another signature")
     certificate = _verify_signer(
         token._signers[0], content, token.certificates, token.where, token.content_type
     )
-    at = _moment(stamp["genTime"], token.where)
+    at = _to_datetime(stamp["genTime"], token.where)
     check_chain(certificate, token.certificates, roots, at, TIME_STAMPING)
     return at
 
@@ -166,30 +168,30 @@ def _verify_signer(
         )
     if certificate is None:
         raise Untrusted("the signer's certificate is not in the signature")
-    digest = _digest_name(signer["digestAlgorithm"], where)
+    digest = _digest_algorithm(signer["digestAlgorithm"], where)
     signed = content
     if signer["signedAttributes"].isValue:
         attributes = _attributes(signer["signedAttributes"], where)
         listed = attributes.get(asn1.MESSAGE_DIGEST, [b""])[0]
         own = hashlib.new(digest, content).digest()
-        if not listed or bytes(asn1.decoded(listed, univ.OctetString(), where)) != own:
+        if not listed or bytes(asn1.decode(listed, univ.OctetString(), where)) != own:
             raise Altered("the content is not what was signed")
         kind = attributes.get(asn1.CONTENT_TYPE, [b""])[0]
         if content_type and (
-            not kind or str(asn1.decoded(kind, univ.ObjectIdentifier(), where)) != content_type
+            not kind or str(asn1.decode(kind, univ.ObjectIdentifier(), where)) != content_type
         ):
             raise Altered("it was signed as something else")  # RFC 5652, 11.1
-        signed = asn1.set_of(signer["signedAttributes"])  # RFC 5652, 5.4
+        signed = asn1.encode_set(signer["signedAttributes"])  # RFC 5652, 5.4
     if not is_signed_by(certificate, bytes(signer["signature"]), signed, _HASHES[digest]()):
-        raise Altered(f"the signature of {name_of(certificate)} does not fit")
+        raise Altered(f"the signature of {common_name(certificate)} does not fit")
     return certificate
 
 
 def _certificates(field: Any) -> Iterator[x509.Certificate]:
     if not field.isValue:
         return
-    for item in list(field)[:_MOST_CERTIFICATES]:
-        certificate = load(bytes(item))
+    for item in list(field)[:_MAX_CERTIFICATES]:
+        certificate = parse_certificate(bytes(item))
         if certificate is not None:
             yield certificate
 
@@ -200,25 +202,25 @@ def _attributes(field: Any, where: str) -> dict[str, list[bytes]]:
         return {}
     found: dict[str, list[bytes]] = {}
     for item in field:
-        attribute = asn1.decoded(bytes(item), asn1.Attribute(), where)
+        attribute = asn1.decode(bytes(item), asn1.Attribute(), where)
         values = [bytes(value) for value in attribute["values"]]
         found.setdefault(str(attribute["type"]), []).extend(values)
     return found
 
 
-def _digest_name(algorithm: Any, where: str) -> str:
+def _digest_algorithm(algorithm: Any, where: str) -> str:
     identifier = str(algorithm["algorithm"])
-    if identifier not in _DIGESTS:
+    if identifier not in _DIGEST_ALGORITHMS:
         raise Corrupt(f"{where}: a signature with the unknown digest {identifier}")
-    return _DIGESTS[identifier]
+    return _DIGEST_ALGORITHMS[identifier]
 
 
-def _time(data: bytes, where: str) -> datetime:
+def _parse_time(data: bytes, where: str) -> datetime:
     kind = useful.GeneralizedTime() if data[:1] == b"\x18" else useful.UTCTime()
-    return _moment(asn1.decoded(data, kind, where), where)
+    return _to_datetime(asn1.decode(data, kind, where), where)
 
 
-def _moment(value: Any, where: str) -> datetime:
+def _to_datetime(value: Any, where: str) -> datetime:
     try:
         found: datetime = value.asDateTime
     except (ValueError, TypeError, AttributeError):
