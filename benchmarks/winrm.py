@@ -16,7 +16,7 @@ from typing import NamedTuple
 from imagetool.guest.image import open_image
 from imagetool.host.configuration import Host
 from imagetool.host.configuration.credentials import Credentials
-from imagetool.host.local import find_engine
+from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
@@ -81,7 +81,7 @@ def measure(image: Path, other: Path) -> Measurements:
             counter.take()
             session.invoke("Get-Disk", properties=("Number",))
             invoke = counter.take()
-            files = HostFiles(session, "bench", linger=True)
+            files = HostFiles(session, "bench", lazy_close=True)
             begun = time.perf_counter()
             verify_of(image, files)
             verify_ms = (time.perf_counter() - begun) * 1000
@@ -92,7 +92,7 @@ def measure(image: Path, other: Path) -> Measurements:
             another = counter.take()
             upload_rate, encoding_rate = _upload(session)
             upload = counter.take()
-    with LabSession(World({}), find_engine()) as session:
+    with LabSession(World({}), find_powershell()) as session:
         local_ms = _median(session)
     return Measurements(
         start, invoke, invoke_ms, local_ms, first, second, another, verify_ms, upload,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from imagetool.guest.image import Image, open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
-from imagetool.host.local import find_engine
+from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.lab.session import LabSession
@@ -72,9 +72,9 @@ def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
 def costs(path: Path, question: Callable[[Image], object]) -> tuple[WireCost, WireCost]:
     """What a question takes of the first image of a session, and of the next one like it."""
     found = []
-    with LabSession(World({}), find_engine()) as session:
+    with LabSession(World({}), find_powershell()) as session:
         meter = Meter(session)
-        files = HostFiles(session, "lab", linger=True)
+        files = HostFiles(session, "lab", lazy_close=True)
         for _ in range(2):
             with open_image(path, files=files) as image:
                 question(image)

@@ -68,21 +68,21 @@ def check(
 
 def login(host: HostArgument, user: UserOption = "") -> None:
     """Ask for a password and keep it in the system's keyring."""
-    from imagetool.host.configuration.credentials import store
+    from imagetool.host.configuration.credentials import store_password
     from imagetool.report.text import safe
 
     chosen = _over_winrm(host)
-    stored = store(chosen, user)
+    stored = store_password(chosen, user)
     typer.echo(f"the keyring has the password of {safe(stored)} on {chosen.origin}", err=True)
 
 
 def logout(host: HostArgument, user: UserOption = "") -> None:
     """Take a password out of the system's keyring."""
-    from imagetool.host.configuration.credentials import forget
+    from imagetool.host.configuration.credentials import delete_password
     from imagetool.report.text import safe
 
     chosen = _over_winrm(host)
-    gone = forget(chosen, user)
+    gone = delete_password(chosen, user)
     typer.echo(f"the keyring no longer has the password of {safe(gone)} on {chosen.origin}",
                err=True)  # fmt: skip
 

@@ -28,9 +28,9 @@ def named_host(text: str = "", *, url_allowed: bool = True) -> Host:
 
     `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
     """
-    from imagetool.host.configuration import BUILT_IN, Host, read_configuration
+    from imagetool.host.configuration import BUILT_IN_HOSTS, Host, read_configuration
 
-    if text.lower() in BUILT_IN:  # which no file can change
+    if text.lower() in BUILT_IN_HOSTS:  # which no file can change
         return Host(text.lower())
     return read_configuration().host(text, url_allowed=url_allowed)
 

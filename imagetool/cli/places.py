@@ -74,7 +74,7 @@ class Hosts:
                 continue
             if not paths:
                 raise _nothing_fits(image)
-            found += [Place(files.called(item), item, files) for item in paths]
+            found += [Place(files.display_name(item), item, files) for item in paths]
         return found
 
     def _on(self, host: str) -> HostFiles:
@@ -93,7 +93,7 @@ class Hosts:
             session = self._stack.enter_context(session_opener(host)())
         except HostFailed as error:
             return error
-        return HostFiles(session, host, linger=True)
+        return HostFiles(session, host, lazy_close=True)
 
     def __enter__(self) -> Hosts:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from imagetool.errors import HostFailed
-from imagetool.host.frames import Answer, Request
+from imagetool.host.frames import AnswerFrame, RequestFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,23 @@ class CmdletFailed(HostFailed):
         """Unsigned, 32 bits; 0 where there is none."""
         self.category = category
         self.error_id = error_id
-        self.parameters = {name: _shown(name, value) for name, value in (parameters or {}).items()}
+        self.parameters = {
+            name: _display_value(name, value) for name, value in (parameters or {}).items()
+        }
         """What it was called with; of secrets only that there were some."""
-        self.others: list[CmdletFailed] = []
+        self.other_errors: list[CmdletFailed] = []
         """What else it reported, in order."""
 
 
 _SECRET = re.compile("password|credential|secret|token|key$", re.IGNORECASE)
-_LONGEST_SHOWN = 200
+_MAX_VALUE_CHARACTERS = 200
 
 
-def _shown(name: str, value: object) -> str:
+def _display_value(name: str, value: object) -> str:
     if _SECRET.search(name):
         return "(hidden)"
     text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[:_MAX_VALUE_CHARACTERS]}…"
 
 
 _HINTS = {
@@ -92,42 +94,42 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
-class Answers:
+class AnswerCollector:
     """The answers to one request, as they come; begun anew where they are repeated."""
 
-    def __init__(self, request: Request, name: str, on_event: OnEvent | None) -> None:
+    def __init__(self, request: RequestFrame, name: str, on_event: OnEvent | None) -> None:
         self.number = request.number
         self.name = name
         self.complete = False
         self._request = request
         self._on_event = on_event
-        self._awaited = 0
-        self._warned = 0
-        self._warnings = 0
+        self._awaited_attempt = 0
+        self._reported_warnings = 0
+        self._received_warnings = 0
         self._results: list[Result] = []
         self._failures: list[CmdletFailed] = []
 
     @property
-    def awaits_again(self) -> bool:
+    def awaiting_repeat(self) -> bool:
         """Whether what comes now may be the rest of what was lost."""
-        return self._awaited > 0
+        return self._awaited_attempt > 0
 
-    def expect_again(self, attempt: int) -> None:
+    def begin_repeat(self, attempt: int) -> None:
         """The request is sent again: what comes before it is acknowledged counts for nothing."""
-        self._awaited = attempt
+        self._awaited_attempt = attempt
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: AnswerFrame) -> None:
         """Take an answer in; one to another request is the rest of what was given up."""
         content = answer.content
         if answer.number != self.number:
             return
         if answer.kind == "again":
-            if content.get("attempt") == self._awaited:
-                self._awaited = self._warnings = 0
+            if content.get("attempt") == self._awaited_attempt:
+                self._awaited_attempt = self._received_warnings = 0
                 self._results.clear()
                 self._failures.clear()
             return
-        if self._awaited:
+        if self._awaited_attempt:
             return
         if answer.kind == "end":
             self.complete = True
@@ -136,14 +138,14 @@ class Answers:
         elif answer.kind == "error":
             self._failures.append(self._failure(content))
         elif answer.kind in ("progress", "warning"):
-            self._tell(answer)
+            self._report(answer)
 
-    def _tell(self, answer: Answer) -> None:
+    def _report(self, answer: AnswerFrame) -> None:
         if answer.kind == "warning":
-            self._warnings += 1
-            if self._warnings <= self._warned:
+            self._received_warnings += 1
+            if self._received_warnings <= self._reported_warnings:
                 return  # a repeated one
-            self._warned = self._warnings
+            self._reported_warnings = self._received_warnings
         if self._on_event is not None:
             self._on_event(_event(answer))
 
@@ -161,7 +163,7 @@ class Answers:
     def results_or_raise(self) -> list[Result]:
         """The results. Raises CmdletFailed."""
         if self._failures:
-            self._failures[0].others = self._failures[1:]
+            self._failures[0].other_errors = self._failures[1:]
             raise self._failures[0]
         return self._results
 
@@ -175,7 +177,7 @@ def _result(content: dict[str, object]) -> Result:
     return result
 
 
-def _event(answer: Answer) -> Event:
+def _event(answer: AnswerFrame) -> Event:
     if answer.kind == "warning":
         return Event("warning", str(answer.content.get("message") or ""))
     percent = answer.content.get("percent")

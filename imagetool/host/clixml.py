@@ -25,7 +25,7 @@ _HASHTABLE = "<TN RefId='0'><T>System.Collections.Hashtable</T><T>System.Object<
 _ARRAY = "<TN RefId='1'><T>System.Object[]</T><T>System.Array</T><T>System.Object</T></TN>"
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|_(?=[xX][0-9A-Fa-f]{4}_)")
 _ESCAPED = re.compile("(?:_x[0-9A-Fa-f]{4}_)+")
-_DEEPEST = 24
+_MAX_DEPTH = 24
 
 
 class EnumText(str):
@@ -46,8 +46,8 @@ def dumps(value: Plain) -> str:
 
 
 def _element(value: Plain, name: str, depth: int) -> str:
-    if depth > _DEEPEST:
-        raise WrongUsage(f"a value of more than {_DEEPEST} levels cannot be sent to a host")
+    if depth > _MAX_DEPTH:
+        raise WrongUsage(f"a value of more than {_MAX_DEPTH} levels cannot be sent to a host")
     n = f" N='{name}'" if name else ""
     if value is None:
         return f"<Nil{n} />"
@@ -127,7 +127,7 @@ def _tag(element: Element) -> str:
 
 def _value(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
     tag, text = _tag(element), element.text or ""
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise ValueError("objects within objects without an end")
     if tag in _NUMBERS:
         return int(text)
@@ -186,17 +186,17 @@ def _object(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
     return properties or text
 
 
-_SPOKEN = re.compile(r'<S S="(?:Error|Warning)">(.*?)</S>', re.DOTALL)
+_STDERR_RECORD = re.compile(r'<S S="(?:Error|Warning)">(.*?)</S>', re.DOTALL)
 _ENTITIES = {"&quot;": '"', "&apos;": "'"}
 
 
-def spoken(data: bytes) -> str:
+def stderr_text(data: bytes) -> str:
     """What PowerShell wrote to standard error, for people: CLIXML becomes its errors' text."""
     text = data.decode("utf-8", "replace")
     plain, *documents = text.split("#< CLIXML")
     said = [plain.strip()]
     for document in documents:
-        parts = _SPOKEN.findall(document)
+        parts = _STDERR_RECORD.findall(document)
         said.append(_unescape(unescape("".join(parts), _ENTITIES)).strip())
         said.append(document.rpartition("</Objs>")[2].strip() if "</Objs>" in document else "")
     return "\n".join(filter(None, said))

@@ -14,7 +14,7 @@ from imagetool.errors import HostFailed, WrongUsage
 if TYPE_CHECKING:
     from imagetool.host.session import Session
 
-_CHUNK = 1 << 20
+_UPLOAD_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Stat:
     exists: bool
     is_directory: bool
     size: int
-    written: datetime | None
+    last_written: datetime | None
     attributes: int
 
 
@@ -61,7 +61,7 @@ class FileOperations:
             exists=bool(found["exists"]),
             is_directory=bool(found["directory"]),
             size=size if isinstance(size, int) else 0,
-            written=written if isinstance(written, datetime) else None,
+            last_written=written if isinstance(written, datetime) else None,
             attributes=attributes if isinstance(attributes, int) else 0,
         )
 
@@ -125,8 +125,8 @@ class FileOperations:
         """
         part = f"{target}.part"
         try:
-            for offset in range(0, max(len(data), 1), _CHUNK):
-                chunk = data[offset : offset + _CHUNK]
+            for offset in range(0, max(len(data), 1), _UPLOAD_CHUNK_BYTES):
+                chunk = data[offset : offset + _UPLOAD_CHUNK_BYTES]
                 self._session.operate("write", path=part, offset=offset, data=chunk)
                 if progress is not None:
                     progress(offset + len(chunk), len(data))

@@ -35,7 +35,7 @@ from imagetool.host.clixml import dumps, loads
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestFrame:
     """What a client asks."""
 
     number: int
@@ -50,7 +50,7 @@ class Request:
 
     def encode(self) -> bytes:
         """The line, and the line of bytes behind it."""
-        line = encode(
+        line = encode_frame(
             {
                 "number": self.number,
                 "attempt": self.attempt,
@@ -66,9 +66,9 @@ class Request:
         return line if self.data is None else line + encode_bytes(self.data)
 
     @classmethod
-    def decode(cls, line: bytes) -> Request:
+    def decode(cls, line: bytes) -> RequestFrame:
         """The request in a line; the bytes behind it are not in it. Raises HostFailed."""
-        frame = decode(line)
+        frame = decode_frame(line)
         parameters, properties = frame.get("parameters"), frame.get("properties")
         references, attempt = frame.get("references"), frame.get("attempt")
         return cls(
@@ -85,7 +85,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerFrame:
     """What the script says."""
 
     number: int
@@ -94,23 +94,23 @@ class Answer:
 
     def encode(self) -> bytes:
         """The line."""
-        return encode({"number": self.number, "kind": self.kind, **self.content})
+        return encode_frame({"number": self.number, "kind": self.kind, **self.content})
 
     @property
-    def bytes_behind(self) -> int | None:
+    def payload_size(self) -> int | None:
         """How many bytes come in a line of their own behind it."""
         size = self.content.get("bytes")
         return size if isinstance(size, int) else None
 
     @classmethod
-    def decode(cls, line: bytes) -> Answer:
+    def decode(cls, line: bytes) -> AnswerFrame:
         """The answer in a line. Raises HostFailed."""
-        frame = decode(line)
+        frame = decode_frame(line)
         content = {k: v for k, v in frame.items() if k not in ("number", "kind")}
         return cls(_number(frame.get("number")), str(frame.get("kind") or ""), content)
 
 
-def encode(frame: dict[str, object]) -> bytes:
+def encode_frame(frame: dict[str, object]) -> bytes:
     """A dictionary as a line."""
     return base64.b64encode(dumps(frame).encode("utf-8")) + b"\n"
 
@@ -130,7 +130,7 @@ def decode_bytes(line: bytes) -> bytes:
         raise HostFailed("the host answered with something that is no bytes") from None
 
 
-def decode(line: bytes) -> dict[str, object]:
+def decode_frame(line: bytes) -> dict[str, object]:
     """The dictionary in a line. Raises HostFailed, showing the line's beginning."""
     try:
         text = base64.b64decode(line.strip(), validate=True).decode("utf-8")

@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from typing import IO
 
 from imagetool.errors import HostFailed
-from imagetool.host.clixml import spoken
-from imagetool.host.environment import environment_for_children
-from imagetool.host.session import LEASE, Session
-from imagetool.host.transport import bootstrap, explain_end, explain_first_line, script_lines
+from imagetool.host.clixml import stderr_text
+from imagetool.host.environment import child_environment
+from imagetool.host.session import LEASE_SECONDS, Session
+from imagetool.host.transport import bootstrap_command, exit_error, script_lines, startup_error
 
-_LONGEST_LINE = 64 << 20
-_END_PATIENCE = 60.0
+_MAX_LINE_BYTES = 64 << 20
+_EXIT_TIMEOUT = 60.0
 
 
-def find_engine() -> str | None:
+def find_powershell() -> str | None:
     """The path of powershell.exe or pwsh, whichever PATH has."""
     return shutil.which("powershell.exe") or shutil.which("pwsh")
 
@@ -33,7 +33,7 @@ def open_local(engine: str | None = None, environment: Mapping[str, str] | None 
 
     `environment` is added to that of this process for the child.
     """
-    program = engine or find_engine()
+    program = engine or find_powershell()
     if program is None:
         raise HostFailed(
             "there is no PowerShell on this machine (neither powershell.exe nor pwsh in PATH)",
@@ -48,14 +48,16 @@ class LocalProcess:
     def __init__(self, program: str, environment: Mapping[str, str]) -> None:
         # Windows clients allow no scripts by default, not even those of signed modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
-        encoded = base64.b64encode(bootstrap(LEASE).encode("utf-16-le")).decode("ascii")
+        encoded = base64.b64encode(bootstrap_command(LEASE_SECONDS).encode("utf-16-le")).decode(
+            "ascii"
+        )
         try:
             self._process = subprocess.Popen(
                 [program, *options, "-EncodedCommand", encoded],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment_for_children() | dict(environment),
+                env=child_environment() | dict(environment),
                 # Ctrl-C is for imagetool, which then undoes what it began, through this process.
                 start_new_session=sys.platform != "win32",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -63,7 +65,7 @@ class LocalProcess:
         except OSError as error:
             raise HostFailed(f"{program} cannot be started: {error.strerror}") from None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._complaints: deque[bytes] = deque(maxlen=20)
+        self._stderr: deque[bytes] = deque(maxlen=20)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._stdin = self._process.stdin
         self._threads = [
@@ -80,13 +82,13 @@ class LocalProcess:
             raise
 
     def _read_lines(self, stream: IO[bytes]) -> None:
-        while line := stream.readline(_LONGEST_LINE):
+        while line := stream.readline(_MAX_LINE_BYTES):
             self._lines.put(line)
         self._lines.put(None)
 
     def _read_errors(self, stream: IO[bytes]) -> None:
         while line := stream.readline(4096):
-            self._complaints.append(line)
+            self._stderr.append(line)
 
     def send(self, data: bytes) -> None:
         """As Transport.send."""
@@ -96,7 +98,7 @@ class LocalProcess:
         except (OSError, ValueError):
             # What it said before it ended is heard by whoever receives.
             if not self._lines.queue:
-                raise self._ended() from None
+                raise self._exit_error() from None
 
     def reconnect(self) -> None:
         """A pipe does not break: there is nothing to make anew."""
@@ -109,27 +111,27 @@ class LocalProcess:
             return None
         if line is None:
             self._lines.put(None)
-            raise self._ended()
+            raise self._exit_error()
         if not self._started:
             self._started = True
-            failure = explain_first_line(line, "this machine")
+            failure = startup_error(line, "this machine")
             if failure is not None:
                 raise failure
         return line
 
-    def _ended(self) -> HostFailed:
+    def _exit_error(self) -> HostFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
             self._threads[1].join(timeout=2)  # until its last words have been read
-        said = spoken(b"".join(self._complaints))
-        return explain_end("this machine", self._process.returncode, said)
+        message = stderr_text(b"".join(self._stderr))
+        return exit_error("this machine", self._process.returncode, message)
 
     def close(self) -> None:
         """End the script's input and wait for the script to dismount and go; then kill it."""
         with contextlib.suppress(OSError, ValueError):
             self._stdin.close()
         try:
-            self._process.wait(timeout=_END_PATIENCE)
+            self._process.wait(timeout=_EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

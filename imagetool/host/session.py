@@ -11,51 +11,51 @@ from dataclasses import replace
 from types import TracebackType
 
 from imagetool.errors import HostFailed
-from imagetool.host.answers import Answers, OnEvent, Reference, Result
+from imagetool.host.answers import AnswerCollector, OnEvent, Reference, Result
 from imagetool.host.files import FileOperations
-from imagetool.host.frames import Answer, Request, decode_bytes
+from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
 from imagetool.host.transport import ConnectionBroke, Transport
 
-LEASE = 180
+LEASE_SECONDS = 180
 """Seconds that the script lives without a word from its client."""
 
 _log = logging.getLogger(__name__)
 
 _PROTOCOL = 2
-_RENEW_EVERY = LEASE / 3
-_START_PATIENCE = 90.0
-_CANCEL_PATIENCE = 120.0
-_PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0, 20.0)
+_RENEW_INTERVAL = LEASE_SECONDS / 3
+_START_TIMEOUT = 90.0
+_CANCEL_TIMEOUT = 120.0
+_RECONNECT_PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each attempt to make the way to the host anew."""
-_GIVE_UP = 90.0
-_MANY = 1000
+_RECONNECT_SECONDS = 90.0
+FIRST_RESUME_ATTEMPT = 1000
 """The first attempt of what is asked for again after an interruption: no earlier one has it."""
-_AGAIN_PATIENCE = 3.0
-_SILENCE = 60.0
-_TICK = 2.0
-_READING = ("open", "ranges", "shut", "find", "stat", "volume", "facts")
+_ACKNOWLEDGE_TIMEOUT = 3.0
+_SILENCE_TIMEOUT = 60.0
+_POLL_INTERVAL = 2.0
+_READ_OPERATIONS = ("open", "ranges", "shut", "find", "stat", "volume", "facts")
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 
-class _Late(HostFailed):
+class _AnswerTimeout(HostFailed):
     """The time for an answer is over."""
 
 
-class _Broken:
+class _Reconnects:
     """How often the way broke since an answer came, and for how long it has been."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.attempts = 0
         self._since = 0.0
 
-    def again(self, error: ConnectionBroke) -> float:
+    def next_pause(self, error: ConnectionBroke) -> float:
         """Seconds to wait before the next attempt. Raises `error` where it was the last."""
         now = time.monotonic()
         self._since = self._since or now
-        if self.times == len(_PAUSES) or now - self._since > _GIVE_UP:
+        if self.attempts == len(_RECONNECT_PAUSES) or now - self._since > _RECONNECT_SECONDS:
             raise error
-        self.times += 1
-        return _PAUSES[self.times - 1]
+        self.attempts += 1
+        return _RECONNECT_PAUSES[self.attempts - 1]
 
 
 class Session:
@@ -70,11 +70,11 @@ class Session:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._number = 0
-        self._unfinished: Request | None = None
+        self._unfinished: RequestFrame | None = None
         self._stop = threading.Event()
-        self._lost = False
-        self._asking = threading.RLock()
-        self._sending = threading.Lock()
+        self._connection_lost = False
+        self._request_lock = threading.RLock()
+        self._send_lock = threading.Lock()
         self.files = FileOperations(self)
         try:
             hello = self._await_hello()
@@ -90,15 +90,15 @@ class Session:
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewal.start()
 
-    def _await_hello(self) -> Answer:
-        broken = _Broken()
+    def _await_hello(self) -> AnswerFrame:
+        reconnects = _Reconnects()
         while True:
             try:
-                end = time.monotonic() + _START_PATIENCE
+                end = time.monotonic() + _START_TIMEOUT
                 answer = self._receive(end, "the start of the script")
                 break
             except ConnectionBroke as error:
-                self._make_anew(broken.again(error))
+                self._reconnect(reconnects.next_pause(error))
         if answer.kind != "hello":
             raise HostFailed("the host's first word was not that of the session's script")
         return answer
@@ -129,13 +129,13 @@ class Session:
         """Run a cmdlet with parameters by name; the wanted properties of each of its results.
 
         With `keep` the results stay on the host too: `Result.reference` stands for the object as a
-        parameter of a later cmdlet, until `forget`. `deadline` in seconds: then it is cancelled,
+        parameter of a later cmdlet, until `release`. `deadline` in seconds: then it is cancelled,
         and HostFailed is raised. Raises CmdletFailed where it reports an error of any kind.
         """
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
-        request = Request(0, "invoke", cmdlet, plain, tuple(properties), references, keep)
-        return self._ask(request, cmdlet, deadline, on_event)
+        request = RequestFrame(0, "invoke", cmdlet, plain, tuple(properties), references, keep)
+        return self._request(request, cmdlet, deadline, on_event)
 
     def operate(
         self,
@@ -150,130 +150,138 @@ class Session:
 
         Raises CmdletFailed.
         """
-        request = Request(0, operation, parameters=parameters, data=data)
-        results = self._ask(request, operation, deadline, on_event)
+        request = RequestFrame(0, operation, parameters=parameters, data=data)
+        results = self._request(request, operation, deadline, on_event)
         return results[0] if results else Result()
 
-    def forget(self, references: Sequence[Reference]) -> None:
+    def release(self, references: Sequence[Reference]) -> None:
         """Let the host let go of results that it keeps."""
         self.operate("forget", references=[item.number for item in references])
 
-    def commit(self) -> None:
+    def keep_mounts(self) -> None:
         """What is mounted now stays mounted when the session ends."""
         self.operate("commit")
 
-    def _ask(
-        self, request: Request, name: str, deadline: float | None, on_event: OnEvent | None
+    def _request(
+        self, request: RequestFrame, name: str, deadline: float | None, on_event: OnEvent | None
     ) -> list[Result]:
-        with self._asking:
+        with self._request_lock:
             if self._stop.is_set():
                 raise HostFailed("the session is closed", hint="Open another.")
-            self._finish()
+            self._cancel_unfinished()
             self._number += 1
             request = replace(request, number=self._number)
-            return self._ask_now(request, name, deadline, on_event)
+            return self._run_request(request, name, deadline, on_event)
 
-    def _ask_now(
-        self, request: Request, name: str, deadline: float | None, on_event: OnEvent | None
+    def _run_request(
+        self, request: RequestFrame, name: str, deadline: float | None, on_event: OnEvent | None
     ) -> list[Result]:
         end = None if deadline is None else time.monotonic() + deadline
-        collected = Answers(request, name, on_event)
+        answers = AnswerCollector(request, name, on_event)
         try:
-            self._converse(request, collected, end)
+            self._exchange(request, answers, end)
         except ConnectionBroke:
-            self._lost = True
+            self._connection_lost = True
             raise
         self._unfinished = None
-        return collected.results_or_raise()
+        return answers.results_or_raise()
 
-    def _converse(
-        self, request: Request, collected: Answers, end: float | None, before: bytes = b""
+    def _exchange(
+        self,
+        request: RequestFrame,
+        answers: AnswerCollector,
+        end: float | None,
+        before: bytes = b"",
     ) -> None:
         """Send a request, behind the lines `before`, and collect its answers.
 
         It is sent again over a new way where the old one breaks, and where the host has been silent
         for long: an answer may be lost unseen, and whoever runs still can say so.
         """
-        attempt, broken = request.attempt, _Broken()
+        attempt, reconnects = request.attempt, _Reconnects()
         while True:
             try:
                 line = replace(request, attempt=attempt).encode()
                 if attempt:
-                    collected.expect_again(attempt)
+                    answers.begin_repeat(attempt)
                     line = b"\n" + before + line
                 self._unfinished = request
                 self._send(line)
                 if attempt:
-                    self._await_again(collected, _AGAIN_PATIENCE * 2**broken.times)
-                if self._collect(collected, end):
+                    self._await_acknowledgement(
+                        answers, _ACKNOWLEDGE_TIMEOUT * 2**reconnects.attempts
+                    )
+                if self._collect(answers, end):
                     return
-                broken = _Broken()
+                reconnects = _Reconnects()
             except ConnectionBroke as error:
-                self._make_anew(broken.again(error))
+                self._reconnect(reconnects.next_pause(error))
             attempt += 1
 
     def _send(self, lines: bytes) -> None:
         """Send lines as a whole: a transport may need several messages for them, and the lease is
         renewed from another thread."""
-        with self._sending:
+        with self._send_lock:
             self._transport.send(lines)
 
-    def _make_anew(self, pause: float) -> None:
+    def _reconnect(self, pause: float) -> None:
         """Another way to the host; whether it leads there shows when it is used."""
-        if pause == _PAUSES[2]:
-            _log.warning("the connection to the host broke; trying for %d seconds more", _GIVE_UP)
+        if pause == _RECONNECT_PAUSES[2]:
+            _log.warning(
+                "the connection to the host broke; trying for %d seconds more", _RECONNECT_SECONDS
+            )
         time.sleep(pause)
         with contextlib.suppress(ConnectionBroke):
             self._transport.reconnect()
 
-    def _await_again(self, collected: Answers, patience: float) -> None:
+    def _await_acknowledgement(self, answers: AnswerCollector, patience: float) -> None:
         """Pass over what comes before the script acknowledges what was sent again; what it does
         not acknowledge in time is sent once more."""
         end = time.monotonic() + patience
-        while collected.awaits_again:
+        while answers.awaiting_repeat:
             try:
-                collected.add(self._receive(end, collected.name, tolerant=True))
-            except _Late:
+                answers.add(self._receive(end, answers.name, tolerant=True))
+            except _AnswerTimeout:
                 raise ConnectionBroke(
-                    f"the host did not answer in time: {collected.name}", hint=_LATE_HINT
+                    f"the host did not answer in time: {answers.name}", hint=_LATE_HINT
                 ) from None
 
-    def _collect(self, collected: Answers, end: float | None) -> bool:
+    def _collect(self, answers: AnswerCollector, end: float | None) -> bool:
         """Collect answers to the last; False where none came for long."""
-        while not collected.complete:
-            silence = time.monotonic() + _SILENCE
+        while not answers.complete:
+            silence = time.monotonic() + _SILENCE_TIMEOUT
             try:
-                answer = self._receive(min(silence, end or silence), collected.name)
-            except _Late:
+                answer = self._receive(min(silence, end or silence), answers.name)
+            except _AnswerTimeout:
                 if end is not None and time.monotonic() >= end:
                     raise
                 return False
-            collected.add(answer)
+            answers.add(answer)
         return True
 
-    def _finish(self) -> None:
+    def _cancel_unfinished(self) -> None:
         """Cancel and await a request that was interrupted: what comes next must find it done."""
         if self._unfinished is None:
             return
         # Its answers may have been lost with the interruption: it is asked for them once more. One
         # that never arrived is cancelled before it is run.
-        request, self._unfinished = replace(self._unfinished, attempt=_MANY), None
-        cancel = Request(0, "cancel", parameters={"number": request.number}).encode()
-        collected = Answers(request, "the end of a cancelled cmdlet", None)
-        self._converse(request, collected, time.monotonic() + _CANCEL_PATIENCE, cancel)
+        request, self._unfinished = replace(self._unfinished, attempt=FIRST_RESUME_ATTEMPT), None
+        cancel = RequestFrame(0, "cancel", parameters={"number": request.number}).encode()
+        answers = AnswerCollector(request, "the end of a cancelled cmdlet", None)
+        self._exchange(request, answers, time.monotonic() + _CANCEL_TIMEOUT, cancel)
         self._unfinished = None
 
-    def _receive(self, end: float | None, what: str, tolerant: bool = False) -> Answer:
+    def _receive(self, end: float | None, what: str, tolerant: bool = False) -> AnswerFrame:
         """The next answer. Where `tolerant`, lines that broke on their way are passed over."""
         while True:
             line = self._next_line(end, what)
             if not line.strip():
                 continue
             try:
-                answer = Answer.decode(line)
-                if answer.bytes_behind is not None:
+                answer = AnswerFrame.decode(line)
+                if answer.payload_size is not None:
                     data = decode_bytes(self._next_line(end, what))
-                    if len(data) != answer.bytes_behind:
+                    if len(data) != answer.payload_size:
                         raise HostFailed("the host answered with bytes that are not complete")
                     answer.content["data"] = data
             except ConnectionBroke:
@@ -286,16 +294,16 @@ class Session:
 
     def _next_line(self, end: float | None, what: str) -> bytes:
         while True:
-            left = _TICK if end is None else min(_TICK, end - time.monotonic())
+            left = _POLL_INTERVAL if end is None else min(_POLL_INTERVAL, end - time.monotonic())
             line = self._transport.receive_line(max(left, 0.0))
             if line is not None:
                 return line
             if end is not None and time.monotonic() >= end:
-                raise _Late(f"the host did not answer in time: {what}", hint=_LATE_HINT)
+                raise _AnswerTimeout(f"the host did not answer in time: {what}", hint=_LATE_HINT)
 
     def _renew(self) -> None:
-        line = Request(0, "renew").encode()
-        while not self._stop.wait(_RENEW_EVERY):
+        line = RequestFrame(0, "renew").encode()
+        while not self._stop.wait(_RENEW_INTERVAL):
             try:
                 try:
                     self._send(line)
@@ -315,9 +323,13 @@ class Session:
         unfinished = self._unfinished
         try:
             # Reading needs no end of its own: what it asked for ends with the script.
-            if not self._lost and unfinished is not None and unfinished.operation not in _READING:
+            if (
+                not self._connection_lost
+                and unfinished is not None
+                and unfinished.operation not in _READ_OPERATIONS
+            ):
                 with contextlib.suppress(HostFailed):
-                    self._finish()
+                    self._cancel_unfinished()
         finally:
             self._transport.close()
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from imagetool.errors import HostFailed
 
-_END = "#end of the script"
+_END_MARK = "#end of the script"
 
 
 class ConnectionBroke(HostFailed):
@@ -39,7 +39,7 @@ class Transport(Protocol):
         """End the script's input, and the script with it; never raises."""
 
 
-def bootstrap(lease: int) -> str:
+def bootstrap_command(lease: int) -> str:
     """The text of PowerShell's initial command: it reads the script from standard input, runs it.
 
     Where the language is restricted it says so in the language alone, and ends. The script comes as
@@ -53,29 +53,29 @@ def bootstrap(lease: int) -> str:
         "{ 'imagetool ' + [string] $PSVersionTable.PSVersion + ' ' + $mode; return }; "
         "$reader = [IO.StreamReader]::new([Console]::OpenStandardInput()); "
         "$text = [Text.StringBuilder]::new(); "
-        f"while (($line = $reader.ReadLine()) -ne '{_END}') {{ "
+        f"while (($line = $reader.ReadLine()) -ne '{_END_MARK}') {{ "
         "if ($null -eq $line) { return }; [void] $text.AppendLine($line) }; "
         f"& ([scriptblock]::Create($text.ToString())) $reader {lease}"
     )
 
 
-def script() -> bytes:
+def read_script() -> bytes:
     """The session's script, as it lies in the package."""
     return files("imagetool.host").joinpath("session.ps1").read_bytes()
 
 
 def script_lines() -> bytes:
-    """The script as `bootstrap` reads it."""
-    return script().rstrip() + f"\n{_END}\n".encode("ascii")
+    """The script as `bootstrap_command` reads it."""
+    return read_script().rstrip() + f"\n{_END_MARK}\n".encode("ascii")
 
 
-_RESTRICTED = re.compile(rb"imagetool (\S+) (\w+)\s*")
-_MALICIOUS = ("ScriptContainedMaliciousContent", "malicious content")
+_LANGUAGE_MODE_LINE = re.compile(rb"imagetool (\S+) (\w+)\s*")
+_ANTIMALWARE_MESSAGES = ("ScriptContainedMaliciousContent", "malicious content")
 
 
-def explain_first_line(line: bytes, host: str) -> HostFailed | None:
+def startup_error(line: bytes, host: str) -> HostFailed | None:
     """Why the script did not start, where PowerShell's first word says so."""
-    restricted = _RESTRICTED.fullmatch(line)
+    restricted = _LANGUAGE_MODE_LINE.fullmatch(line)
     if restricted is None:
         return None
     version, mode = (part.decode("ascii", "replace") for part in restricted.groups())
@@ -86,15 +86,15 @@ def explain_first_line(line: bytes, host: str) -> HostFailed | None:
     )
 
 
-def explain_end(host: str, code: int | None, said: str) -> HostFailed:
+def exit_error(host: str, code: int | None, stderr_text: str) -> HostFailed:
     """Why PowerShell ended, from its exit code and what it wrote to standard error."""
-    if any(mark in said for mark in _MALICIOUS):
+    if any(message in stderr_text for message in _ANTIMALWARE_MESSAGES):
         return HostFailed(
             f"{host}: antimalware there refused the session's script",
             hint="Allow imagetool's session.ps1 in the antimalware's settings, or install it and "
             'name it in the configuration (script = "C:\\…\\session.ps1").',
         )
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in stderr_text.splitlines()]
     # Behind an error's message PowerShell tells where in which text it was.
     first = next((line for line in lines if line and not line.startswith(("At line:", "+"))), "")
     return HostFailed(

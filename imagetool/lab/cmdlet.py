@@ -27,7 +27,7 @@ class CmdletFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class StreamRecord:
     """What a cmdlet says while it runs: kind "progress" or "warning"."""
 
     kind: str
@@ -43,4 +43,4 @@ class Record:
     properties: dict[str, object] = field(default_factory=dict)
 
 
-Report = Callable[[Said], None]
+Report = Callable[[StreamRecord], None]

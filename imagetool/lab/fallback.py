@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagetool.errors import HostFailed
-from imagetool.host.frames import Answer, Request, decode_bytes, encode_bytes
+from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes, encode_bytes
 from imagetool.lab.binding import bind
-from imagetool.lab.cmdlet import CmdletFailure, Said
+from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.table import cmdlets
 from imagetool.lab.world import World
 
@@ -74,11 +74,11 @@ class PythonHost:
             "computer": platform.node(),
             "process": os.getpid(),
         }
-        self._say(Answer(0, "hello", hello))
+        self._say(AnswerFrame(0, "hello", hello))
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._thread.start()
 
-    def _say(self, answer: Answer, data: bytes | None = None) -> None:
+    def _say(self, answer: AnswerFrame, data: bytes | None = None) -> None:
         line = answer.encode() + (encode_bytes(data) if data is not None else b"")
         if answer.kind not in ("progress", "again"):
             self._said.setdefault(answer.number, []).append(line)
@@ -121,14 +121,14 @@ class PythonHost:
         while line := self._requests.get():
             if not line.strip():
                 continue
-            request = Request.decode(line)
+            request = RequestFrame.decode(line)
             if request.data is not None:
                 request = replace(request, data=decode_bytes(self._requests.get()))
                 request.parameters["data"] = request.data
             if request.operation in ("renew", "cancel", "close"):
                 continue
             if request.attempt:
-                self._say(Answer(request.number, "again", {"attempt": request.attempt}))
+                self._say(AnswerFrame(request.number, "again", {"attempt": request.attempt}))
             if request.number in self._said:
                 for said in self._said[request.number]:
                     self._put(said)
@@ -143,15 +143,15 @@ class PythonHost:
                 message = f"{error.strerror}: '{error.filename}'" if error.filename else str(error)
                 code = 0x80070000 | ((error.errno or 0) & 0xFFFF)
                 self._fail(request, CmdletFailure(message, hresult=code, category="WriteError"))
-            self._say(Answer(request.number, "end"))
+            self._say(AnswerFrame(request.number, "end"))
 
     def _say_result(self, number: int, properties: dict[str, object]) -> None:
         data = properties.pop("data", None)
         if not isinstance(data, bytes):
-            self._say(Answer(number, "result", {"properties": properties}))
+            self._say(AnswerFrame(number, "result", {"properties": properties}))
             return
         content: dict[str, object] = {"properties": properties, "bytes": len(data)}
-        self._say(Answer(number, "result", content), data)
+        self._say(AnswerFrame(number, "result", content), data)
 
     def _make_temporary_directory(self, parameters: dict[str, object]) -> dict[str, object]:
         path = Path(tempfile.mkdtemp(prefix="imagetool-"))
@@ -193,7 +193,7 @@ class PythonHost:
             file.close()
         return {}
 
-    def _fail(self, request: Request, failure: CmdletFailure) -> None:
+    def _fail(self, request: RequestFrame, failure: CmdletFailure) -> None:
         content: dict[str, object] = {
             "message": failure.message,
             "hresult": failure.hresult,
@@ -201,9 +201,9 @@ class PythonHost:
             "category": failure.category,
             "errorid": ",".join(filter(None, (failure.error_id, request.cmdlet))),
         }
-        self._say(Answer(request.number, "error", content))
+        self._say(AnswerFrame(request.number, "error", content))
 
-    def _do(self, request: Request) -> list[dict[str, object]]:
+    def _do(self, request: RequestFrame) -> list[dict[str, object]]:
         if request.operation != "invoke":
             operation = self._operations.get(request.operation)
             if operation is None:
@@ -217,11 +217,11 @@ class PythonHost:
                 error_id="NotAllowed",
             )
 
-        def report(said: Said) -> None:
+        def report(said: StreamRecord) -> None:
             content: dict[str, object] = {"message": said.text}
             if said.kind == "progress":
                 content = {"activity": facts.name, "status": said.text, "percent": said.percent}
-            self._say(Answer(request.number, said.kind, content))
+            self._say(AnswerFrame(request.number, said.kind, content))
 
         records = self._world.call(facts.name, bind(facts, request.parameters), report)
         return [

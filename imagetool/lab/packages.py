@@ -21,7 +21,7 @@ from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, re
 from imagetool.guest.image import open_image
 from imagetool.guest.installation import CONFIG, Installation
 from imagetool.guest.payload import place_of
-from imagetool.lab.cmdlet import CmdletFailure, Report, Said
+from imagetool.lab.cmdlet import CmdletFailure, Report, StreamRecord
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package
 from imagetool.registry import Hive
@@ -68,12 +68,12 @@ def add_package(disk: Path, volume: int, cabinet: Path, report: Report) -> None:
         place = windows.place.partition
         offset, size = (place.offset, place.size) if place else (0, image.disk.size)
     write_files(disk, offset, size, files)
-    report(Said("progress", "Adding the package", 100))
+    report(StreamRecord("progress", "Adding the package", 100))
 
 
 def _failure(cabinet: Path, hresult: int, message: str, report: Report) -> CmdletFailure:
-    report(Said("warning", f"Failed to add package {cabinet}"))
-    report(Said("warning", f"Add-WindowsPackage failed. Error code = 0x{hresult:08x}"))
+    report(StreamRecord("warning", f"Failed to add package {cabinet}"))
+    report(StreamRecord("warning", f"Add-WindowsPackage failed. Error code = 0x{hresult:08x}"))
     return CmdletFailure(
         message,
         hresult=hresult,
@@ -115,7 +115,7 @@ def _changes(
     members = package.members()
     for number, member in enumerate(members):
         if number % 16 == 0:
-            report(Said("progress", "Adding the package", 90 * number // len(members)))
+            report(StreamRecord("progress", "Adding the package", 90 * number // len(members)))
         files.append(FileChange(place_of(member.name, identity), package.read(member.name)))
     for component in package.components():
         payload = {

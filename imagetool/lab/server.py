@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from imagetool.errors import HostFailed
-from imagetool.host.frames import decode, encode
-from imagetool.lab.cmdlet import CmdletFailure, Said
+from imagetool.host.frames import decode_frame, encode_frame
+from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.world import World
 
 _LONGEST_LINE = 8 << 20
@@ -42,17 +42,17 @@ class Door:
 
     def _answer(self, world: World, handler: socketserver.StreamRequestHandler) -> None:
         try:
-            request = decode(handler.rfile.readline(_LONGEST_LINE))
+            request = decode_frame(handler.rfile.readline(_LONGEST_LINE))
         except HostFailed:
             return
         if not hmac.compare_digest(str(request.get("secret")).encode(), self.secret.encode()):
             return
 
         def send(frame: dict[str, object]) -> None:
-            handler.wfile.write(encode(frame))
+            handler.wfile.write(encode_frame(frame))
             handler.wfile.flush()
 
-        def report(said: Said) -> None:
+        def report(said: StreamRecord) -> None:
             send({"kind": said.kind, "text": said.text, "percent": said.percent})
 
         parameters = request.get("parameters")

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.local import LocalProcess, find_engine
+from imagetool.host.local import LocalProcess, find_powershell
 from imagetool.host.session import Session
 from imagetool.host.transport import Transport
 from imagetool.lab.cmdlet import CmdletFailure
@@ -31,7 +31,7 @@ def open_lab(world: World | None = None) -> LabSession:
     wanted = os.environ.get("IMAGETOOL_LAB_ENGINE", "")
     if wanted not in ("", "powershell", "python"):
         raise WrongUsage(f"IMAGETOOL_LAB_ENGINE is {wanted!r}, neither powershell nor python")
-    engine = None if wanted == "python" else find_engine()
+    engine = None if wanted == "python" else find_powershell()
     if engine is None and wanted == "powershell":
         raise HostFailed(
             "IMAGETOOL_LAB_ENGINE insists on PowerShell, and there is none in PATH",

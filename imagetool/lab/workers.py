@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ServicingFailed
-from imagetool.host.environment import environment_for_children
+from imagetool.host.environment import child_environment
 from imagetool.registry import ValueType
 
 _PATIENCE = 600
@@ -103,7 +103,7 @@ def _run(module: str, job: object) -> None:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            env=environment_for_children(),
+            env=child_environment(),
             timeout=_PATIENCE,
             check=False,
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imagetool import __version__
-from imagetool.host.check import Checked
-from imagetool.host.check.findings import Row
+from imagetool.host.check import HostReport
+from imagetool.host.check.findings import HostFinding
 from imagetool.report.text import safe, table
 
 
-def checked_text(checked: Checked) -> str:
+def checked_text(checked: HostReport) -> str:
     """A row a fact; under each that is not ok, what to do."""
-    text = _rows(checked.rows)
+    text = _rows(checked.findings)
     if checked.trials is not None:
         text += (
             f"\nself-test of imagetool {__version__}; names of computers, users, domains and "
@@ -21,7 +21,7 @@ def checked_text(checked: Checked) -> str:
     return text
 
 
-def _rows(rows: Sequence[Row]) -> str:
+def _rows(rows: Sequence[HostFinding]) -> str:
     lines = table((row.state, row.name, row.found) for row in rows).splitlines()
     said = []
     for row, line in zip(rows, lines, strict=True):
@@ -31,7 +31,7 @@ def _rows(rows: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line in said)
 
 
-def checked_data(checked: Checked) -> dict[str, object]:
+def checked_data(checked: HostReport) -> dict[str, object]:
     """What `imagetool/host-check/1` holds."""
     host = checked.host
     data: dict[str, object] = {
@@ -40,7 +40,7 @@ def checked_data(checked: Checked) -> dict[str, object]:
         "transport": host.transport if host.remote else None,
         "path": checked.path or None,
         "usable": checked.usable,
-        "facts": [_data(row) for row in checked.rows],
+        "facts": [_data(row) for row in checked.findings],
     }
     if checked.trials is not None:
         data["imagetool"] = __version__
@@ -48,7 +48,7 @@ def checked_data(checked: Checked) -> dict[str, object]:
     return data
 
 
-def _data(row: Row) -> dict[str, object]:
+def _data(row: HostFinding) -> dict[str, object]:
     return {
         "name": row.name,
         "state": str(row.state),

@@ -10,8 +10,8 @@ import pytest
 
 from imagetool.errors import HostFailed
 from imagetool.host.answers import CmdletFailed, Result
-from imagetool.host.check import Checked, check_host
-from imagetool.host.check.findings import UNKNOWN, Row, State
+from imagetool.host.check import HostReport, check_host
+from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.redaction import redactor
 from imagetool.host.configuration.address import Host
 from imagetool.host.files import FileOperations
@@ -98,16 +98,18 @@ class Played:
         return Result(busy=False)
 
 
-def played(path: str = "", host: Host = KERBEROS, **told: object) -> tuple[Checked, dict[str, Row]]:
+def played(
+    path: str = "", host: Host = KERBEROS, **told: object
+) -> tuple[HostReport, dict[str, HostFinding]]:
     checked = check_host(host, lambda: Played(**told), path)  # type: ignore[arg-type,return-value]
-    assert len({row.name for row in checked.rows}) == len(checked.rows)
-    return checked, {row.name: row for row in checked.rows}
+    assert len({row.name for row in checked.findings}) == len(checked.findings)
+    return checked, {row.name: row for row in checked.findings}
 
 
 def test_a_good_host_is_all_right_and_says_what_it_is() -> None:
     checked, rows = played(IMAGE)
     assert checked.usable
-    assert {row.state for row in checked.rows if row.name != "vmguest.iso"} == {State.OK}
+    assert {row.state for row in checked.findings if row.name != "vmguest.iso"} == {State.OK}
     assert rows["vmguest.iso"].state is State.NOTE
     assert "certificate validated" in rows["reached"].found
     assert "Windows PowerShell 5.1" in rows["powershell"].found
@@ -194,7 +196,7 @@ def test_the_emulated_host_says_what_it_does_not_know(
     lab_engine: str, template: Path, tmp_path: Path
 ) -> None:
     checked = check_host(Host("lab"), open_lab, str(template))
-    rows = {row.name: row for row in checked.rows}
+    rows = {row.name: row for row in checked.findings}
     assert checked.usable
     for name in ("rights", "dism", "attributes", "directory-attributes", "vmguest.iso"):
         assert (rows[name].state, rows[name].found) == (State.NOTE, UNKNOWN)
@@ -220,7 +222,7 @@ def test_the_self_test_runs_to_its_end_and_leaves_nothing(
     assert "mode 700; removed again" in trials["private-directory"].found
     assert "0x80070002" in trials["missing-disk"].found
     assert "NotAllowed" in trials["refused"].found
-    assert trials["properties of Get-Volume"] == Row(
+    assert trials["properties of Get-Volume"] == HostFinding(
         "properties of Get-Volume", State.NOTE, UNKNOWN
     )
     if lab_engine == "powershell":

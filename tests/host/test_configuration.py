@@ -14,9 +14,14 @@ import pytest
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.configuration import Configuration, Host, read_configuration
 from imagetool.host.configuration import credentials as module
-from imagetool.host.configuration.correspondence import path_on_host
-from imagetool.host.configuration.credentials import Credentials, credentials_for, forget, store
-from imagetool.host.environment import environment_for_children
+from imagetool.host.configuration.credentials import (
+    Credentials,
+    credentials_for,
+    delete_password,
+    store_password,
+)
+from imagetool.host.configuration.path_mapping import path_on_host
+from imagetool.host.environment import child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a-secret-to-look-for"
@@ -527,20 +532,20 @@ def test_kerberos_uses_its_tickets_and_certificates_need_nothing() -> None:
 
 
 def test_a_password_is_stored_and_forgotten(keyring: FakeKeyring) -> None:
-    assert store(HV01, ask=typed(["me", SECRET])) == "me"
+    assert store_password(HV01, ask=typed(["me", SECRET])) == "me"
     assert keyring.held == {("imagetool:https://hv01:5986", "me"): SECRET}
-    assert forget(HV01) == "me"
+    assert delete_password(HV01) == "me"
     assert keyring.held == {}
     with pytest.raises(HostFailed, match="has no password"):
-        forget(HV01)
+        delete_password(HV01)
     keyring.locked = True
     with pytest.raises(HostFailed, match="refuses") as caught:
-        store(HV01, "me", typed([SECRET]))
+        store_password(HV01, "me", typed([SECRET]))
     assert SECRET not in caught.value.message + caught.value.hint
 
 
 def test_without_the_library_login_says_what_to_install() -> None:
-    for action in (store, forget):
+    for action in (store_password, delete_password):
         with pytest.raises(HostFailed, match="not installed") as caught:
             action(HV01)
         assert "imagetool[keyring]" in caught.value.hint
@@ -555,8 +560,8 @@ def test_credentials_do_not_show_the_password() -> None:
 
 def test_no_child_inherits_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
-    assert SECRET not in environment_for_children().values()
-    assert environment_for_children("PATH").keys() == os.environ.keys() - {
+    assert SECRET not in child_environment().values()
+    assert child_environment("PATH").keys() == os.environ.keys() - {
         "IMAGETOOL_PASSWORD", "PATH"
     }  # fmt: skip
     for path in (ROOT / "imagetool").rglob("*.py"):

@@ -34,7 +34,7 @@ from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
 from imagetool.host.reading import HostFiles
-from imagetool.host.reading.pages import PAGE
+from imagetool.host.reading.pages import PAGE_SIZE
 from imagetool.host.session import Session
 from imagetool.servicing.verify import verify
 
@@ -340,7 +340,7 @@ def test_a_question_takes_few_exchanges(lab: Session, monkeypatch: pytest.Monkey
         lambda image: find_value(image, AUTO, VALUE),
     )
     for question in questions:
-        files = HostFiles(lab, "lab", linger=True)
+        files = HostFiles(lab, "lab", lazy_close=True)
         asked.clear()
         with open_image(first, files=files) as image:
             question(image)
@@ -349,7 +349,7 @@ def test_a_question_takes_few_exchanges(lab: Session, monkeypatch: pytest.Monkey
         with open_image(second, files=files) as image:  # of the same template
             question(image)
         assert len(asked) <= 3
-        files.release()
+        files.close_pending()
 
 
 def test_a_tree_is_extracted_in_few_exchanges(
@@ -383,7 +383,7 @@ def test_a_damaged_guest_ends_there_as_here(lab: Session, template: Path, tmp_pa
     ends = set()
     for seed in range(25):
         noise = random.Random(seed)
-        places = [noise.choice(touched) * PAGE + noise.randrange(PAGE) for _ in range(12)]
+        places = [noise.choice(touched) * PAGE_SIZE + noise.randrange(PAGE_SIZE) for _ in range(12)]
         with damaged.open("r+b") as file:
             for place in places:
                 file.seek(place)
@@ -532,13 +532,13 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:
-    from imagetool.host.reading.files import KEPT
+    from imagetool.host.reading.files import MAX_CACHED_BYTES
 
     files = HostFiles(lab, "lab")
     with files.open(str(template)) as file:
         for offset in range(0, file.size, MIB):
             file.read_at(offset, MIB)
-        assert len(files._pages) * PAGE <= KEPT
+        assert len(files._pages) * PAGE_SIZE <= MAX_CACHED_BYTES
         for offset in range(0, file.size, 7 * MIB):
             with template.open("rb") as here:
                 here.seek(offset)

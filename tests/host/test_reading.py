@@ -17,9 +17,9 @@ from imagetool.disk.files import Files, OpenFile
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
 from imagetool.host.answers import CmdletFailed, Result
 from imagetool.host.reading import paths
-from imagetool.host.reading.files import KEPT, HostFiles
-from imagetool.host.reading.opening import explain
-from imagetool.host.reading.pages import MOST_AT_ONCE, PAGE
+from imagetool.host.reading.files import MAX_CACHED_BYTES, HostFiles
+from imagetool.host.reading.open_errors import open_error
+from imagetool.host.reading.pages import MAX_REQUEST_BYTES, PAGE_SIZE
 from imagetool.host.reading.rounds import Rounds
 from imagetool.host.session import Session
 
@@ -89,7 +89,8 @@ def test_it_is_a_file_among_files() -> None:
     st.lists(
         st.lists(
             st.tuples(
-                st.integers(-5, len(NOISE) + 9), st.sampled_from([0, 1, 17, PAGE, 5 * PAGE, MIB])
+                st.integers(-5, len(NOISE) + 9),
+                st.sampled_from([0, 1, 17, PAGE_SIZE, 5 * PAGE_SIZE, MIB]),
             ),
             min_size=1,
             max_size=6,
@@ -111,11 +112,11 @@ def test_any_reads_equal_slices(batches: list[list[tuple[int, int]]]) -> None:
 def test_a_batch_is_one_request_and_what_is_at_hand_is_none() -> None:
     host = Host({"a": NOISE})
     file = files_of(host).open("a", ((0, 4096),))
-    places = [(7 * PAGE * place, 40) for place in range(1, 20)]
+    places = [(7 * PAGE_SIZE * place, 40) for place in range(1, 20)]
     file.read_many(places)
     assert [operation for operation, _ in host.asked] == ["open", "ranges"]
     file.read_many([*places, (0, 4096)])
-    file.read_at(places[3][0] + 2 * PAGE - 15, 10)  # the neighbours came along
+    file.read_at(places[3][0] + 2 * PAGE_SIZE - 15, 10)  # the neighbours came along
     assert len(host.asked) == 2
 
 
@@ -129,8 +130,8 @@ def test_reading_on_and_on_takes_few_requests_of_bounded_size() -> None:
     assert len(host.asked) < 25
     assert host.bytes_asked < len(data) + MIB
     assert len(file.read_at(0, len(data))) == len(data)  # at once
-    assert all(sum(n for *_, n in ranges) <= MOST_AT_ONCE for _, ranges in host.asked)
-    assert len(files._pages) * PAGE <= KEPT
+    assert all(sum(n for *_, n in ranges) <= MAX_REQUEST_BYTES for _, ranges in host.asked)
+    assert len(files._pages) * PAGE_SIZE <= MAX_CACHED_BYTES
     assert len(file._touched) <= 3000
 
 
@@ -140,7 +141,7 @@ def test_a_closed_file_is_let_go_of_at_once_or_with_the_next() -> None:
     files.open("a").close()
     assert host.asked[-1][0] == "shut"
     assert not host.opened
-    files = files_of(host, linger=True)
+    files = files_of(host, lazy_close=True)
     first = files.open("a")
     first.read_at(0, 9)
     first.close()
@@ -149,7 +150,7 @@ def test_a_closed_file_is_let_go_of_at_once_or_with_the_next() -> None:
     assert len(host.opened) == 1
     assert second.read_at(0, 9) == NOISE[::-1][:9]
     second.close()
-    files.release()
+    files.close_pending()
     assert not host.opened
     with pytest.raises(CannotOpen, match="was closed"):
         first.read_at(0, 1)
@@ -157,13 +158,13 @@ def test_a_closed_file_is_let_go_of_at_once_or_with_the_next() -> None:
 
 def touch(file: OpenFile, places: range) -> None:
     for place in places:
-        file.read_at(place * PAGE, 10)
+        file.read_at(place * PAGE_SIZE, 10)
     file.close()
 
 
 def test_what_one_image_touched_is_brought_with_the_next_as_long_as_it_helps() -> None:
     host = Host(dict.fromkeys(("a.vhdx", "b.vhdx", "c.vhdx", "d.vhdx", "x.log"), NOISE))
-    files = files_of(host, linger=True)
+    files = files_of(host, lazy_close=True)
     far = range(10, 180, 17)
     touch(files.open("a.vhdx"), far)
     before = len(host.asked)
@@ -212,7 +213,7 @@ def data(value: bytes) -> Callable[[Result], None]:
         changed("lengths", [1 << 40]),
         changed("lengths", [-1]),
         changed("lengths", ["4096"]),
-        changed("lengths", [PAGE, PAGE]),
+        changed("lengths", [PAGE_SIZE, PAGE_SIZE]),
         changed("size", -1),
         changed("size", "large"),
         changed("size", True),
@@ -220,8 +221,8 @@ def data(value: bytes) -> Callable[[Result], None]:
         data(b""),
         data(b"\xff\xff\xff"),
         data(packed(NOISE)[:100]),
-        data(packed(NOISE[:PAGE])[:-2]),
-        data(packed(NOISE[: PAGE + 1])),
+        data(packed(NOISE[:PAGE_SIZE])[:-2]),
+        data(packed(NOISE[: PAGE_SIZE + 1])),
     ],
     ids=str,
 )
@@ -307,7 +308,7 @@ def test_why_a_file_does_not_open(
     code: int, windows: bool, kind: type[CannotOpen], words: str
 ) -> None:
     message = "'x' is a directory." if code == 0x80131620 else "'x' is a thing\r\nmore"
-    error = explain("hv01:D:\\x", "D:\\x", failure(code, message), windows)
+    error = open_error("hv01:D:\\x", "D:\\x", failure(code, message), windows)
     assert type(error) is kind
     assert words in str(error)
     assert "more" not in str(error)
@@ -315,9 +316,9 @@ def test_why_a_file_does_not_open(
 
 
 def test_a_share_beyond_the_host_is_explained_and_an_old_script_is_the_hosts_failure() -> None:
-    denied = explain("hv01:\\\\fs\\x", "\\\\fs\\x", failure(0x80070005), True)
+    denied = open_error("hv01:\\\\fs\\x", "\\\\fs\\x", failure(0x80070005), True)
     assert "third machine" in denied.hint
-    assert explain("hv01:x", "x", failure(0x80131509), True).exit_code == 4
+    assert open_error("hv01:x", "x", failure(0x80131509), True).exit_code == 4
 
 
 def test_paths_follow_the_hosts_rules_wherever_imagetool_runs() -> None:
@@ -330,11 +331,11 @@ def test_paths_follow_the_hosts_rules_wherever_imagetool_runs() -> None:
         ("\\\\fs\\share\\child.vhdx", "\\\\fs\\share\\"),
         ("\\\\?\\D:\\images\\child.vhdx", "\\\\?\\D:\\images"),
     ):
-        assert paths.folder_of(path, True) == folder
-        assert paths.joined(folder, "child.vhdx", True) == path.replace("s/c", "s\\c")
-    assert paths.folder_of("/images/a\\b.vhdx", False) == "/images"
-    assert paths.joined("/images", "b", False) == "/images/b"
-    assert paths.joined("/", "b", False) == "/b"
+        assert paths.dirname(path, True) == folder
+        assert paths.join(folder, "child.vhdx", True) == path.replace("s/c", "s\\c")
+    assert paths.dirname("/images/a\\b.vhdx", False) == "/images"
+    assert paths.join("/images", "b", False) == "/images/b"
+    assert paths.join("/", "b", False) == "/b"
     same = {
         paths.canonical(p, True) for p in ("D:\\A\\x.vhdx", "d:/a/X.VHDX", "D:\\a\\b\\..\\x.vhdx")
     }
@@ -454,7 +455,7 @@ def test_a_file_may_be_read_from_several_threads() -> None:
 def test_ahead_reads_of_a_file_share_requests() -> None:
     host = Host({"a": NOISE})
     file = files_of(host).open("a")
-    places = [12 * PAGE * place for place in range(15)]
+    places = [12 * PAGE_SIZE * place for place in range(15)]
     file.ahead([lambda place=place: file.read_at(place, 8) for place in places])  # type: ignore[misc]
     assert len(host.asked) == 2
     assert [file.read_at(place, 8) for place in places] == [NOISE[p : p + 8] for p in places]

@@ -23,10 +23,10 @@ from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.files import OnHost
-from imagetool.host.frames import Answer, Request, decode
+from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
 from imagetool.host.local import LocalProcess, open_local
 from imagetool.host.session import Session
-from imagetool.host.transport import bootstrap, script_lines
+from imagetool.host.transport import bootstrap_command, script_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., Session]
@@ -134,14 +134,14 @@ def test_a_cmdlet_that_the_host_lacks_is_named(session: Session) -> None:
 def test_a_request_that_was_seen_is_not_run_again(start: Start, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     with start() as session:
-        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)}, ("Length",))
+        request = RequestFrame(700, "invoke", "Set-Disk", {"Number": str(counter)}, ("Length",))
         for _ in range(2):
             session._transport.send(request.encode())
             kinds = []
             while "end" not in kinds:
                 line = session._transport.receive_line(10)
                 assert line is not None
-                kinds.append(Answer.decode(line).kind)
+                kinds.append(AnswerFrame.decode(line).kind)
             assert kinds == ["result", "end"]
     assert counter.read_text() == "x"
 
@@ -159,7 +159,7 @@ def test_a_deadline_cancels_the_cmdlet_and_the_session_goes_on(start: Start) -> 
 def test_what_was_mounted_is_dismounted_when_the_client_is_gone(
     engine: str, modules: Path, tmp_path: Path, how: str
 ) -> None:
-    command = bootstrap(1 if how == "lease" else 180)
+    command = bootstrap_command(1 if how == "lease" else 180)
     encoded = base64.b64encode(command.encode("utf-16-le")).decode()
     process = subprocess.Popen(
         [engine, "-NoProfile", "-EncodedCommand", encoded],
@@ -171,9 +171,9 @@ def test_what_was_mounted_is_dismounted_when_the_client_is_gone(
     assert process.stdout is not None
     process.stdin.write(script_lines())
     path = tmp_path / "disk.vhdx"
-    process.stdin.write(Request(1, "invoke", "Mount-VHD", {"Path": str(path)}).encode())
+    process.stdin.write(RequestFrame(1, "invoke", "Mount-VHD", {"Path": str(path)}).encode())
     process.stdin.flush()
-    while decode(process.stdout.readline()).get("kind") != "end":
+    while decode_frame(process.stdout.readline()).get("kind") != "end":
         pass
     if how == "end of input":
         process.stdin.close()
@@ -271,7 +271,7 @@ def test_a_program_that_is_no_powershell_is_said_to_be_none(tmp_path: Path) -> N
 )
 def test_lines_that_are_no_frames_are_refused(line: bytes) -> None:
     with pytest.raises(HostFailed):
-        Answer.decode(line)
+        AnswerFrame.decode(line)
 
 
 def test_windows_powershell_5_1_would_take_every_script(engine: str) -> None:
@@ -283,15 +283,15 @@ def test_windows_powershell_5_1_would_take_every_script(engine: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def converse(session: Session, data: bytes) -> list[Answer]:
+def converse(session: Session, data: bytes) -> list[AnswerFrame]:
     """Send lines as they are, and take the answers up to the first end."""
     session._transport.send(data)
-    answers: list[Answer] = []
+    answers: list[AnswerFrame] = []
     while not answers or answers[-1].kind != "end":
         line = session._transport.receive_line(10)
         assert line is not None
         if line.strip():
-            answers.append(Answer.decode(line))
+            answers.append(AnswerFrame.decode(line))
     return answers
 
 
@@ -300,7 +300,7 @@ def test_a_request_that_broke_on_its_way_is_run_once_when_it_comes_again(
 ) -> None:
     counter = tmp_path / "counter"
     with start() as session:
-        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)})
+        request = RequestFrame(700, "invoke", "Set-Disk", {"Number": str(counter)})
         line = request.encode()
         again = replace(request, attempt=1).encode()
         answers = converse(session, line[: len(line) // 2] + b"\n" + again)
@@ -314,7 +314,7 @@ def test_a_request_that_broke_on_its_way_is_run_once_when_it_comes_again(
 def test_bytes_that_are_cut_short_are_not_written(start: Start, tmp_path: Path) -> None:
     target = tmp_path / "file"
     with start() as session:
-        request = Request(
+        request = RequestFrame(
             700, "write", parameters={"path": str(target), "offset": 0}, data=b"abc" * 100
         )
         whole = request.encode()
@@ -328,8 +328,8 @@ def test_bytes_that_are_cut_short_are_not_written(start: Start, tmp_path: Path) 
 def test_what_was_cancelled_before_it_arrived_is_never_run(start: Start, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     with start() as session:
-        request = Request(700, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
-        cancel = Request(0, "cancel", parameters={"number": 700})
+        request = RequestFrame(700, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
+        cancel = RequestFrame(0, "cancel", parameters={"number": 700})
         answers = converse(session, cancel.encode())
         assert [answer.kind for answer in answers] == ["error", "end"]
         answers = converse(session, request.encode())
@@ -343,7 +343,7 @@ def test_a_request_of_long_ago_is_not_run_again(start: Start, tmp_path: Path) ->
     with start() as session:
         for _ in range(70):
             session.invoke("Set-Disk", Number=str(counter))
-        request = Request(1, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
+        request = RequestFrame(1, "invoke", "Set-Disk", {"Number": str(counter)}, attempt=1)
         answers = converse(session, request.encode())
         assert [answer.kind for answer in answers] == ["again", "error", "end"]
         assert answers[1].content["errorid"] == "Forgotten"
@@ -366,7 +366,7 @@ def test_results_that_are_kept_stand_for_their_objects(
             )  # fmt: skip
             assert found == {"Stamp": vm["Stamp"], "Same": True}
         assert first.reference is not None
-        session.forget([first.reference])
+        session.release([first.reference])
         with pytest.raises(CmdletFailed, match="no kept result"):
             session.invoke("Enable-VMIntegrationService", VM=first.reference, Name="x")
 
@@ -378,7 +378,7 @@ def test_errors_are_data_and_hold_no_secrets(engine: str, modules_beside_the_lab
             session.invoke("Get-VMHost", on_event=events.append)
         assert [event.text for event in events] == ["first", "second"]
         assert caught.value.host_message == "one"
-        assert [error.host_message for error in caught.value.others] == ["two"]
+        assert [error.host_message for error in caught.value.other_errors] == ["two"]
         with pytest.raises(CmdletFailed) as refused:
             session.invoke("Get-VMHost", Credential="4711", ApiKey="4711", Name="x" * 1000)
         shown = refused.value.parameters
@@ -390,7 +390,7 @@ def test_errors_are_data_and_hold_no_secrets(engine: str, modules_beside_the_lab
 def test_what_is_committed_stays_mounted(start: Start, tmp_path: Path) -> None:
     with start() as session:
         session.invoke("Mount-VHD", Path=str(tmp_path / "committed"))
-        session.commit()
+        session.keep_mounts()
         session.invoke("Mount-VHD", Path=str(tmp_path / "other"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.dismounted"]
 
@@ -432,7 +432,7 @@ def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) 
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(3 << 30)
-    command = base64.b64encode(bootstrap(1).encode("utf-16-le")).decode()
+    command = base64.b64encode(bootstrap_command(1).encode("utf-16-le")).decode()
     process = subprocess.Popen(
         [engine, "-NoProfile", "-EncodedCommand", command],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -440,22 +440,22 @@ def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) 
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(
-        script_lines() + Request(1, "sha256", parameters={"path": str(large)}).encode()
+        script_lines() + RequestFrame(1, "sha256", parameters={"path": str(large)}).encode()
     )
     process.stdin.flush()
     kinds, renewals = [], 0
     while not kinds or kinds[-1] != "end":
-        answer = Answer.decode(process.stdout.readline())
+        answer = AnswerFrame.decode(process.stdout.readline())
         if answer.kind != "hello":
             kinds.append(answer.kind)
         if answer.kind == "progress":
-            process.stdin.write(Request(0, "renew").encode())
+            process.stdin.write(RequestFrame(0, "renew").encode())
             process.stdin.flush()
             renewals += 1
     # It still listens: the work took longer than the lease, and was not its end.
-    process.stdin.write(Request(2, "stat", parameters={"path": str(large)}).encode())
+    process.stdin.write(RequestFrame(2, "stat", parameters={"path": str(large)}).encode())
     process.stdin.flush()
-    assert Answer.decode(process.stdout.readline()).kind == "result"
+    assert AnswerFrame.decode(process.stdout.readline()).kind == "result"
     assert renewals > 10
     process.stdin.close()
     process.wait(timeout=20)
@@ -519,7 +519,7 @@ def test_a_parameter_that_cannot_be_bound_is_an_error_and_no_end(session: Sessio
         session.invoke("Get-VHD", **{"": "x"})
     with pytest.raises(CmdletFailed):
         session.operate("stat")
-    session._transport.send(Request(0, "cancel").encode())
+    session._transport.send(RequestFrame(0, "cancel").encode())
     for value in (float("inf"), float("-inf"), 1.5):
         assert session.operate("echo", value=value) == {"value": value}
 

@@ -22,9 +22,9 @@ from imagetool.host import session as session_module
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.configuration import Host
 from imagetool.host.configuration.credentials import Credentials
-from imagetool.host.frames import decode, decode_bytes
+from imagetool.host.frames import decode_bytes, decode_frame
 from imagetool.host.session import Session
-from imagetool.host.transport import bootstrap, script
+from imagetool.host.transport import bootstrap_command, read_script
 from imagetool.host.winrm import open_winrm
 from imagetool.host.winrm import shell as winrm_module
 from imagetool.lab.winrm import Endpoint, Faults, Limits
@@ -50,7 +50,7 @@ def serve(
     """Starts endpoints whose engine finds the functions of conftest.py beside the lab's cmdlets."""
     monkeypatch.setenv("PSModulePath", str(modules_beside_the_lab))
     monkeypatch.delenv("IMAGETOOL_LAB_FAULTS", raising=False)
-    monkeypatch.setattr(winrm_module, "_MARGIN", 0.2)  # the network takes no time here
+    monkeypatch.setattr(winrm_module, "_RECEIVE_MARGIN", 0.2)  # the network takes no time here
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Endpoint(engine=engine, **options))
 
@@ -108,7 +108,7 @@ def test_a_whole_conversation(
     events: list[Event] = []
     with pytest.raises(CmdletFailed, match="one") as caught:
         session.invoke("Get-VMHost", on_event=events.append)
-    assert [item.host_message for item in caught.value.others] == ["two"]
+    assert [item.host_message for item in caught.value.other_errors] == ["two"]
     assert [event.text for event in events] == ["first", "second"]
     with pytest.raises(CmdletFailed) as missing:
         session.invoke("Get-VHD", Path="/nowhere")
@@ -151,8 +151,8 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     serve: Any, connect: Connect, tmp_path: Path, how: str, number: int, template: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(winrm_module, "LEASE", 3)
-    monkeypatch.setattr(session_module, "_TICK", 0.5)
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 3)
+    monkeypatch.setattr(session_module, "_POLL_INTERVAL", 0.5)
     monkeypatch.setattr("imagetool.host.winrm.wsman.IDLE_TIMEOUT", 3)
     counter = tmp_path / "counter"
     faults = Faults()
@@ -222,8 +222,8 @@ def test_a_deadline_and_an_interruption_end_the_cmdlet_and_the_session_goes_on(
 def test_an_answer_that_is_lost_unseen_is_asked_for_again(
     serve: Any, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_SILENCE", 0.5)
-    monkeypatch.setattr(session_module, "_TICK", 0.5)
+    monkeypatch.setattr(session_module, "_SILENCE_TIMEOUT", 0.5)
+    monkeypatch.setattr(session_module, "_POLL_INTERVAL", 0.5)
     counter = tmp_path / "counter"
     session = connect(serve())
     receive, lost = session._transport.receive_line, [2]
@@ -245,9 +245,11 @@ def test_an_answer_that_is_lost_unseen_is_asked_for_again(
 def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winrm_module, "LEASE", 2)
-    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.5)
-    monkeypatch.setattr(session_module, "_TICK", 0.5)  # one Receive may not outlast the lease
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 2)
+    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.5)
+    monkeypatch.setattr(
+        session_module, "_POLL_INTERVAL", 0.5
+    )  # one Receive may not outlast the lease
     session = connect(serve())
     assert session.invoke("Get-VM", Name=4, properties=("Value",)) == [{"Value": 4}]
     time.sleep(3.5)
@@ -257,8 +259,8 @@ def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
 def test_a_renewal_never_comes_within_what_is_sent(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.001)
-    monkeypatch.setattr(session_module, "_SILENCE", 1.0)
+    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.001)
+    monkeypatch.setattr(session_module, "_SILENCE_TIMEOUT", 1.0)
     session = connect(serve())
     send, sent = session._transport._send, []  # type: ignore[attr-defined]
 
@@ -274,15 +276,15 @@ def test_a_renewal_never_comes_within_what_is_sent(
         if line.startswith(b":"):
             decode_bytes(line)
         elif line:
-            renewals += decode(line)["operation"] == "renew"
+            renewals += decode_frame(line)["operation"] == "renew"
     assert renewals
 
 
 def test_a_lease_is_renewed_over_a_new_connection_too(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winrm_module, "LEASE", 2)
-    monkeypatch.setattr(session_module, "_RENEW_EVERY", 0.5)
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 2)
+    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.5)
     endpoint = serve()
     session = connect(endpoint)
     endpoint.faults.drop_before(action="Send").drop_after(3, action="Send")
@@ -294,7 +296,7 @@ def test_a_lease_is_renewed_over_a_new_connection_too(
 def test_a_host_that_stays_away_is_given_up_and_not_waited_for_again(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(session_module, "_PAUSES", (0.0, 0.1, 0.1))
+    monkeypatch.setattr(session_module, "_RECONNECT_PAUSES", (0.0, 0.1, 0.1))
     endpoint = serve()
     session = connect(endpoint)
     endpoint.close()
@@ -318,12 +320,12 @@ import os, sys, time
 from imagetool.host.winrm import shell as winrm
 from imagetool.host.configuration import Host
 from imagetool.host.configuration.credentials import Credentials
-from imagetool.host.frames import Request
-winrm.LEASE = 2
+from imagetool.host.frames import RequestFrame
+winrm.LEASE_SECONDS = 2
 session = winrm.open_winrm(Host(name="hv01", url={endpoint.url!r}, transport="ntlm"),
     lambda: Credentials({endpoint.user!r}, sys.stdin.readline().strip()))
 session.invoke("Mount-VHD", Path={str(template)!r}, NoDriveLetter=True, ReadOnly=True)
-request = Request(50, "invoke", "Get-VMIntegrationService", {{"Name": 9000}}, ("Text",))
+request = RequestFrame(50, "invoke", "Get-VMIntegrationService", {{"Name": 9000}}, ("Text",))
 {ask}
 os._exit(9)
 """
@@ -461,7 +463,7 @@ def test_restricted_language_and_antimalware_are_said(tmp_path: Path, connect: C
 def test_the_bootstrap_says_that_the_language_is_restricted(engine: str) -> None:
     command = "$ExecutionContext.SessionState.LanguageMode = 'ConstrainedLanguage'; "
     done = subprocess.run(
-        [engine, "-NoProfile", "-Command", command + bootstrap(180)],
+        [engine, "-NoProfile", "-Command", command + bootstrap_command(180)],
         input="", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.split()[0::2] == ["imagetool", "ConstrainedLanguage"]
@@ -471,14 +473,14 @@ def test_a_script_that_lies_on_the_host_is_compared_and_run(
     serve: Any, connect: Connect, tmp_path: Path
 ) -> None:
     installed = tmp_path / "with space é 'quoted' $(x).ps1"
-    installed.write_bytes(script())
+    installed.write_bytes(read_script())
     endpoint = serve()
     session = connect(endpoint, script=str(installed))
     assert session.invoke("Get-VM", Name="x", properties=("Value",)) == [{"Value": "x"}]
     assert "Send" not in [item.action for item in endpoint.served][:8]
     session.close()
     assert nothing_is_left(endpoint)
-    changed = script() + b"# changed\n"
+    changed = read_script() + b"# changed\n"
     installed.write_bytes(changed)
     with pytest.raises(HostFailed, match=r"is not this version's session\.ps1"):
         connect(endpoint, script=str(installed))

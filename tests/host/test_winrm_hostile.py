@@ -15,7 +15,7 @@ from imagetool.host.configuration import Host
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.winrm import open_winrm, shell, wsman
 
-Answer = Callable[[socket.socket], None]
+AnswerFrame = Callable[[socket.socket], None]
 CHALLENGE = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: "
 
 
@@ -73,15 +73,15 @@ SAID: dict[str, bytes] = {
 
 @pytest.fixture(autouse=True)
 def one_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "_STARTS", 1)
+    monkeypatch.setattr(shell, "_START_ATTEMPTS", 1)
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[[Answer | bytes], str]]:
+def listen() -> Iterator[Callable[[AnswerFrame | bytes], str]]:
     """Serves every request the same answer; gives the URL."""
     listeners: list[socket.socket] = []
 
-    def start(answer: Answer | bytes) -> str:
+    def start(answer: AnswerFrame | bytes) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
 
@@ -127,12 +127,12 @@ def refused(url: str, transport: str = "ntlm") -> HostFailed:
 
 @pytest.mark.parametrize("name", SAID)
 def test_whatever_else_answers_ends_in_a_sentence(
-    listen: Callable[[Answer | bytes], str], name: str
+    listen: Callable[[AnswerFrame | bytes], str], name: str
 ) -> None:
     refused(listen(SAID[name]))
 
 
-def test_nobody_is_led_elsewhere(listen: Callable[[Answer | bytes], str]) -> None:
+def test_nobody_is_led_elsewhere(listen: Callable[[AnswerFrame | bytes], str]) -> None:
     asked: list[bytes] = []
 
     def elsewhere(client: socket.socket) -> None:
@@ -150,7 +150,7 @@ def test_nobody_is_led_elsewhere(listen: Callable[[Answer | bytes], str]) -> Non
     "answer", [endless, endless_chunks, endless_challenge, endless_header], ids=lambda a: a.__name__
 )
 def test_an_answer_without_an_end_takes_no_memory(
-    listen: Callable[[Answer | bytes], str], answer: Answer
+    listen: Callable[[AnswerFrame | bytes], str], answer: AnswerFrame
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(listen(answer))
@@ -159,9 +159,11 @@ def test_an_answer_without_an_end_takes_no_memory(
 
 @pytest.mark.parametrize("answer", [trickle, silence], ids=lambda a: a.__name__)
 def test_an_answer_that_trickles_is_cut_off(
-    listen: Callable[[Answer | bytes], str], answer: Answer, monkeypatch: pytest.MonkeyPatch
+    listen: Callable[[AnswerFrame | bytes], str],
+    answer: AnswerFrame,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wsman, "_MOST_OF_ALL", 1.0)
+    monkeypatch.setattr(wsman, "_OPERATION_LIMIT", 1.0)
     begun = time.monotonic()
     refused(listen(answer))
     assert time.monotonic() - begun < 20

@@ -11,7 +11,7 @@ import pytest
 
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.frames import encode
+from imagetool.host.frames import encode_frame
 from imagetool.lab import LabSession, open_lab
 from imagetool.lab.server import Door
 from imagetool.lab.session import faults_of
@@ -124,7 +124,7 @@ def test_the_door_answers_only_who_knows_the_secret() -> None:
         for secret in ("", "wrong", door.secret):
             with socket.create_connection(("127.0.0.1", door.port), timeout=10) as client:
                 frame = {"secret": secret, "cmdlet": "Get-Disk", "parameters": {"Number": 9}}
-                client.sendall(encode(frame))
+                client.sendall(encode_frame(frame))
                 answer = client.makefile("rb").read()
             assert bool(answer) == (secret == door.secret)
     finally:

@@ -16,7 +16,7 @@ from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 from winrm.protocol import Protocol
 
 from imagetool.errors import HostFailed
-from imagetool.host.configuration import Host, Transport
+from imagetool.host.configuration import AuthenticationMethod, Host
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
@@ -224,7 +224,9 @@ def test_pypsrp_delegates_its_password(
 # The same through imagetool's own sessions
 
 
-def session_with(endpoint: Endpoint, transport: Transport, credentials: Credentials) -> Session:
+def session_with(
+    endpoint: Endpoint, transport: AuthenticationMethod, credentials: Credentials
+) -> Session:
     url = there(endpoint)
     host = Host("hv01", url, transport, certificate=str(endpoint.certificate or ""))
     return open_winrm(host, lambda: credentials)

@@ -18,7 +18,7 @@ from imagetool.errors import ServicingFailed
 from imagetool.filesystem import open_volume
 from imagetool.guest.image import open_image
 from imagetool.lab.boot import boot
-from imagetool.lab.cmdlet import CmdletFailure, Said
+from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.disk_writer import WritableDisk
 from imagetool.lab.packages import add_package
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
@@ -44,7 +44,7 @@ def cabinet(disc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def silent(said: Said) -> None:
+def silent(said: StreamRecord) -> None:
     return None
 
 
@@ -229,7 +229,7 @@ def test_a_package_that_is_damaged_or_for_another_system_is_refused_as_dism_does
         bad.write_bytes(media.packages[0].read_cabinet()[:5000])
         other.write_bytes(media.packages[1].read_cabinet())
     for path, code in ((bad, 0x800F0805), (other, 0x800F081E)):
-        said: list[Said] = []
+        said: list[StreamRecord] = []
         with pytest.raises(CmdletFailure) as caught:
             add_package(image, WINDOWS, path, said.append)
         assert caught.value.hresult == code

@@ -10,33 +10,35 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from imagetool.host.check.findings import UNKNOWN, Row, State
-from imagetool.host.check.places import Place, volume
+from imagetool.host.check.findings import UNKNOWN, HostFinding, State
+from imagetool.host.check.path_check import PathCheck, volume_finding
 from imagetool.host.configuration.address import Host
 from imagetool.host.session import Session
 
-_CLOCKS = timedelta(minutes=5)
+_MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class HostReport:
     """What a check found."""
 
     host: Host
     path: str
-    rows: tuple[Row, ...]
-    trials: tuple[Row, ...] | None = None
+    findings: tuple[HostFinding, ...]
+    trials: tuple[HostFinding, ...] | None = None
     """Of the self-test, where it ran."""
 
     @property
     def usable(self) -> bool:
         """Whether nothing failed."""
-        return all(row.state is not State.FAILED for row in (*self.rows, *(self.trials or ())))
+        return all(
+            finding.state is not State.FAILED for finding in (*self.findings, *(self.trials or ()))
+        )
 
 
 def check_host(
     host: Host, open_session: Callable[[], Session], path: str = "", *, self_test: bool = False
-) -> Checked:
+) -> HostReport:
     """Ask a host what it is; `path`, an image or a directory there, is looked at too.
 
     With `self_test` it is also tried out, and names of people and machines are taken out of all
@@ -44,49 +46,49 @@ def check_host(
     """
     begun = time.monotonic()
     with open_session() as session:
-        rows = tuple(_Check(host, session, path, time.monotonic() - begun).rows())
+        findings = tuple(_Check(host, session, path, time.monotonic() - begun).findings())
         if not self_test:
-            return Checked(host, path, rows)
+            return HostReport(host, path, findings)
         from imagetool.host.check.redaction import redactor
-        from imagetool.host.check.self_test import try_out
+        from imagetool.host.check.self_test import run_self_test
 
-        hidden = redactor(host, session, path)
-        trials = try_out(session)
-    return Checked(
-        replace(host, name=hidden(host.name), url=hidden(host.url)),
-        hidden(path),
-        tuple(_hidden(row, hidden) for row in rows),
-        tuple(_hidden(row, hidden) for row in trials),
+        redact = redactor(host, session, path)
+        trials = run_self_test(session)
+    return HostReport(
+        replace(host, name=redact(host.name), url=redact(host.url)),
+        redact(path),
+        tuple(_redacted(finding, redact) for finding in findings),
+        tuple(_redacted(finding, redact) for finding in trials),
     )
 
 
-def _hidden(row: Row, hidden: Callable[[str], str]) -> Row:
-    return replace(row, found=hidden(row.found), advice=hidden(row.advice))
+def _redacted(finding: HostFinding, redact: Callable[[str], str]) -> HostFinding:
+    return replace(finding, found=redact(finding.found), advice=redact(finding.advice))
 
 
 class _Check:
-    """One check: each method gives the rows of its subject."""
+    """One check: each method gives the findings of its subject."""
 
     def __init__(self, host: Host, session: Session, path: str, seconds: float) -> None:
         self._host = host
         self._session = session
         self._path = path
-        self._seconds = seconds
+        self._connect_seconds = seconds
         before = datetime.now(UTC)
         self._facts: Mapping[str, object] = session.operate("facts")
-        self._middle = before + (datetime.now(UTC) - before) / 2
+        self._local_time = before + (datetime.now(UTC) - before) / 2
 
-    def rows(self) -> Iterator[Row]:
+    def findings(self) -> Iterator[HostFinding]:
         """All of them, in the order in which a person wants to know."""
         yield self._reached()
-        yield from self._who()
+        yield from self._account()
         yield from self._engine()
         yield from self._modules()
         yield self._dism()
         temporary = self._text("temporary")
-        yield volume(self._session, "temporary", temporary, access_paths=True)
+        yield volume_finding(self._session, "temporary", temporary, access_paths=True)
         if self._path:
-            yield from Place(self._host, self._session, self._path).rows()
+            yield from PathCheck(self._host, self._session, self._path).findings()
         yield self._iso()
         yield self._clock()
 
@@ -96,128 +98,168 @@ class _Check:
 
     # Reaching it
 
-    def _reached(self) -> Row:
-        host, took = self._host, f"in {self._seconds:.1f} s"
+    def _reached(self) -> HostFinding:
+        host, took = self._host, f"in {self._connect_seconds:.1f} s"
         if not host.remote:
             what = "emulated by imagetool" if host.name == "lab" else "this machine"
-            return Row("reached", State.OK, f"{what}, {took}")
+            return HostFinding("reached", State.OK, f"{what}, {took}")
         if host.url.startswith("http:"):
-            return Row(
-                "reached", State.NOTE,
+            return HostFinding(
+                "reached",
+                State.NOTE,
                 f"{host.origin}, {took}; plain http, messages encrypted by {host.transport}",
                 "Nothing proves which host this is: https with a certificate does.",
-            )  # fmt: skip
+            )
         if not host.validate:
-            return Row(
-                "reached", State.NOTE, f"{host.origin}, {took}; its certificate is not validated",
+            return HostFinding(
+                "reached",
+                State.NOTE,
+                f"{host.origin}, {took}; its certificate is not validated",
                 "Whoever is in between could pretend to be it: name the certificate that signed it "
                 "(certificate = FILE) in place of validate = false.",
-            )  # fmt: skip
+            )
         against = f" against {host.certificate}" if host.certificate else ""
-        return Row("reached", State.OK, f"{host.origin}, {took}; certificate validated{against}")
+        return HostFinding(
+            "reached", State.OK, f"{host.origin}, {took}; certificate validated{against}"
+        )
 
-    def _who(self) -> Iterator[Row]:
-        yield Row("user", State.OK, self._text("user"))
+    def _account(self) -> Iterator[HostFinding]:
+        yield HostFinding("user", State.OK, self._text("user"))
         kind = self._text("authentication")
         if self._host.remote and kind.upper() == "NTLM" and self._session.on_windows:
-            yield Row(
-                "authentication", State.NOTE, kind,
+            yield HostFinding(
+                "authentication",
+                State.NOTE,
+                kind,
                 "From there this logon reaches no shares: for images on one use "
                 'transport = "credssp", or "kerberos" with delegate = true.',
-            )  # fmt: skip
+            )
         else:
             asked = f"{self._host.transport}, " if self._host.remote else ""
-            yield self._known("authentication", kind and asked + kind)
+            yield self._finding_if_known("authentication", kind and asked + kind)
         elevated, filtered = self._facts.get("elevated"), self._facts.get("filtered")
         if elevated is None:
-            yield Row("rights", State.NOTE, UNKNOWN)
+            yield HostFinding("rights", State.NOTE, UNKNOWN)
         elif elevated:
-            yield Row("rights", State.OK, "an elevated administrator")
+            yield HostFinding("rights", State.OK, "an elevated administrator")
         elif filtered:
-            yield Row("rights", State.FAILED, "an administrator whose token is filtered",
-                      _UNFILTER if self._host.remote else _ELEVATE)  # fmt: skip
+            yield HostFinding(
+                "rights",
+                State.FAILED,
+                "an administrator whose token is filtered",
+                _UNFILTER_HINT if self._host.remote else _ELEVATE_HINT,
+            )
         else:
-            yield Row(
-                "rights", State.FAILED, "not an administrator of the host",
+            yield HostFinding(
+                "rights",
+                State.FAILED,
+                "not an administrator of the host",
                 "Mounting and DISM need one: use another account, or add this one to Administrators"
                 " (Hyper-V Administrators are not enough).",
-            )  # fmt: skip
+            )
 
     @staticmethod
-    def _known(name: str, found: str) -> Row:
-        return Row(name, State.OK, found) if found else Row(name, State.NOTE, UNKNOWN)
+    def _finding_if_known(name: str, found: str) -> HostFinding:
+        return (
+            HostFinding(name, State.OK, found) if found else HostFinding(name, State.NOTE, UNKNOWN)
+        )
 
     # What runs there
 
-    def _engine(self) -> Iterator[Row]:
+    def _engine(self) -> Iterator[HostFinding]:
         hello = self._session.hello
-        yield Row("powershell", State.OK, f"{self._session.description}, {hello.get('edition')}")
+        yield HostFinding(
+            "powershell", State.OK, f"{self._session.description}, {hello.get('edition')}"
+        )
         language = str(hello.get("language"))
         full = language == "FullLanguage"
-        yield Row("language", State.OK if full else State.FAILED, language,
-                  "" if full else "Application control restricts PowerShell there: install the "
-                  "session's script (docs/hosts.md).")  # fmt: skip
+        yield HostFinding(
+            "language",
+            State.OK if full else State.FAILED,
+            language,
+            ""
+            if full
+            else "Application control restricts PowerShell there: install the "
+            "session's script (docs/hosts.md).",
+        )
         if self._session.on_windows:
-            yield Row("windows", State.OK, self._text("product") or self._text("system"))
+            yield HostFinding("windows", State.OK, self._text("product") or self._text("system"))
         else:
-            yield Row("windows", State.NOTE, f"not a Windows: {self._text('system')}",
-                      "Good for rehearsals; only a Windows services images.")  # fmt: skip
+            yield HostFinding(
+                "windows",
+                State.NOTE,
+                f"not a Windows: {self._text('system')}",
+                "Good for rehearsals; only a Windows services images.",
+            )
 
-    def _modules(self) -> Iterator[Row]:
+    def _modules(self) -> Iterator[HostFinding]:
         listed = self._session.hello.get("modules")
         there = set(listed) if isinstance(listed, list) else set()
         for name, key in (("Hyper-V", "hyper-v"), ("Storage", "storage"), ("Dism", "dism-module")):
             if name in there:
-                yield Row(key, State.OK, f"the module {name} is there")
+                yield HostFinding(key, State.OK, f"the module {name} is there")
             elif name == "Hyper-V":
-                yield Row(
-                    key, State.NOTE, "the module Hyper-V is not there",
+                yield HostFinding(
+                    key,
+                    State.NOTE,
+                    "the module Hyper-V is not there",
                     "Images are read without it, and Mount-DiskImage mounts without it; Mount-VHD "
                     "and virtual machines need it: Enable-WindowsOptionalFeature -Online -All "
                     "-FeatureName Microsoft-Hyper-V-Management-PowerShell",
-                )  # fmt: skip
+                )
             else:
-                yield Row(key, State.FAILED, f"the module {name} is not there",
-                          "Servicing needs it: every Windows since 8 and Server 2012 has it.",
-                          )  # fmt: skip
+                yield HostFinding(
+                    key,
+                    State.FAILED,
+                    f"the module {name} is not there",
+                    "Servicing needs it: every Windows since 8 and Server 2012 has it.",
+                )
 
-    def _dism(self) -> Row:
+    def _dism(self) -> HostFinding:
         version = self._text("dism")
         if not self._session.on_windows:
-            return Row("dism", State.NOTE, UNKNOWN)
+            return HostFinding("dism", State.NOTE, UNKNOWN)
         if not version:
-            return Row("dism", State.FAILED, "there is no dism.exe", "Repair the host's Windows.")
-        return Row("dism", State.OK, f"{version}; it services images up to its own version")
+            return HostFinding(
+                "dism", State.FAILED, "there is no dism.exe", "Repair the host's Windows."
+            )
+        return HostFinding("dism", State.OK, f"{version}; it services images up to its own version")
 
     # Besides
 
-    def _iso(self) -> Row:
+    def _iso(self) -> HostFinding:
         there = self._facts.get("iso")
         if there is None:
-            return Row("vmguest.iso", State.NOTE, UNKNOWN)
+            return HostFinding("vmguest.iso", State.NOTE, UNKNOWN)
         if there:
-            return Row("vmguest.iso", State.OK, "in System32")
-        return Row("vmguest.iso", State.NOTE, "not there: Windows has brought none since 2016",
-                   "Name the package with --package.")  # fmt: skip
+            return HostFinding("vmguest.iso", State.OK, "in System32")
+        return HostFinding(
+            "vmguest.iso",
+            State.NOTE,
+            "not there: Windows has brought none since 2016",
+            "Name the package with --package.",
+        )
 
-    def _clock(self) -> Row:
+    def _clock(self) -> HostFinding:
         now = self._facts.get("now")
         if not isinstance(now, datetime):
-            return Row("clock", State.NOTE, UNKNOWN)
-        apart = now - self._middle
-        if abs(apart) <= _CLOCKS:
-            return Row("clock", State.OK, f"{abs(apart.total_seconds()):.0f} s apart")
+            return HostFinding("clock", State.NOTE, UNKNOWN)
+        apart = now - self._local_time
+        if abs(apart) <= _MAX_CLOCK_DIFFERENCE:
+            return HostFinding("clock", State.OK, f"{abs(apart.total_seconds()):.0f} s apart")
         side = "ahead of" if apart > timedelta() else "behind"
-        return Row(
-            "clock", State.NOTE, f"{abs(apart.total_seconds()):.0f} s {side} this machine's",
+        return HostFinding(
+            "clock",
+            State.NOTE,
+            f"{abs(apart.total_seconds()):.0f} s {side} this machine's",
             "Times in results come from both clocks, and Kerberos refuses more than five minutes: "
             "w32tm /resync",
-        )  # fmt: skip
+        )
 
 
-_UNFILTER = (
+_UNFILTER_HINT = (
     "For a local account Windows filters it over the network, unless LocalAccountTokenFilterPolicy "
     "(DWORD, HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Policies\\System) is 1; a domain "
     "account in Administrators needs no such thing."
 )
-_ELEVATE = "Run imagetool as administrator."
+_ELEVATE_HINT = "Run imagetool as administrator."

@@ -20,7 +20,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class HostFinding:
     """A fact: its stable name, how it is, what was found, and what to do."""
 
     name: str

@@ -25,12 +25,13 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
         user: "<user>",
         host.user: "<user>",
         host.user.rpartition("\\")[2].partition("@")[0]: "<user>",
-        host.user.partition("\\")[0] if "\\" in host.user else host.user.partition("@")[2]:
-            "<domain>",
+        host.user.partition("\\")[0]
+        if "\\" in host.user
+        else host.user.partition("@")[2]: "<domain>",
         re.sub(r"[\\/]?[^\\/]*$", "", path): "<directory>",
         path: "<path>",
         host.certificate: "<certificate>",
-    }  # fmt: skip
+    }
     if host.remote:
         names |= {host.name: "<host>", host.origin.partition("://")[2].rpartition(":")[0]: "<host>"}
     patterns = [
@@ -44,10 +45,10 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
         (re.compile(r"S-1-5-21(-\d+)+"), "<account>"),
     ]
 
-    def hidden(text: str) -> str:
+    def redact(text: str) -> str:
         for pattern, mark in patterns:
             # mypy knows no lambda with a default for a replacement.
             text = pattern.sub(lambda _, mark=mark: mark, text)  # type: ignore[misc]
         return text
 
-    return hidden
+    return redact

@@ -17,13 +17,13 @@ from uuid import UUID
 
 from imagetool.errors import HostFailed
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.check.findings import UNKNOWN, Row, State
-from imagetool.host.session import LEASE, Session
-from imagetool.host.transport import ConnectionBroke, script
+from imagetool.host.check.findings import UNKNOWN, HostFinding, State
+from imagetool.host.session import LEASE_SECONDS, Session
+from imagetool.host.transport import ConnectionBroke, read_script
 
-_UPLOAD = 1 << 20
-_REQUESTS = 10
-_FILE = 1 << 30
+_UPLOAD_BYTES = 1 << 20
+_REQUEST_COUNT = 10
+_FILE_NUMBER = 1 << 30
 _VALUES: dict[str, object] = {
     "quotes": "'single' \"double\" `backtick` \u2018curly\u2019 “quotes” „low“",
     "PowerShell": "$(Get-Date) $env:PATH ${x} @{a=1} ; | & > <",
@@ -40,24 +40,24 @@ _VALUES: dict[str, object] = {
 }
 
 
-def try_out(session: Session) -> list[Row]:
+def run_self_test(session: Session) -> list[HostFinding]:
     """Every trial. Raises HostFailed only where the connection is lost."""
-    trials = _Trials(session)
-    rows: list[Row] = []
-    for name, trial in trials.all():
+    self_test = _SelfTest(session)
+    findings: list[HostFinding] = []
+    for name, trial in self_test.trials():
         try:
-            rows += trial(name)
+            findings += trial(name)
         except CmdletFailed as error:
             unanswered = error.error_id.startswith("CommandNotFound") or "NotAllowed" in (
                 error.error_id
             )
             found = UNKNOWN if unanswered else _failure(error)
-            rows.append(Row(name, State.NOTE if unanswered else State.FAILED, found))
+            findings.append(HostFinding(name, State.NOTE if unanswered else State.FAILED, found))
         except ConnectionBroke:
             raise
         except HostFailed as error:
-            rows.append(Row(name, State.FAILED, error.message, error.hint))
-    return rows
+            findings.append(HostFinding(name, State.FAILED, error.message, error.hint))
+    return findings
 
 
 def _failure(error: CmdletFailed) -> str:
@@ -67,16 +67,16 @@ def _failure(error: CmdletFailed) -> str:
     )
 
 
-class _Trials:
+class _SelfTest:
     """The trials of one session, in their order: later ones use the file that one uploads."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._files = session.files
-        self._data = os.urandom(_UPLOAD)
-        self._mark = "\\" if session.on_windows else "/"
+        self._data = os.urandom(_UPLOAD_BYTES)
+        self._separator = "\\" if session.on_windows else "/"
 
-    def all(self) -> Iterator[tuple[str, Callable[[str], list[Row]]]]:
+    def trials(self) -> Iterator[tuple[str, Callable[[str], list[HostFinding]]]]:
         """Names and trials."""
         yield "engine", self._engine
         yield "script", self._script
@@ -95,122 +95,157 @@ class _Trials:
         yield "lease", self._lease
         yield "left over", self._left_over
 
-    def _place(self, name: str) -> str:
-        return self._files.temporary_directory() + self._mark + name
+    def _temporary_path(self, name: str) -> str:
+        return self._files.temporary_directory() + self._separator + name
 
     # The engine
 
-    def _engine(self, name: str) -> list[Row]:
+    def _engine(self, name: str) -> list[HostFinding]:
         found = self._session.operate("engine")
         known = [f"{key} {found[key]}" for key in sorted(found) if key != "sha256" and found[key]]
         hello = self._session.hello
-        return [Row(name, State.OK, f"{self._session.description}, {hello.get('edition')}, "
-                    f"{hello.get('system')}; {', '.join(known)}")]  # fmt: skip
+        return [
+            HostFinding(
+                name,
+                State.OK,
+                f"{self._session.description}, {hello.get('edition')}, "
+                f"{hello.get('system')}; {', '.join(known)}",
+            )
+        ]
 
-    def _script(self, name: str) -> list[Row]:
+    def _script(self, name: str) -> list[HostFinding]:
         found = self._session.operate("engine")["sha256"]
-        ours = hashlib.sha256(script().replace(b"\r\n", b"\n").rstrip()).hexdigest()
+        ours = hashlib.sha256(read_script().replace(b"\r\n", b"\n").rstrip()).hexdigest()
         if not found:
-            return [Row(name, State.NOTE, UNKNOWN)]
+            return [HostFinding(name, State.NOTE, UNKNOWN)]
         if found == ours:  # however its lines end
-            shipped = hashlib.sha256(script()).hexdigest()
-            return [Row(name, State.OK, f"this version's, whose file has SHA-256 {shipped}")]
-        return [Row(name, State.NOTE, f"not this version's: its text has SHA-256 {found}",
-                    "A signed script differs by its signature; else install it anew.")]  # fmt: skip
+            shipped = hashlib.sha256(read_script()).hexdigest()
+            return [
+                HostFinding(name, State.OK, f"this version's, whose file has SHA-256 {shipped}")
+            ]
+        return [
+            HostFinding(
+                name,
+                State.NOTE,
+                f"not this version's: its text has SHA-256 {found}",
+                "A signed script differs by its signature; else install it anew.",
+            )
+        ]
 
-    def _request(self, name: str) -> list[Row]:
+    def _request(self, name: str) -> list[HostFinding]:
         times = []
-        for _ in range(_REQUESTS):
+        for _ in range(_REQUEST_COUNT):
             begun = time.monotonic()
             self._session.operate("echo", value=0)
             times.append(1000 * (time.monotonic() - begun))
-        return [Row(name, State.OK, f"{statistics.median(times):.1f} ms for a trivial one "
-                    f"(median of {_REQUESTS}; slowest {max(times):.1f} ms)")]  # fmt: skip
+        return [
+            HostFinding(
+                name,
+                State.OK,
+                f"{statistics.median(times):.1f} ms for a trivial one "
+                f"(median of {_REQUEST_COUNT}; slowest {max(times):.1f} ms)",
+            )
+        ]
 
-    def _values(self, name: str) -> list[Row]:
+    def _values(self, name: str) -> list[HostFinding]:
         changed = []
         for kind, value in _VALUES.items():
             if self._session.operate("echo", value=value).get("value") != value:
                 changed.append(kind)
         if changed:
-            return [Row(name, State.FAILED, f"came back changed: {', '.join(changed)}")]
-        return [Row(name, State.OK, f"{len(_VALUES)} kinds came back unchanged")]
+            return [HostFinding(name, State.FAILED, f"came back changed: {', '.join(changed)}")]
+        return [HostFinding(name, State.OK, f"{len(_VALUES)} kinds came back unchanged")]
 
     # Files
 
-    def _private_directory(self, name: str) -> list[Row]:
-        path = self._place("private")
+    def _private_directory(self, name: str) -> list[HostFinding]:
+        path = self._temporary_path("private")
         self._files.make_private_directory(path)
         try:
             access = str(self._session.operate("access", path=path)["access"])
         finally:
             self._files.remove_directory(path)
         gone = not self._files.stat(path).exists
-        return [Row(name, State.OK if gone else State.FAILED,
-                    f"{access}; {'removed again' if gone else 'cannot be removed'}")]  # fmt: skip
+        return [
+            HostFinding(
+                name,
+                State.OK if gone else State.FAILED,
+                f"{access}; {'removed again' if gone else 'cannot be removed'}",
+            )
+        ]
 
-    def _upload(self, name: str) -> list[Row]:
+    def _upload(self, name: str) -> list[HostFinding]:
         begun = time.monotonic()
-        self._files.upload(self._data, self._place("upload.bin"))
+        self._files.upload(self._data, self._temporary_path("upload.bin"))
         took = time.monotonic() - begun
-        return [Row(name, State.OK, f"1 MiB in {took:.2f} s, {1 / took:.1f} MiB/s; SHA-256 agrees")]
+        return [
+            HostFinding(
+                name, State.OK, f"1 MiB in {took:.2f} s, {1 / took:.1f} MiB/s; SHA-256 agrees"
+            )
+        ]
 
-    def _find(self, name: str) -> list[Row]:
-        found = self._files.find(self._place("up*.b?n"))
-        right = found == [self._place("upload.bin")]
-        return [Row(name, State.OK if right else State.FAILED, f"{len(found)} of 1 found")]
+    def _find(self, name: str) -> list[HostFinding]:
+        found = self._files.find(self._temporary_path("up*.b?n"))
+        right = found == [self._temporary_path("upload.bin")]
+        return [HostFinding(name, State.OK if right else State.FAILED, f"{len(found)} of 1 found")]
 
-    def _read(self, name: str) -> list[Row]:
-        first, last = [_FILE, 0, 4096], [_FILE, _UPLOAD - 100, 4096]
+    def _read(self, name: str) -> list[HostFinding]:
+        first, last = [_FILE_NUMBER, 0, 4096], [_FILE_NUMBER, _UPLOAD_BYTES - 100, 4096]
         begun = time.monotonic()
         opened = self._session.operate(
-            "open", file=_FILE, path=self._place("upload.bin"), ranges=first
+            "open", file=_FILE_NUMBER, path=self._temporary_path("upload.bin"), ranges=first
         )
-        result = self._session.operate("ranges", ranges=[_FILE, 7, _UPLOAD - 7, *last])
+        result = self._session.operate("ranges", ranges=[_FILE_NUMBER, 7, _UPLOAD_BYTES - 7, *last])
         took = time.monotonic() - begun
-        self._session.operate("shut", file=_FILE)
+        self._session.operate("shut", file=_FILE_NUMBER)
         data = zlib.decompress(opened.data, -15) + zlib.decompress(result.data, -15)
         right = data == self._data[:4096] + self._data[7:] + self._data[-100:]
-        return [Row(name, State.OK if right else State.FAILED,
-                    f"1 MiB in {took:.2f} s, {'the bytes agree' if right else 'other bytes'}",
-                    )]  # fmt: skip
+        return [
+            HostFinding(
+                name,
+                State.OK if right else State.FAILED,
+                f"1 MiB in {took:.2f} s, {'the bytes agree' if right else 'other bytes'}",
+            )
+        ]
 
-    def _in_use(self, name: str) -> list[Row]:
-        path = self._place("upload.bin")
+    def _in_use(self, name: str) -> list[HostFinding]:
+        path = self._temporary_path("upload.bin")
         alone = self._files.in_use(path)
-        self._session.operate("open", file=_FILE, path=path, ranges=[_FILE, 0, 1])
+        self._session.operate("open", file=_FILE_NUMBER, path=path, ranges=[_FILE_NUMBER, 0, 1])
         held = self._files.in_use(path)
-        self._session.operate("shut", file=_FILE)
+        self._session.operate("shut", file=_FILE_NUMBER)
         found = f"{'in use' if alone else 'free'}; while it is read {'in use' if held else 'free'}"
-        return [Row(name, State.OK if not alone else State.FAILED, found)]
+        return [HostFinding(name, State.OK if not alone else State.FAILED, found)]
 
     # Cmdlets
 
-    def _missing_disk(self, name: str) -> list[Row]:
+    def _missing_disk(self, name: str) -> list[HostFinding]:
         try:
-            self._session.invoke("Get-VHD", Path=self._place("none.vhdx"))
+            self._session.invoke("Get-VHD", Path=self._temporary_path("none.vhdx"))
         except CmdletFailed as error:
             if error.error_id.startswith("CommandNotFound"):
                 raise
-            return [Row(name, State.OK, f"Get-VHD: {_failure(error)}")]
-        return [Row(name, State.FAILED, "Get-VHD found a disk that is not there")]
+            return [HostFinding(name, State.OK, f"Get-VHD: {_failure(error)}")]
+        return [HostFinding(name, State.FAILED, "Get-VHD found a disk that is not there")]
 
-    def _properties(self, name: str) -> list[Row]:
+    def _properties(self, name: str) -> list[HostFinding]:
         results = self._session.invoke(name.rpartition(" ")[2], properties=("*",), deadline=120.0)
         if not results:
-            return [Row(name, State.NOTE, "no results")]
+            return [HostFinding(name, State.NOTE, "no results")]
         listed = results[0].get("*")
         names = ", ".join(map(str, listed)) if isinstance(listed, list) else UNKNOWN
-        return [Row(name, State.OK, f"{len(results)} results: {names}")]
+        return [HostFinding(name, State.OK, f"{len(results)} results: {names}")]
 
-    def _refused(self, name: str) -> list[Row]:
+    def _refused(self, name: str) -> list[HostFinding]:
         try:
             self._session.invoke("Get-Process")
         except CmdletFailed as error:
-            return [Row(name, State.OK, f"what is not on the script's list: {error.error_id}")]
-        return [Row(name, State.FAILED, "a cmdlet ran that is not on the script's list")]
+            return [
+                HostFinding(name, State.OK, f"what is not on the script's list: {error.error_id}")
+            ]
+        return [HostFinding(name, State.FAILED, "a cmdlet ran that is not on the script's list")]
 
-    def _cancel(self, name: str) -> list[Row]:
+    def _cancel(self, name: str) -> list[HostFinding]:
         begun = time.monotonic()
         cancelled = False
         try:
@@ -221,14 +256,25 @@ class _Trials:
             cancelled = True
         self._session.operate("echo", value=0)
         took = time.monotonic() - begun
-        return [Row(name, State.OK, f"{'cancelled' if cancelled else 'done before that'}; the "
-                    f"session answers again after {took:.2f} s")]  # fmt: skip
+        return [
+            HostFinding(
+                name,
+                State.OK,
+                f"{'cancelled' if cancelled else 'done before that'}; the "
+                f"session answers again after {took:.2f} s",
+            )
+        ]
 
-    def _lease(self, name: str) -> list[Row]:
-        return [Row(name, State.NOTE, f"{LEASE} s; not waited for")]
+    def _lease(self, name: str) -> list[HostFinding]:
+        return [HostFinding(name, State.NOTE, f"{LEASE_SECONDS} s; not waited for")]
 
-    def _left_over(self, name: str) -> list[Row]:
-        self._files.delete(self._place("upload.bin"))
-        left = self._files.find(self._place("*"))
-        return [Row(name, State.FAILED if left else State.OK,
-                    f"{len(left)} files; the directory goes with the session")]  # fmt: skip
+    def _left_over(self, name: str) -> list[HostFinding]:
+        self._files.delete(self._temporary_path("upload.bin"))
+        left = self._files.find(self._temporary_path("*"))
+        return [
+            HostFinding(
+                name,
+                State.FAILED if left else State.OK,
+                f"{len(left)} files; the directory goes with the session",
+            )
+        ]

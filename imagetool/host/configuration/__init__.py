@@ -3,11 +3,23 @@
 Nothing here talks to a host.
 """
 
-from imagetool.host.configuration.address import BUILT_IN, TRANSPORTS, Host, Pairs, Transport
-from imagetool.host.configuration.file import CONFIG
+from imagetool.host.configuration.address import (
+    AUTHENTICATION_METHODS,
+    BUILT_IN_HOSTS,
+    AuthenticationMethod,
+    Host,
+    PathMap,
+)
+from imagetool.host.configuration.file import CONFIG_VARIABLE
 from imagetool.host.configuration.hosts import Configuration, read_configuration
 
 __all__ = [
-    "BUILT_IN", "CONFIG", "TRANSPORTS", "Configuration", "Host", "Pairs", "Transport",
+    "AUTHENTICATION_METHODS",
+    "BUILT_IN_HOSTS",
+    "CONFIG_VARIABLE",
+    "AuthenticationMethod",
+    "Configuration",
+    "Host",
+    "PathMap",
     "read_configuration",
-]  # fmt: skip
+]

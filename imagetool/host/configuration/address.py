@@ -10,20 +10,20 @@ from urllib.parse import SplitResult, urlsplit
 
 from imagetool.errors import WrongUsage
 
-Transport = Literal["ntlm", "kerberos", "credssp", "basic", "certificate"]
-TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
-BUILT_IN = ("local", "lab")
-Pairs = tuple[tuple[str, str], ...]
+AuthenticationMethod = Literal["ntlm", "kerberos", "credssp", "basic", "certificate"]
+AUTHENTICATION_METHODS: tuple[AuthenticationMethod, ...] = get_args(AuthenticationMethod)
+BUILT_IN_HOSTS = ("local", "lab")
+PathMap = tuple[tuple[str, str], ...]
 
-PORTS = {"https": 5986, "http": 5985}
+WINRM_PORTS = {"https": 5986, "http": 5985}
 """WinRM's port by scheme."""
 
-PATH = "/wsman"
+WINRM_PATH = "/wsman"
 """WinRM's path, the same everywhere."""
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LONGEST = 253
+_MAX_NAME_CHARACTERS = 253
 _HINT = (
     "A host is local, lab, a name from the configuration, a DNS name, an address, or a URL like "
     "https://hv01:5986."
@@ -38,7 +38,7 @@ class Host:
     """What the command line or the configuration calls it."""
     url: str = ""
     """Of WinRM, with its port and path; empty for `local` and `lab`."""
-    transport: Transport = "ntlm"
+    transport: AuthenticationMethod = "ntlm"
     user: str = ""
     certificate: str = ""
     """A PEM file: what signed the host's certificate, trusted for this host."""
@@ -54,7 +54,7 @@ class Host:
     """The SHA-256 of that file, where a signature made it another one."""
     proxy: str = ""
     """The URL of a proxy; without it none is used, whatever the environment says."""
-    paths: Pairs = ()
+    paths: PathMap = ()
     """Directories here and there; those of the user's own file first."""
     named_by_user: bool = True
     """Whether the command line or the user's own file names it, not only ./imagetool.toml."""
@@ -76,7 +76,7 @@ def is_url(text: str) -> bool:
     return "/" in text
 
 
-def url_of(text: str) -> str:
+def winrm_url(text: str) -> str:
     """The URL of WinRM that a DNS name, an IP address or a URL means.
 
     Raises WrongUsage, and shows nothing of a URL in which a password may stand.
@@ -88,34 +88,34 @@ def url_of(text: str) -> str:
             "the command line.",
         )
     if not is_url(text):
-        return f"https://{_bracketed(address(text))}:{PORTS['https']}{PATH}"
+        return f"https://{_bracketed(parse_address(text))}:{WINRM_PORTS['https']}{WINRM_PATH}"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
         raise WrongUsage(f"{text!r} is no URL of a host: {error}", hint=_HINT) from None
-    _check(text, parts)
+    _check_url(text, parts)
     scheme = parts.scheme.lower()
-    name = _bracketed(address(parts.hostname or ""))
-    return f"{scheme}://{name}:{PORTS[scheme] if port is None else port}{PATH}"
+    name = _bracketed(parse_address(parts.hostname or ""))
+    return f"{scheme}://{name}:{WINRM_PORTS[scheme] if port is None else port}{WINRM_PATH}"
 
 
-def _check(text: str, parts: SplitResult) -> None:
-    if parts.scheme.lower() not in PORTS:
+def _check_url(text: str, parts: SplitResult) -> None:
+    if parts.scheme.lower() not in WINRM_PORTS:
         raise WrongUsage(
             f"{text!r} begins with neither https:// nor http://",
             hint="WinRM speaks https on port 5986, or http on port 5985.",
         )
-    if parts.path.rstrip("/").lower() not in ("", PATH) or parts.query or parts.fragment:
+    if parts.path.rstrip("/").lower() not in ("", WINRM_PATH) or parts.query or parts.fragment:
         raise WrongUsage(
             f"{text!r} goes on behind the host and its port",
-            hint=f"WinRM's path is {PATH}, and need not be written.",
+            hint=f"WinRM's path is {WINRM_PATH}, and need not be written.",
         )
     if parts.port == 0:
         raise WrongUsage(f"{text!r} names port 0", hint="5986 is usual for https, 5985 for http.")
 
 
-def address(text: str) -> str:
+def parse_address(text: str) -> str:
     """A DNS name in lower case, or an IP address in its shortest form. Raises WrongUsage."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
@@ -131,7 +131,7 @@ def address(text: str) -> str:
     if re.fullmatch(r"[^:/]+:\d+", text):
         raise WrongUsage(f"{text!r}: a port is named in a URL", hint=f"Write it as https://{text}.")
     last = text.rpartition(".")[2]
-    if _NAME.fullmatch(text) is None or len(text) > _LONGEST or last.isdigit():
+    if _NAME.fullmatch(text) is None or len(text) > _MAX_NAME_CHARACTERS or last.isdigit():
         raise WrongUsage(f"{text!r} is no name of a host", hint=_HINT)
     return text.lower()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagetool.errors import HostFailed
-from imagetool.host.environment import PASSWORD, USER
+from imagetool.host.environment import PASSWORD_VARIABLE, USER_VARIABLE
 
 if TYPE_CHECKING:
     from imagetool.host.configuration.address import Host
@@ -32,12 +32,12 @@ class Credentials:
         return f"Credentials(user={self.user!r}, password={hidden})"
 
 
-Ask = Callable[[str, bool], str]
+Prompt = Callable[[str, bool], str]
 """Asks on the terminal: the question, and whether the answer is secret."""
 
 
 def credentials_for(
-    host: Host, environment: Mapping[str, str] | None = None, ask: Ask | None = None
+    host: Host, environment: Mapping[str, str] | None = None, ask: Prompt | None = None
 ) -> Credentials:
     """The credentials for a host. Raises HostFailed where none are to be had.
 
@@ -48,45 +48,45 @@ def credentials_for(
     variables: Mapping[str, str] = os.environ if environment is None else environment
     if not host.named_by_user:
         variables = {}
-    user = variables.get(USER) or host.user
-    password = variables.get(PASSWORD, "")
+    user = variables.get(USER_VARIABLE) or host.user
+    password = variables.get(PASSWORD_VARIABLE, "")
     if not password:
-        stored = _stored(host, user)
+        stored = _stored_credentials(host, user)
         if stored is not None:
             return stored
         if host.transport == "kerberos":
             return Credentials(user)
     if user and password:
         return Credentials(user, password)
-    ask = ask or _terminal()
+    ask = ask or _terminal_prompt()
     if ask is None:
         raise HostFailed(f"{host.name}: no {'password' if user else 'user'} is known for it",
-                         hint=_what_to_set(host, user))  # fmt: skip
-    return _asked(host, user, password, ask)
+                         hint=_credentials_hint(host, user))  # fmt: skip
+    return _prompt_credentials(host, user, password, ask)
 
 
-def _asked(host: Host, user: str, password: str, ask: Ask) -> Credentials:
+def _prompt_credentials(host: Host, user: str, password: str, ask: Prompt) -> Credentials:
     where = host.origin if host.named_by_user else f"{host.origin} (which ./imagetool.toml names)"
     user = user or ask(f"User on {where}: ", False).strip()
     if not user:
-        raise HostFailed(f"{host.name}: no user was given", hint=_what_to_set(host, user))
+        raise HostFailed(f"{host.name}: no user was given", hint=_credentials_hint(host, user))
     return Credentials(user, password or ask(f"Password of {user} on {where}: ", True))
 
 
-def _what_to_set(host: Host, user: str) -> str:
+def _credentials_hint(host: Host, user: str) -> str:
     if not host.named_by_user:
         return (
             f"Only ./imagetool.toml names this host, and the environment's password is not for "
             f"such ones: name it with --host {host.name}, or in your own configuration."
         )
-    what = PASSWORD if user else f"{USER} and {PASSWORD}"
+    what = PASSWORD_VARIABLE if user else f"{USER_VARIABLE} and {PASSWORD_VARIABLE}"
     return (
         f"Set {what}, store it with `imagetool host login {host.name}`, or run imagetool on a "
         "terminal, where it asks."
     )
 
 
-def _terminal() -> Ask | None:
+def _terminal_prompt() -> Prompt | None:
     if sys.stdin is None or not sys.stdin.isatty():
         return None
 
@@ -105,11 +105,11 @@ def _terminal() -> Ask | None:
 # The keyring
 
 
-def _service(host: Host) -> str:
+def _keyring_service(host: Host) -> str:
     return f"imagetool:{host.origin}"
 
 
-def _keyring() -> Any:
+def _import_keyring() -> Any:
     try:
         import keyring
     except ImportError:
@@ -117,12 +117,12 @@ def _keyring() -> Any:
     return keyring
 
 
-def _stored(host: Host, user: str) -> Credentials | None:
-    keyring = _keyring()
+def _stored_credentials(host: Host, user: str) -> Credentials | None:
+    keyring = _import_keyring()
     if keyring is None:
         return None
     try:
-        found = keyring.get_credential(_service(host), user or None)
+        found = keyring.get_credential(_keyring_service(host), user or None)
     except keyring.errors.KeyringError:
         return None  # locked, or no keyring on this system: the next in order
     if found is None or not found.password:
@@ -130,35 +130,35 @@ def _stored(host: Host, user: str) -> Credentials | None:
     return Credentials(user or str(found.username), str(found.password))
 
 
-def store(host: Host, user: str = "", ask: Ask | None = None) -> str:
+def store_password(host: Host, user: str = "", ask: Prompt | None = None) -> str:
     """Ask for a password and put it into the system's keyring; the user. Raises HostFailed."""
-    keyring = _needed_keyring()
-    ask = ask or _terminal()
+    keyring = _require_keyring()
+    ask = ask or _terminal_prompt()
     if ask is None:
         raise HostFailed("a password is asked for on a terminal, and there is none")
-    credentials = _asked(host, user or host.user, "", ask)
+    credentials = _prompt_credentials(host, user or host.user, "", ask)
     try:
-        keyring.set_password(_service(host), credentials.user, credentials.password)
+        keyring.set_password(_keyring_service(host), credentials.user, credentials.password)
     except keyring.errors.KeyringError as error:
-        raise _no_keyring(error) from None
+        raise _keyring_error(error) from None
     return credentials.user
 
 
-def forget(host: Host, user: str = "") -> str:
+def delete_password(host: Host, user: str = "") -> str:
     """Take a password out of the system's keyring; the user. Raises HostFailed."""
-    keyring = _needed_keyring()
-    stored = _stored(host, user or host.user)
+    keyring = _require_keyring()
+    stored = _stored_credentials(host, user or host.user)
     if stored is None:
         raise HostFailed(f"{host.name}: the keyring has no password for {host.origin}")
     try:
-        keyring.delete_password(_service(host), stored.user)
+        keyring.delete_password(_keyring_service(host), stored.user)
     except keyring.errors.KeyringError as error:
-        raise _no_keyring(error) from None
+        raise _keyring_error(error) from None
     return stored.user
 
 
-def _needed_keyring() -> Any:
-    keyring = _keyring()
+def _require_keyring() -> Any:
+    keyring = _import_keyring()
     if keyring is None:
         raise HostFailed(
             "the system's keyring needs the library keyring, which is not installed",
@@ -167,8 +167,8 @@ def _needed_keyring() -> Any:
     return keyring
 
 
-def _no_keyring(error: Exception) -> HostFailed:
+def _keyring_error(error: Exception) -> HostFailed:
     return HostFailed(
         f"the system's keyring refuses ({type(error).__name__})",
-        hint=f"Unlock it, or set {USER} and {PASSWORD}.",
+        hint=f"Unlock it, or set {USER_VARIABLE} and {PASSWORD_VARIABLE}.",
     )

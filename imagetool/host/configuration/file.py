@@ -11,28 +11,29 @@ from urllib.parse import urlsplit
 
 from imagetool.errors import WrongUsage
 from imagetool.host.configuration.address import (
-    BUILT_IN,
-    TRANSPORTS,
+    AUTHENTICATION_METHODS,
+    BUILT_IN_HOSTS,
     Host,
-    Pairs,
-    address,
+    PathMap,
     is_url,
-    url_of,
+    parse_address,
+    winrm_url,
 )
-from imagetool.host.configuration.correspondence import (
-    directory_on_host,
+from imagetool.host.configuration.path_mapping import (
+    check_host_directory,
+    is_unc_path,
     is_windows_path,
-    on_a_share,
 )
 
-CONFIG = "IMAGETOOL_CONFIG"
+CONFIG_VARIABLE = "IMAGETOOL_CONFIG"
 """The environment's variable that names the user's file in another place."""
 
-OF_A_DIRECTORY = "imagetool.toml"
+PROJECT_FILE = "imagetool.toml"
 """The file of whatever directory one is in; it may say little."""
 
-_LARGEST = 256 << 10
-_LARGEST_FOREIGN = 16 << 10  # a key of many parts takes tomllib a time that grows with its square
+_MAX_BYTES = 256 << 10
+# A key of many parts takes tomllib a time that grows with its square.
+_MAX_PROJECT_FILE_BYTES = 16 << 10
 _HOST_KEYS: dict[str, type] = {
     "url": str,
     "transport": str,
@@ -50,13 +51,13 @@ _HOST_KEYS: dict[str, type] = {
 _SECRETS = ("password", "passwd", "passphrase", "secret")
 
 
-class File:
+class ConfigurationFile:
     """A file that has been read: what is wrong in it is said with its name and the key."""
 
-    def __init__(self, path: Path, data: dict[str, object], foreign: bool) -> None:
+    def __init__(self, path: Path, data: dict[str, object], is_project_file: bool) -> None:
         self.path = path
         self._data = data
-        self._foreign = foreign
+        self._is_project_file = is_project_file
         self._refuse_secrets(data, "")
         self._check("", data, {"defaults": dict, "hosts": dict})
         self._defaults = self._table(data, "defaults", "")
@@ -64,29 +65,31 @@ class File:
         self._check("defaults", self._defaults, {"host": str})
 
     @classmethod
-    def read(cls, path: Path, *, needed: bool = False, foreign: bool = False) -> File:
+    def read(
+        cls, path: Path, *, required: bool = False, is_project_file: bool = False
+    ) -> ConfigurationFile:
         """Read a file; one that is not there and not needed says nothing. Raises WrongUsage."""
         import tomllib
 
-        if not needed and not path.is_absolute():
+        if not required and not path.is_absolute():
             raise WrongUsage(f"{path}: the place of the user's configuration is no whole path")
         try:
             if path.exists() and not path.is_file():
                 raise WrongUsage(f"{path}: this is no file", hint="Remove it, or write one.")
             with path.open("rb") as file:
-                if not foreign:
-                    _refuse_writable(path, file.fileno())
-                largest = _LARGEST_FOREIGN if foreign else _LARGEST
-                text = file.read(largest + 1)
-            if len(text) > largest:
+                if not is_project_file:
+                    _refuse_world_writable(path, file.fileno())
+                max_bytes = _MAX_PROJECT_FILE_BYTES if is_project_file else _MAX_BYTES
+                text = file.read(max_bytes + 1)
+            if len(text) > max_bytes:
                 raise WrongUsage(f"{path}: this is too large for a configuration")
-            return cls(path, tomllib.loads(text.decode("utf-8")), foreign)
+            return cls(path, tomllib.loads(text.decode("utf-8")), is_project_file)
         except (FileNotFoundError, NotADirectoryError):
-            if needed:
+            if required:
                 raise WrongUsage(
-                    f"{path}: there is no such file", hint=f"Correct or unset {CONFIG}."
+                    f"{path}: there is no such file", hint=f"Correct or unset {CONFIG_VARIABLE}."
                 ) from None
-            return cls(path, {}, foreign)
+            return cls(path, {}, is_project_file)
         except OSError as error:
             raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, no TOML, odd numbers
@@ -96,7 +99,7 @@ class File:
                 hint="Paths of Windows stand in single quotes: 'D:\\images'.",
             ) from None
 
-    def wrong(self, key: str, what: str, hint: str = "") -> WrongUsage:
+    def error(self, key: str, what: str, hint: str = "") -> WrongUsage:
         """The failure of a key."""
         return WrongUsage(f"{self.path}: {key}: {what}", hint=hint)
 
@@ -104,7 +107,7 @@ class File:
         for name, value in table.items():
             key = f"{above}{name}"
             if name.lower() in _SECRETS:
-                raise self.wrong(
+                raise self.error(
                     key,
                     "a password does not belong into a file",
                     "Remove it. Passwords come from IMAGETOOL_PASSWORD, from the system's keyring "
@@ -118,22 +121,24 @@ class File:
         for name, value in table.items():
             key = f"{above}.{name}" if above else name
             kind = known.get(name)
-            if kind is None and self._foreign and name in _HOST_KEYS:
-                raise self._not_here(key)
+            if kind is None and self._is_project_file and name in _HOST_KEYS:
+                raise self._not_allowed(key)
             if kind is None:
                 hint = f"Known here: {', '.join(known)}."
                 if isinstance(value, dict):
                     hint += " A name with dots stands in quotes: [hosts.'hv01.example.org']."
-                raise self.wrong(key, "there is no such key", hint)
+                raise self.error(key, "there is no such key", hint)
             if not isinstance(value, kind):
-                raise self.wrong(key, f"must be {_KINDS[kind]}", f"Known here: {', '.join(known)}.")
+                raise self.error(
+                    key, f"must be {_TYPE_NAMES[kind]}", f"Known here: {', '.join(known)}."
+                )
             if isinstance(value, str) and (not value or not value.isprintable()):
-                raise self.wrong(key, "is empty, or has characters that cannot be shown")
+                raise self.error(key, "is empty, or has characters that cannot be shown")
 
-    def _not_here(self, key: str) -> WrongUsage:
-        return self.wrong(
+    def _not_allowed(self, key: str) -> WrongUsage:
+        return self.error(
             key,
-            f"{OF_A_DIRECTORY} may not say where or how a host is reached, nor as whom",
+            f"{PROJECT_FILE} may not say where or how a host is reached, nor as whom",
             "Only a default host and [hosts.NAME.paths] count here; the rest belongs into your own "
             "configuration.",
         )
@@ -141,64 +146,66 @@ class File:
     def _table(self, table: Mapping[str, object], name: str, above: str) -> dict[str, object]:
         value = table.get(name, {})
         if not isinstance(value, dict):
-            raise self.wrong(f"{above}{name}", "must be a table")
+            raise self.error(f"{above}{name}", "must be a table")
         return value
 
-    def names(self) -> list[str]:
+    def host_names(self) -> list[str]:
         """The hosts that have a table."""
         seen: set[str] = set()
         for name in self._hosts:
-            if name.lower() in BUILT_IN:
-                raise self.wrong(f"hosts.{name}", "this name is taken", "Choose another.")
+            if name.lower() in BUILT_IN_HOSTS:
+                raise self.error(f"hosts.{name}", "this name is taken", "Choose another.")
             if name.lower() in seen:
-                raise self.wrong(f"hosts.{name}", "is there twice: case does not count")
+                raise self.error(f"hosts.{name}", "is there twice: case does not count")
             seen.add(name.lower())
             try:
-                address(name)
+                parse_address(name)
             except WrongUsage as error:
-                raise self.wrong(f"hosts.{name}", error.message, error.hint) from None
+                raise self.error(f"hosts.{name}", error.message, error.hint) from None
         return list(self._hosts)
 
-    def default(self) -> str:
+    def default_host(self) -> str:
         """The default host, if the file names one."""
         name = str(self._defaults.get("host", ""))
-        if self._foreign and is_url(name):
-            raise self._not_here("defaults.host")
-        if name and name.lower() not in BUILT_IN:
+        if self._is_project_file and is_url(name):
+            raise self._not_allowed("defaults.host")
+        if name and name.lower() not in BUILT_IN_HOSTS:
             try:
-                url_of(name)
+                winrm_url(name)
             except WrongUsage as error:
-                raise self.wrong("defaults.host", error.message, error.hint) from None
+                raise self.error("defaults.host", error.message, error.hint) from None
         return name
 
-    def directory_paths(self, name: str, own: Path) -> Pairs:
+    def project_path_map(self, name: str, user_file: Path) -> PathMap:
         """What a directory's file says of a host: how paths correspond."""
         table = self._table(self._hosts, name, "hosts.")
         self._check(f"hosts.{name}", table, {"paths": dict})
-        return self._pairs(name, table, own)
+        return self._path_map(name, table, user_file)
 
-    def _pairs(self, name: str, table: Mapping[str, object], own: Path | None = None) -> Pairs:
+    def _path_map(
+        self, name: str, table: Mapping[str, object], user_file: Path | None = None
+    ) -> PathMap:
         pairs = []
         for here, there in self._table(table, "paths", f"hosts.{name}.").items():
             key = f"hosts.{name}.paths.{here!r}"
             if not isinstance(there, str):
-                raise self.wrong(key, "must be text: the directory on the host")
+                raise self.error(key, "must be text: the directory on the host")
             try:
-                directory_on_host(there)
+                check_host_directory(there)
             except ValueError as error:
-                raise self.wrong(key, f"{there!r} {error}") from None
-            if self._foreign and on_a_share(there):
+                raise self.error(key, f"{there!r} {error}") from None
+            if self._is_project_file and is_unc_path(there):
                 # The host would show its credentials to whatever server is named.
-                raise self.wrong(
+                raise self.error(
                     key,
-                    f"{OF_A_DIRECTORY} may not send a host to a share",
-                    f"It belongs into your own configuration ({own}).",
+                    f"{PROJECT_FILE} may not send a host to a share",
+                    f"It belongs into your own configuration ({user_file}).",
                 )
-            whole = here if is_windows_path(here) else str(self._whole(here))
-            pairs.append((whole, there))
+            absolute = here if is_windows_path(here) else str(self._absolute(here))
+            pairs.append((absolute, there))
         return tuple(pairs)
 
-    def _whole(self, text: str) -> Path:
+    def _absolute(self, text: str) -> Path:
         return self.path.parent / Path(text).expanduser()
 
     def host(self, name: str) -> Host:
@@ -208,21 +215,21 @@ class File:
         given = {k: v for k, v in table.items() if k not in ("url", "paths")}
         for key in ("certificate", "client_certificate", "client_key"):
             if key in given:
-                given[key] = str(self._whole(str(given[key])))
+                given[key] = str(self._absolute(str(given[key])))
                 if not Path(str(given[key])).is_file():
-                    raise self.wrong(f"hosts.{name}.{key}", f"{given[key]} is no file")
+                    raise self.error(f"hosts.{name}.{key}", f"{given[key]} is no file")
         try:
-            url = url_of(str(table.get("url", name)))
+            url = winrm_url(str(table.get("url", name)))
         except WrongUsage as error:
-            raise self.wrong(f"hosts.{name}.url", error.message, error.hint) from None
+            raise self.error(f"hosts.{name}.url", error.message, error.hint) from None
         # What `given` may hold, and of which type, was checked above.
-        host = Host(name, url, paths=self._pairs(name, table), **given)  # type: ignore[arg-type]
+        host = Host(name, url, paths=self._path_map(name, table), **given)  # type: ignore[arg-type]
         for key, reason in _contradictions(host):
-            raise self.wrong(f"hosts.{name}.{key}", reason)
+            raise self.error(f"hosts.{name}.{key}", reason)
         return host
 
 
-_KINDS = {str: "text", bool: "true or false", dict: "a table"}
+_TYPE_NAMES = {str: "text", bool: "true or false", dict: "a table"}
 
 
 def _contradictions(host: Host) -> list[tuple[str, str]]:
@@ -233,7 +240,8 @@ def _contradictions(host: Host) -> list[tuple[str, str]]:
     either = bool(host.client_certificate) or bool(host.client_key)
     proxy = urlsplit(host.proxy)
     rules = [
-        ("transport", host.transport not in TRANSPORTS, f"must be one of {', '.join(TRANSPORTS)}"),
+        ("transport", host.transport not in AUTHENTICATION_METHODS,
+         f"must be one of {', '.join(AUTHENTICATION_METHODS)}"),
         ("transport", plain and host.transport == "basic",
          "basic authentication over plain http shows the password to everyone between"),
         ("transport", plain and by_certificate, "certificate needs an https URL"),
@@ -248,7 +256,7 @@ def _contradictions(host: Host) -> list[tuple[str, str]]:
          'only transport = "kerberos" delegates; credssp always does'),
         ("script", bool(host.script) and not is_windows_path(host.script)
          and not host.script.startswith("/"), "must be the whole path of session.ps1 on the host"),
-        ("script", on_a_share(host.script), "must be on the host itself, not on a share"),
+        ("script", is_unc_path(host.script), "must be on the host itself, not on a share"),
         ("script_sha256", bool(host.script_sha256) and not host.script, "needs script"),
         ("script_sha256", not re.fullmatch("([0-9A-Fa-f]{64})?", host.script_sha256),
          "must be 64 hexadecimal digits, as Get-FileHash gives them"),
@@ -259,7 +267,7 @@ def _contradictions(host: Host) -> list[tuple[str, str]]:
     return [(key, reason) for key, wrong, reason in rules if wrong]
 
 
-def _refuse_writable(path: Path, file: int) -> None:
+def _refuse_world_writable(path: Path, file: int) -> None:
     """Whoever can write the user's file can send the user's password elsewhere."""
     if sys.platform != "win32" and os.fstat(file).st_mode & 0o002:
         raise WrongUsage(

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetool.errors import WrongUsage
-from imagetool.host.configuration.address import BUILT_IN, Host, Pairs, is_url, url_of
-from imagetool.host.configuration.file import CONFIG, OF_A_DIRECTORY, File
+from imagetool.host.configuration.address import BUILT_IN_HOSTS, Host, PathMap, is_url, winrm_url
+from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, ConfigurationFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Configuration:
     default: str = ""
     """The host that commands use where none is named."""
     default_by_user: bool = True
-    paths: Mapping[str, Pairs] = field(default_factory=dict)
+    paths: Mapping[str, PathMap] = field(default_factory=dict)
     """What ./imagetool.toml says of directories, by the names of hosts in lower case."""
 
     def host(self, text: str = "", *, url_allowed: bool = True) -> Host:
@@ -38,7 +38,7 @@ class Configuration:
         named_by_user = bool(text) or self.default_by_user
         text = text or self.default or "local"
         name = text.lower()
-        if name in BUILT_IN:
+        if name in BUILT_IN_HOSTS:
             return Host(name)
         host = self.hosts.get(name)
         if host is None:
@@ -46,7 +46,7 @@ class Configuration:
                 raise WrongUsage(
                     f"{text!r}: a URL cannot stand here", hint="Write the host's name alone."
                 )
-            host = Host(text, url_of(text), named_by_user=named_by_user)
+            host = Host(text, winrm_url(text), named_by_user=named_by_user)
         return replace(host, paths=host.paths + self.paths.get(name, ()))
 
 
@@ -57,25 +57,27 @@ def read_configuration(
 
     Raises WrongUsage for whatever is wrong in them: with file, key, and what would be right.
     """
-    place, wanted = _place(os.environ if environment is None else environment)
-    own = File.read(place, needed=wanted)
-    there = File.read((directory or Path.cwd()) / OF_A_DIRECTORY, foreign=True)
-    hosts = {name.lower(): own.host(name) for name in own.names()}
-    paths = {name.lower(): there.directory_paths(name, place) for name in there.names()}
-    mine, theirs = own.default(), there.default()
+    user_path, required = _user_path(os.environ if environment is None else environment)
+    user = ConfigurationFile.read(user_path, required=required)
+    project = ConfigurationFile.read((directory or Path.cwd()) / PROJECT_FILE, is_project_file=True)
+    hosts = {name.lower(): user.host(name) for name in user.host_names()}
+    paths = {
+        name.lower(): project.project_path_map(name, user_path) for name in project.host_names()
+    }
+    mine, theirs = user.default_host(), project.default_host()
     by_user = theirs.lower() in {"", mine.lower(), *hosts}
     return Configuration(hosts, theirs or mine, by_user, paths)
 
 
-def _place(environment: Mapping[str, str]) -> tuple[Path, bool]:
+def _user_path(environment: Mapping[str, str]) -> tuple[Path, bool]:
     """Where the user's file is, and whether it must be there."""
-    named = environment.get(CONFIG, "")
+    named = environment.get(CONFIG_VARIABLE, "")
     if named:
         path = Path(named)
         if not path.is_absolute():
             # It would be looked for in whatever directory one is in, a cloned one among them.
             raise WrongUsage(
-                f"{CONFIG} is {named!r}, which is no whole path",
+                f"{CONFIG_VARIABLE} is {named!r}, which is no whole path",
                 hint="Name the file from its root.",
             )
         return path, True

@@ -10,23 +10,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imagetool.errors import CannotOpen
-from imagetool.host.reading.opening import BUSY
-from imagetool.host.reading.pages import LARGEST_GUESS, MOST_AT_ONCE, PAGE, Habit, Range, pages_of
+from imagetool.host.reading.open_errors import BUSY_WARNING
+from imagetool.host.reading.pages import (
+    MAX_PROFILE_PAGES,
+    MAX_REQUEST_BYTES,
+    PAGE_SIZE,
+    AccessProfile,
+    Range,
+    pages_of,
+)
 from imagetool.host.reading.rounds import Question
 
 if TYPE_CHECKING:
     from imagetool.host.reading.files import HostFiles
 
-_PORTION = MOST_AT_ONCE - PAGE  # which may begin within a page
-_LEAST_AROUND = 8
+_MAX_PART_BYTES = MAX_REQUEST_BYTES - PAGE_SIZE  # which may begin within a page
+_MIN_READAHEAD_PAGES = 8
 """How many pages are read around each step, where these are many."""
 
 
 class HostFile:
     """A file of a host, open for reading (imagetool.disk.files.OpenFile)."""
 
-    __slots__ = ("_ahead", "_end", "_guess", "_habit", "_open", "_touched", "files", "name",
-                 "number", "path", "size", "warnings")  # fmt: skip
+    __slots__ = ("_next_page", "_open", "_predicted", "_profile", "_readahead", "_touched", "files",
+                 "name", "number", "path", "size", "warnings")  # fmt: skip
 
     def __init__(
         self,
@@ -35,20 +42,20 @@ class HostFile:
         path: str,
         size: int,
         busy: bool,
-        habit: Habit,
-        guess: frozenset[int],
+        profile: AccessProfile,
+        predicted: frozenset[int],
     ) -> None:
         self.files = files
         self.number = number
         self.path = path
-        self.name = files.called(path)
+        self.name = files.display_name(path)
         self.size = size
-        self.warnings: tuple[str, ...] = (BUSY,) if busy else ()
-        self._habit = habit
-        self._guess = guess
+        self.warnings: tuple[str, ...] = (BUSY_WARNING,) if busy else ()
+        self._profile = profile
+        self._predicted = predicted
         self._touched: set[int] = set()
-        self._end = -1
-        self._ahead = 0
+        self._next_page = -1
+        self._readahead = 0
         self._open = True
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -63,43 +70,43 @@ class HostFile:
             (offset, max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
             for offset, length in ranges
         ]
-        if sum(length for _, length in bounded) > MOST_AT_ONCE:
-            return [self._in_portions(*item) for item in bounded]
+        if sum(length for _, length in bounded) > MAX_REQUEST_BYTES:
+            return [self._read_in_parts(*item) for item in bounded]
         wanted = dict.fromkeys(page for item in bounded for page in pages_of(*item))
-        if len(self._touched) <= LARGEST_GUESS:  # more is no guess any more
+        if len(self._touched) <= MAX_PROFILE_PAGES:  # more is no guess any more
             self._touched.update(wanted)
-        pages = self.files.pages(self, wanted)
-        return [_cut(pages, *item) for item in bounded]
+        pages = self.files.read_pages(self, wanted)
+        return [_slice_pages(pages, *item) for item in bounded]
 
-    def _in_portions(self, offset: int, length: int) -> bytes:
+    def _read_in_parts(self, offset: int, length: int) -> bytes:
         data, end = bytearray(), offset + length
-        for start in range(offset, end, _PORTION):
-            data += self.read_many([(start, min(_PORTION, end - start))])[0]
+        for start in range(offset, end, _MAX_PART_BYTES):
+            data += self.read_many([(start, min(_MAX_PART_BYTES, end - start))])[0]
         return bytes(data)
 
-    def around(self, missing: set[int], walks: set[int], each: int) -> list[int]:
+    def readahead_pages(self, missing: set[int], isolated: set[int], window: int) -> list[int]:
         """What is likely to be missed next.
 
-        Around each step of a walk some `each` pages, before and behind; of a list the page behind
+        Around each step of a walk some `window` pages, before and behind; of a list the page behind
         each place, for what begins on one may end on the next. Where somebody reads on from where
         the last request ended, more and more of what follows.
         """
         if not missing:
             return []
         first, last = min(missing), max(missing)
-        if first == self._end:
-            more = max(2 * self._ahead, each)
-            self._ahead = max(0, min(more, MOST_AT_ONCE // PAGE - len(missing)))
-            around = set(range(last + 1, last + 1 + self._ahead))
+        if first == self._next_page:
+            more = max(2 * self._readahead, window)
+            self._readahead = max(0, min(more, MAX_REQUEST_BYTES // PAGE_SIZE - len(missing)))
+            around = set(range(last + 1, last + 1 + self._readahead))
         else:
-            self._ahead = 0
-            each = max(_LEAST_AROUND, each)
-            near = range(-(each // 3), each - each // 3)
+            self._readahead = 0
+            window = max(_MIN_READAHEAD_PAGES, window)
+            near = range(-(window // 3), window - window // 3)
             around = {page + 1 for page in missing}
-            around |= {page + distance for page in walks for distance in near}
-        end = -(-self.size // PAGE)
+            around |= {page + distance for page in isolated for distance in near}
+        end = -(-self.size // PAGE_SIZE)
         around = {page for page in around - missing if 0 <= page < end}
-        self._end = max(around, default=last) + 1
+        self._next_page = max(around, default=last) + 1
         return sorted(around)
 
     def ahead(self, questions: Iterable[Question]) -> None:
@@ -110,8 +117,8 @@ class HostFile:
         """As OpenFile.close."""
         if self._open:
             self._open = False
-            self._habit.learn(self._guess, self._touched)
-            self.files.closed(self)
+            self._profile.update(self._predicted, self._touched)
+            self.files.close_file(self)
 
     def __enter__(self) -> HostFile:
         return self
@@ -120,9 +127,9 @@ class HostFile:
         self.close()
 
 
-def _cut(pages: Mapping[int, bytes], offset: int, length: int) -> bytes:
+def _slice_pages(pages: Mapping[int, bytes], offset: int, length: int) -> bytes:
     touched = pages_of(offset, length)
-    start = offset % PAGE
+    start = offset % PAGE_SIZE
     if len(touched) == 1:
         return pages[touched[0]][start : start + length]
     return b"".join(pages[page] for page in touched)[start : start + length]

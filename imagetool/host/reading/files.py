@@ -17,17 +17,17 @@ from imagetool.errors import CannotOpen, EmptyFile, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
 from imagetool.host.reading.file import HostFile
-from imagetool.host.reading.opening import explain
+from imagetool.host.reading.open_errors import open_error
 from imagetool.host.reading.pages import (
-    MOST_AT_ONCE,
-    PAGE,
-    Habit,
-    Pages,
+    MAX_REQUEST_BYTES,
+    PAGE_SIZE,
+    AccessProfile,
+    PageCache,
     Range,
-    merged,
+    coalesce_pages,
+    count_runs,
+    decode_ranges,
     pages_of,
-    places_in,
-    unpacked,
 )
 from imagetool.host.reading.rounds import Question, Rounds
 
@@ -35,69 +35,70 @@ if TYPE_CHECKING:
     from imagetool.host.answers import Result
     from imagetool.host.session import Session
 
-KEPT = 32 << 20
+MAX_CACHED_BYTES = 32 << 20
 """How many bytes of pages are kept, of all files together."""
-_AROUND = 16
+_READAHEAD_PAGES = 16
 """How many pages around what is missing one request brings with it, as a rule: 64 KB."""
 
-_LONGEST_WALK = 2
+MAX_RANGES_FOR_READAHEAD = 2
 """In how many places one read may miss bytes and still be a step of a walk: who asks for more has a
 list, and knows what it needs."""
 
 _numbers = itertools.count(1)
 
-Place = tuple[int, int]
+PageKey = tuple[int, int]
 """The number of a file, and that of a page in it."""
-Found = Mapping[Place, bytes]
+FetchedPages = Mapping[PageKey, bytes]
 
 
 class HostFiles:
     """The files of the host that a session leads to (imagetool.disk.files.Files).
 
-    `host` is what people call it, in front of a path. With `linger` a closed file is let go of when
+    `host` is what people call it, in front of a path. With `lazy_close` a closed file is let go of
+    when
     the next one is opened, or with the session: that saves an exchange a file, and suits whoever
     only reads. Once the session has failed nothing more is asked of it.
     """
 
-    def __init__(self, session: Session, host: str = "", *, linger: bool = False) -> None:
+    def __init__(self, session: Session, host: str = "", *, lazy_close: bool = False) -> None:
         self.session = session
         self.host = host
-        self._linger = linger
-        self._free: list[int] = []
-        self._pages = Pages(KEPT // PAGE)
-        self._habits: dict[str, Habit] = {}
+        self._lazy_close = lazy_close
+        self._free_numbers: list[int] = []
+        self._pages = PageCache(MAX_CACHED_BYTES // PAGE_SIZE)
+        self._profiles: dict[str, AccessProfile] = {}
         self._lock = threading.RLock()
-        self._lost: HostFailed | None = None
-        self._rounds: Rounds[tuple[HostFile, Sequence[int]], Found] = Rounds(self._fetch)
+        self._failure: HostFailed | None = None
+        self._rounds: Rounds[tuple[HostFile, Sequence[int]], FetchedPages] = Rounds(self._fetch)
 
     # Paths
 
     def folder(self, path: str) -> str:
         """As Files.folder, by the rules of the host's system; links are not followed."""
-        return paths.folder_of(path, self.session.on_windows)
+        return paths.dirname(path, self.session.on_windows)
 
     def join(self, folder: str, name: str) -> str:
         """As Files.join."""
-        return paths.joined(folder, name, self.session.on_windows)
+        return paths.join(folder, name, self.session.on_windows)
 
     def canonical(self, path: str) -> str:
         """As Files.canonical."""
         return paths.canonical(path, self.session.on_windows)
 
-    def called(self, path: str) -> str:
+    def display_name(self, path: str) -> str:
         """What people call a file there: HOST:PATH."""
         return f"{self.host}:{path}" if self.host else path
 
     def find(self, pattern: str) -> list[str]:
         """The paths that fit a pattern, in one request. Raises HostFailed."""
         try:
-            found = self._operate(self.called(pattern), "find", pattern=pattern).get("paths")
+            found = self._operate(self.display_name(pattern), "find", pattern=pattern).get("paths")
         except CmdletFailed as error:
-            raise self._explain(pattern, error) from None
+            raise self._open_error(pattern, error) from None
         return sorted(map(str, found)) if isinstance(found, list) else []
 
-    def _explain(self, path: str, error: CmdletFailed) -> HostFailed | CannotOpen:
-        return explain(self.called(path), path, error, self.session.on_windows)
+    def _open_error(self, path: str, error: CmdletFailed) -> HostFailed | CannotOpen:
+        return open_error(self.display_name(path), path, error, self.session.on_windows)
 
     # Opening and closing
 
@@ -106,32 +107,36 @@ class HostFiles:
 
         Raises NoFile, EmptyFile, CannotOpen, HostFailed.
         """
-        name = self.called(path)
-        habit = self._habits.setdefault(path.rpartition(".")[2].lower()[:8], Habit())
-        guess = habit.guess()
-        pages = guess.union(*(pages_of(*item) for item in expected))
+        name = self.display_name(path)
+        profile = self._profiles.setdefault(path.rpartition(".")[2].lower()[:8], AccessProfile())
+        predicted = profile.predicted_pages()
+        pages = predicted.union(*(pages_of(*item) for item in expected))
         with self._lock:
-            number = self._free.pop() if self._free else next(_numbers)
-            stretches = merged(pages, MOST_AT_ONCE)
+            number = self._free_numbers.pop() if self._free_numbers else next(_numbers)
+            ranges = coalesce_pages(pages, MAX_REQUEST_BYTES)
             try:
                 answer = self._operate(
                     name,
                     "open",
                     file=number,
                     path=path,
-                    ranges=[value for item in stretches for value in (number, *item)],
+                    ranges=[value for item in ranges for value in (number, *item)],
                 )
             except CmdletFailed as error:
-                self._free.append(number)
-                raise self._explain(path, error) from None
+                self._free_numbers.append(number)
+                raise self._open_error(path, error) from None
             size = answer.get("size")
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-                raise self._fails(HostFailed(f"{name}: the host says that its size is {size!r}"))
-            file = HostFile(self, number, path, size, answer.get("busy") is True, habit, guess)
+                raise self._mark_failed(
+                    HostFailed(f"{name}: the host says that its size is {size!r}")
+                )
+            file = HostFile(
+                self, number, path, size, answer.get("busy") is True, profile, predicted
+            )
             target = answer.get("target")
             if isinstance(target, str) and target:
                 file.path = target  # parents lie beside the file itself, not beside a link to it
-            self._take(answer, [(file, *item) for item in stretches])
+            self._store(answer, [(file, *item) for item in ranges])
         if not size:
             file.close()
             raise EmptyFile(
@@ -139,29 +144,29 @@ class HostFiles:
             )
         return file
 
-    def closed(self, file: HostFile) -> None:
+    def close_file(self, file: HostFile) -> None:
         """A file was closed: its pages go, and it is let go of on the host, now or later."""
         with self._lock:
-            self._pages.forget(file.number)
-            self._free.append(file.number)
-            if not self._linger:
-                self.release()
+            self._pages.discard_file(file.number)
+            self._free_numbers.append(file.number)
+            if not self._lazy_close:
+                self.close_pending()
 
-    def release(self) -> None:
+    def close_pending(self) -> None:
         """Let the host let go of the files that were closed here."""
         with self._lock:
-            while self._free:
+            while self._free_numbers:
                 with suppress(HostFailed):
-                    self._operate("", "shut", file=self._free.pop())
+                    self._operate("", "shut", file=self._free_numbers.pop())
 
     # Reading
 
-    def pages(self, file: HostFile, wanted: Iterable[int]) -> dict[int, bytes]:
+    def read_pages(self, file: HostFile, numbers: Iterable[int]) -> dict[int, bytes]:
         """These pages of a file: those at hand, the others in one request or the next round."""
         found: dict[int, bytes] = {}
         missing: list[int] = []
         with self._lock:
-            for page in wanted:
+            for page in numbers:
                 data = self._pages.get(file.number, page)
                 if data is None:
                     missing.append(page)
@@ -178,15 +183,15 @@ class HostFiles:
         with suppress(HostFailed, CannotOpen):  # who asks again hears of it
             self._rounds.ahead(questions)
 
-    def _fetch(self, wants: Sequence[tuple[HostFile, Sequence[int]]]) -> Found:
+    def _fetch(self, wants: Sequence[tuple[HostFile, Sequence[int]]]) -> FetchedPages:
         """What several readers miss, and what is likely to be missed next, in one request.
 
         In several only where it is more than one answer should hold.
         """
         with self._lock:
-            found: dict[Place, bytes] = {}
+            found: dict[PageKey, bytes] = {}
             missing: dict[HostFile, set[int]] = {}
-            walks: dict[HostFile, set[int]] = {}
+            isolated: dict[HostFile, set[int]] = {}
             for file, pages in wants:
                 fresh = set[int]()
                 for page in pages:
@@ -196,18 +201,23 @@ class HostFiles:
                     else:
                         found[file.number, page] = data
                 missing.setdefault(file, set()).update(fresh)
-                if places_in(fresh) <= _LONGEST_WALK:
-                    walks.setdefault(file, set()).update(fresh)
-            room = MOST_AT_ONCE // PAGE - sum(map(len, missing.values()))
-            count = sum(map(places_in, walks.values()))
-            stretches: list[tuple[HostFile, int, int]] = []
+                if count_runs(fresh) <= MAX_RANGES_FOR_READAHEAD:
+                    isolated.setdefault(file, set()).update(fresh)
+            room = MAX_REQUEST_BYTES // PAGE_SIZE - sum(map(len, missing.values()))
+            count = sum(map(count_runs, isolated.values()))
+            file_ranges: list[tuple[HostFile, int, int]] = []
             for file, needed in missing.items():
-                near = file.around(needed, walks.get(file, set()), _AROUND // max(count, 1))
+                near = file.readahead_pages(
+                    needed, isolated.get(file, set()), _READAHEAD_PAGES // max(count, 1)
+                )
                 around = [page for page in near if not self._pages.has(file.number, page)]
                 around = around[: max(room, 0)]
                 room -= len(around)
-                stretches += [(file, *item) for item in merged(needed.union(around), MOST_AT_ONCE)]
-            for part in _portions(stretches):
+                file_ranges += [
+                    (file, *item)
+                    for item in coalesce_pages(needed.union(around), MAX_REQUEST_BYTES)
+                ]
+            for part in _split_into_requests(file_ranges):
                 ranges = [value for file, *item in part for value in (file.number, *item)]
                 try:
                     answer = self._operate(part[0][0].name, "ranges", ranges=ranges)
@@ -216,62 +226,68 @@ class HostFiles:
                         f"{part[0][0].name}: reading it on the host failed: {error.message}",
                         hint="Check the disk or share that the file lies on.",
                     ) from None
-                found |= self._take(answer, part)
+                found |= self._store(answer, part)
             return found
 
-    def _take(self, answer: Result, stretches: Sequence[tuple[HostFile, int, int]]) -> Found:
+    def _store(
+        self, answer: Result, file_ranges: Sequence[tuple[HostFile, int, int]]
+    ) -> FetchedPages:
         """The pages in an answer, which are kept. Raises HostFailed where it is no answer."""
-        wanted = [max(0, min(length, file.size - place)) for file, place, length in stretches]
+        expected_lengths = [
+            max(0, min(length, file.size - offset)) for file, offset, length in file_ranges
+        ]
         lengths = answer.get("lengths")
-        if isinstance(lengths, list) and len(lengths) == len(wanted):
-            for (file, place, _), length, right in zip(stretches, lengths, wanted, strict=True):
-                if isinstance(length, int) and 0 <= length < right:
+        if isinstance(lengths, list) and len(lengths) == len(expected_lengths):
+            for (file, offset, _), length, size in zip(
+                file_ranges, lengths, expected_lengths, strict=True
+            ):
+                if isinstance(length, int) and 0 <= length < size:
                     raise CannotOpen(
-                        f"{file.name}: {right} bytes at offset {place} could not be read: the file "
+                        f"{file.name}: {size} bytes at offset {offset} could not be read: the file "
                         "has become shorter while it was read",
                         hint="Somebody changes it: wait, then read it again.",
                     )
         try:
-            parts = unpacked(answer.data, lengths, wanted, self.host)
+            parts = decode_ranges(answer.data, lengths, expected_lengths, self.host)
         except HostFailed as error:
-            raise self._fails(error) from None
-        found: dict[Place, bytes] = {}
-        for (file, place, _), data in zip(stretches, parts, strict=True):
-            for start in range(0, len(data), PAGE):
-                page = (place + start) // PAGE
-                found[file.number, page] = data[start : start + PAGE]
-                self._pages.keep(file.number, page, found[file.number, page])
+            raise self._mark_failed(error) from None
+        found: dict[PageKey, bytes] = {}
+        for (file, offset, _), data in zip(file_ranges, parts, strict=True):
+            for start in range(0, len(data), PAGE_SIZE):
+                page = (offset + start) // PAGE_SIZE
+                found[file.number, page] = data[start : start + PAGE_SIZE]
+                self._pages.put(file.number, page, found[file.number, page])
         return found
 
     def _operate(self, name: str, operation: str, **parameters: Any) -> Result:
-        if self._lost is not None:
+        if self._failure is not None:
             raise HostFailed(
-                f"{name}: not read, for the host failed before: {self._lost.message}",
-                hint=self._lost.hint,
+                f"{name}: not read, for the host failed before: {self._failure.message}",
+                hint=self._failure.hint,
             )
         try:
             return self.session.operate(operation, **parameters)
         except CmdletFailed:
             raise
         except HostFailed as error:
-            raise self._fails(error) from None
+            raise self._mark_failed(error) from None
 
-    def _fails(self, error: HostFailed) -> HostFailed:
+    def _mark_failed(self, error: HostFailed) -> HostFailed:
         """From now on nothing is asked of the host."""
-        self._lost = error
+        self._failure = error
         return error
 
 
-def _portions(
-    stretches: Sequence[tuple[HostFile, int, int]],
+def _split_into_requests(
+    file_ranges: Sequence[tuple[HostFile, int, int]],
 ) -> list[list[tuple[HostFile, int, int]]]:
     """Requests that ask for a bounded number of bytes each."""
-    portions: list[list[tuple[HostFile, int, int]]] = []
+    requests: list[list[tuple[HostFile, int, int]]] = []
     room = 0
-    for item in stretches:
+    for item in file_ranges:
         if item[2] > room:
-            portions.append([])
-            room = MOST_AT_ONCE
-        portions[-1].append(item)
+            requests.append([])
+            room = MAX_REQUEST_BYTES
+        requests[-1].append(item)
         room -= item[2]
-    return portions
+    return requests

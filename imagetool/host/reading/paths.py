@@ -6,15 +6,19 @@ import ntpath
 import posixpath
 
 
-def folder_of(path: str, windows: bool) -> str:
+def dirname(path: str, windows: bool) -> str:
     """The directory that a file lies in; empty for the session's own."""
     return ntpath.dirname(path) if windows else posixpath.dirname(path)
 
 
-def joined(folder: str, name: str, windows: bool) -> str:
+def join(folder: str, name: str, windows: bool) -> str:
     """The path of a file in a directory. `name` is never anything but a name."""
-    marks = "\\/:" if windows else "/"  # behind the colon of a bare drive comes no mark
-    return f"{folder}{name}" if not folder or folder[-1] in marks else f"{folder}{marks[0]}{name}"
+    separators = "\\/:" if windows else "/"  # behind the colon of a bare drive comes no mark
+    return (
+        f"{folder}{name}"
+        if not folder or folder[-1] in separators
+        else f"{folder}{separators[0]}{name}"
+    )
 
 
 def canonical(path: str, windows: bool) -> str:

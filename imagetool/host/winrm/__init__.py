@@ -1,5 +1,5 @@
 """A host over WinRM: a shell with PowerShell in it (shell.py), by WS-Management (wsman.py)."""
 
-from imagetool.host.winrm.shell import WinRM, open_winrm
+from imagetool.host.winrm.shell import WinRMShell, open_winrm
 
-__all__ = ["WinRM", "open_winrm"]
+__all__ = ["WinRMShell", "open_winrm"]

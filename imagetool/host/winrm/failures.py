@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
 
-_GONE = (
+_SHELL_GONE = (
     "the shell there is gone",
     "Its idle timeout is over, or somebody ended it; what was mounted is dismounted by its lease.",
 )
@@ -23,16 +23,16 @@ _FAULTS = {
         "A remote shell needs membership of the host's Administrators, and for local accounts "
         "LocalAccountTokenFilterPolicy.",
     ),
-    0x8033805B: _GONE,
-    0x80338012: _GONE,
-    995: _GONE,
+    0x8033805B: _SHELL_GONE,
+    0x80338012: _SHELL_GONE,
+    995: _SHELL_GONE,
     0x803381A5: ("the account has too many shells there", "End those it no longer needs."),
     0x803381A6: ("the shell's quota of operations is used up", "Begin anew."),
     0x80338048: ("a message is larger than the host allows", "Raise MaxEnvelopeSizekb there."),
 }
 
 
-def fault(host: Host, code: int | None, reason: str) -> HostFailed:
+def fault_error(host: Host, code: int | None, reason: str) -> HostFailed:
     """A fault of WS-Management, by its code ([MS-WSMV] and winerror.h)."""
     text = " ".join(reason.split())[:300]
     shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
@@ -40,7 +40,7 @@ def fault(host: Host, code: int | None, reason: str) -> HostFailed:
     return HostFailed(f"{host.name}: {sentence}{shown}", hint=hint)
 
 
-def unexpected(host: Host, status: int, worked: bool) -> HostFailed:
+def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
     """An HTTP status without a fault in it."""
     name, url = host.name, host.url
     if status == 403:
@@ -53,7 +53,7 @@ def unexpected(host: Host, status: int, worked: bool) -> HostFailed:
             f"{name}: there is no WinRM at {url} (HTTP {status})",
             hint="WinRM listens at /wsman, on port 5986 (https) or 5985 (http).",
         )
-    if status in (400, 502, 503, 504) and worked:
+    if status in (400, 502, 503, 504) and connected_before:
         # A new socket under an old encryption context gets 400.
         return ConnectionBroke(f"{name}: the host lost the connection (HTTP {status})")
     return HostFailed(
@@ -63,9 +63,9 @@ def unexpected(host: Host, status: int, worked: bool) -> HostFailed:
     )
 
 
-def refused(host: Host, error: Exception | None = None) -> HostFailed:
+def authentication_error(host: Host, error: Exception | None = None) -> HostFailed:
     """The account is not let in."""
-    said = "401" if error is None else _short(" ".join(str(error).split()))
+    said = "401" if error is None else _short_reason(" ".join(str(error).split()))
     if host.transport == "kerberos":
         return HostFailed(
             f"{host.name}: Kerberos gave no access ({said})",
@@ -79,26 +79,26 @@ def refused(host: Host, error: Exception | None = None) -> HostFailed:
     )
 
 
-def unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
+def connection_error(host: Host, error: Exception, connected_before: bool) -> HostFailed:
     """A failure below HTTP: only what has worked before may be tried again."""
     import requests
     from urllib3.exceptions import NameResolutionError, NewConnectionError
 
     if type(error).__module__.startswith(_AUTHENTICATION):
-        return refused(host, error)
+        return authentication_error(host, error)
     name, url = host.name, host.url
     inner = error.args[0] if error.args else error
     reason = getattr(inner, "reason", None) or inner
     if isinstance(error, requests.exceptions.SSLError):
-        return _tls(host, str(reason))
+        return _tls_error(host, str(reason))
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return HostFailed(
             f"{name}: {url} points elsewhere, which is not followed",
             hint="Give the URL of the WinRM service itself.",
         )
-    if worked:
+    if connected_before:
         return ConnectionBroke(
-            f"{name}: the connection broke, and could not be made again: {_short(reason)}",
+            f"{name}: the connection broke, and could not be made again: {_short_reason(reason)}",
             hint="What was mounted there is dismounted when the lease ends, in three minutes.",
         )
     if isinstance(reason, NameResolutionError):
@@ -107,7 +107,7 @@ def unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
         error, requests.exceptions.ConnectTimeout
     ):
         return HostFailed(
-            f"{name}: nothing listens at {url}: {_short(reason)}",
+            f"{name}: nothing listens at {url}: {_short_reason(reason)}",
             hint="Enable WinRM there (winrm quickconfig -transport:https), open its port in the "
             "firewall, and check the name.",
         )
@@ -119,12 +119,12 @@ def unreachable(host: Host, error: Exception, worked: bool) -> HostFailed:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return HostFailed(f"{name}: {url} is no URL of a host")
     return ConnectionBroke(
-        f"{name}: the connection broke before the host answered: {_short(reason)}",
+        f"{name}: the connection broke before the host answered: {_short_reason(reason)}",
         hint="Is it a WinRM port, and is http or https right?",
     )
 
 
-def _tls(host: Host, said: str) -> HostFailed:
+def _tls_error(host: Host, said: str) -> HostFailed:
     name = host.name
     if "CERTIFICATE_VERIFY_FAILED" not in said:
         return HostFailed(
@@ -148,12 +148,12 @@ def _tls(host: Host, said: str) -> HostFailed:
     )
 
 
-def nonsense(host: Host, error: Exception) -> HostFailed:
+def protocol_error(host: Host, error: Exception) -> HostFailed:
     """What the clients' libraries raise besides: what came back is no WS-Management, as a rule."""
     if type(error).__module__.startswith(_AUTHENTICATION):
-        return refused(host, error)
+        return authentication_error(host, error)
     if isinstance(error, PermissionError):  # requests_ntlm's word for no challenge
-        return refused(host)
+        return authentication_error(host)
     if isinstance(error, UnicodeError | struct.error):
         # Their text shows what could not be sent: it may be the password.
         return HostFailed(
@@ -161,7 +161,7 @@ def nonsense(host: Host, error: Exception) -> HostFailed:
             hint="They are too long, or hold characters that it has no form for.",
         )
     if isinstance(error, OSError):
-        return ConnectionBroke(f"{host.name}: the connection broke: {_short(error)}")
+        return ConnectionBroke(f"{host.name}: the connection broke: {_short_reason(error)}")
     return ConnectionBroke(
         f"{host.name}: what answers at {host.url} is no WinRM, or the answer was cut off "
         f"({type(error).__name__})",
@@ -169,7 +169,7 @@ def nonsense(host: Host, error: Exception) -> HostFailed:
     )
 
 
-def _short(reason: object) -> str:
+def _short_reason(reason: object) -> str:
     """The last words of an exception that wraps others, without their technicalities."""
     while isinstance(reason, BaseException):
         nested = [item for item in reason.args if isinstance(item, BaseException)]

@@ -23,25 +23,25 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.clixml import spoken
-from imagetool.host.frames import Request
-from imagetool.host.session import LEASE, Session
+from imagetool.host.clixml import stderr_text
+from imagetool.host.frames import RequestFrame
+from imagetool.host.session import LEASE_SECONDS, Session
 from imagetool.host.transport import (
     ConnectionBroke,
-    bootstrap,
-    explain_end,
-    explain_first_line,
-    script,
+    bootstrap_command,
+    exit_error,
+    read_script,
     script_lines,
+    startup_error,
 )
 from imagetool.host.winrm.wsman import (
     IDLE_TIMEOUT,
-    LONGEST_RECEIVE,
-    MESSAGE,
+    MAX_INPUT_BYTES,
+    OPERATION_TIMEOUT,
     Busy,
-    Connection,
     PipeClosed,
     TimedOut,
+    WSManConnection,
 )
 
 if TYPE_CHECKING:
@@ -50,32 +50,32 @@ if TYPE_CHECKING:
 
 _POWERSHELL = "powershell.exe"
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")
-_STARTS = 4
-_ENDS = 3
-_BUSY_PATIENCE = 60.0
-_END_PATIENCE = 60.0
-_LONGEST_LINE = 64 << 20
-_COMPLAINTS = 200
-_MARGIN = 1.0
+_START_ATTEMPTS = 4
+_CLOSE_ATTEMPTS = 3
+_BUSY_TIMEOUT = 60.0
+_EXIT_TIMEOUT = 60.0
+_MAX_LINE_BYTES = 64 << 20
+_MAX_STDERR_PARTS = 200
+_RECEIVE_MARGIN = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> Session:
     """A session with a host over WinRM. Raises HostFailed, each time with what helps."""
-    return Session(WinRM(host, credentials()))
+    return Session(WinRMShell(host, credentials()))
 
 
-class WinRM:
+class WinRMShell:
     """A shell on a host in which PowerShell runs the session's script (host/transport.py)."""
 
     def __init__(self, host: Host, credentials: Credentials) -> None:
         self._host = host
         self._credentials = credentials
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
+        self._connection: WSManConnection | None = None
         self._shell = self._command = ""
-        self._forget_output()
+        self._reset_output()
         self._broken = False
         try:
             self._start()
@@ -83,25 +83,25 @@ class WinRM:
             self._delete()
             raise
 
-    def _forget_output(self) -> None:
+    def _reset_output(self) -> None:
         self._lines: deque[bytes] = deque()
         self._partial = bytearray()
-        self._lossy = False
-        self._open_until = 0.0
+        self._output_lost = False
+        self._receive_open_until = 0.0
 
     # Starting
 
     def _start(self) -> None:
         """Begin anew until the script is sent. What a broken connection left is deleted, or goes
         with the host's idle timeout: it has mounted nothing."""
-        for attempt in range(_STARTS):
+        for attempt in range(_START_ATTEMPTS):
             try:
                 self._start_once()
                 return
             except (ConnectionBroke, TimedOut, Busy, PipeClosed) as error:
                 self._broken = True
                 self._delete()
-                if attempt == _STARTS - 1:
+                if attempt == _START_ATTEMPTS - 1:
                     if isinstance(error, ConnectionBroke):
                         raise
                     raise HostFailed(
@@ -111,46 +111,48 @@ class WinRM:
                 time.sleep(0.5 * attempt)
 
     def _start_once(self) -> None:
-        self._forget_output()
-        self._complaints: deque[bytes] = deque(maxlen=_COMPLAINTS)
-        self._done: int | None = None
-        self._ended = self._greeted = self._broken = False
+        self._reset_output()
+        self._stderr: deque[bytes] = deque(maxlen=_MAX_STDERR_PARTS)
+        self._exit_code: int | None = None
+        self._closing = self._greeted = self._broken = False
         path = self._host.script
-        quoted = _quoted(path)
-        self._connection = connection = Connection(self._host, self._credentials)
+        quoted = _quote(path)
+        self._connection = connection = WSManConnection(self._host, self._credentials)
         self._shell = connection.open_shell({"IMAGETOOL_SCRIPT": path} if path else {})
         if path:
-            self._compare(connection, path)
-            arguments = ["-File", quoted, "-LeaseSeconds", str(LEASE)]
+            self._verify_script(connection, path)
+            arguments = ["-File", quoted, "-LeaseSeconds", str(LEASE_SECONDS)]
         else:
-            arguments = ["-EncodedCommand", _encoded(bootstrap(LEASE))]
+            arguments = ["-EncodedCommand", _encode_command(bootstrap_command(LEASE_SECONDS))]
         self._command = connection.run(self._shell, _POWERSHELL, [*_OPTIONS, *arguments])
         if not path:
             lines = script_lines()
             with contextlib.suppress(PipeClosed):  # its first word says why
-                for start in range(0, len(lines), MESSAGE):
-                    connection.send(self._shell, self._command, lines[start : start + MESSAGE])
+                for start in range(0, len(lines), MAX_INPUT_BYTES):
+                    connection.send(
+                        self._shell, self._command, lines[start : start + MAX_INPUT_BYTES]
+                    )
 
-    def _compare(self, connection: Connection, path: str) -> None:
+    def _verify_script(self, connection: WSManConnection, path: str) -> None:
         """That the script which lies on the host is ours. Raises HostFailed."""
         command = connection.run(
-            self._shell, _POWERSHELL, [*_OPTIONS, "-EncodedCommand", _encoded(_HASH)]
+            self._shell, _POWERSHELL, [*_OPTIONS, "-EncodedCommand", _encode_command(_HASH_COMMAND)]
         )
-        said, complaints, code = b"", b"", None
-        end = time.monotonic() + _END_PATIENCE
+        stdout, stderr, code = b"", b"", None
+        end = time.monotonic() + _EXIT_TIMEOUT
         while code is None:
             if time.monotonic() > end:
                 raise HostFailed(f"{self._host.name}: the hash of {path} was not told in time")
             with contextlib.suppress(TimedOut):
                 out, err, code = connection.receive(self._shell, command, 20)
-                said, complaints = said + out, complaints + err
+                stdout, stderr = stdout + out, stderr + err
         connection.terminate(self._shell, command)
-        found = said.decode("ascii", "replace").strip().lower()
-        wanted = self._host.script_sha256.lower() or sha256(script()).hexdigest()
+        found = stdout.decode("ascii", "replace").strip().lower()
+        wanted = self._host.script_sha256.lower() or sha256(read_script()).hexdigest()
         if found == wanted:
             return
         if not re.fullmatch("[0-9a-f]{64}", found):
-            ended = explain_end(self._host.name, code, spoken(complaints) or "no hash came back")
+            ended = exit_error(self._host.name, code, stderr_text(stderr) or "no hash came back")
             why = ended.message.partition("): ")[2]
             raise HostFailed(
                 f"{self._host.name}: {path} cannot be read there: {why}",
@@ -167,11 +169,11 @@ class WinRM:
 
     def send(self, data: bytes) -> None:
         """As Transport.send."""
-        for start in range(0, len(data), MESSAGE):
-            self._send(data[start : start + MESSAGE])
+        for start in range(0, len(data), MAX_INPUT_BYTES):
+            self._send(data[start : start + MAX_INPUT_BYTES])
 
     def _send(self, data: bytes, end: bool = False) -> None:
-        patience = time.monotonic() + _BUSY_PATIENCE
+        patience = time.monotonic() + _BUSY_TIMEOUT
         pause = 0.5
         while True:
             try:
@@ -198,8 +200,10 @@ class WinRM:
         """As Transport.receive_line."""
         end = time.monotonic() + timeout
         while not self._lines:
-            if self._done is not None:
-                raise explain_end(self._host.name, self._done, spoken(b"".join(self._complaints)))
+            if self._exit_code is not None:
+                raise exit_error(
+                    self._host.name, self._exit_code, stderr_text(b"".join(self._stderr))
+                )
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -208,7 +212,7 @@ class WinRM:
 
     def _receive(self, patience: float) -> None:
         """Take in what there is to receive, if anything comes in time."""
-        seconds = min(math.ceil(patience), LONGEST_RECEIVE)
+        seconds = min(math.ceil(patience), OPERATION_TIMEOUT)
         try:
             with self._operation(receiving=seconds) as connection:
                 out, err, code = connection.receive(self._shell, self._command, seconds)
@@ -219,33 +223,33 @@ class WinRM:
             time.sleep(1.0)
             return
         except PipeClosed:
-            self._done = -1
+            self._exit_code = -1
             return
         if err:
-            self._complaints.append(err)
+            self._stderr.append(err)
         self._partial += out
-        if len(self._partial) > _LONGEST_LINE:
+        if len(self._partial) > _MAX_LINE_BYTES:
             raise HostFailed(f"{self._host.name}: the host answers without an end")
         if b"\n" in out:
             *lines, self._partial = self._partial.split(b"\n")
             for line in lines:
-                self._take(bytes(line))
+                self._add_line(bytes(line))
         if code is not None:
-            self._done = code
+            self._exit_code = code
             if self._partial:
-                self._take(bytes(self._partial))
+                self._add_line(bytes(self._partial))
                 self._partial.clear()
 
-    def _take(self, line: bytes) -> None:
+    def _add_line(self, line: bytes) -> None:
         if not self._greeted and line.strip():
-            failure = explain_first_line(line, self._host.name)
+            failure = startup_error(line, self._host.name)
             if failure is not None:
                 raise failure
             self._greeted = True
         self._lines.append(line)
 
     @contextmanager
-    def _operation(self, receiving: int = 0) -> Iterator[Connection]:
+    def _operation(self, receiving: int = 0) -> Iterator[WSManConnection]:
         """The connection, for one operation; whatever breaks it is remembered.
 
         `receiving`: for how many seconds the host holds it open, where it is a Receive.
@@ -263,8 +267,8 @@ class WinRM:
                 if isinstance(error, ConnectionBroke) or not isinstance(error, Exception):
                     self._broken = True
                     if receiving:
-                        self._lossy = True
-                        self._open_until = begun + receiving + _MARGIN
+                        self._output_lost = True
+                        self._receive_open_until = begun + receiving + _RECEIVE_MARGIN
                 raise
 
     def reconnect(self, await_answers: bool = True) -> None:
@@ -274,13 +278,13 @@ class WinRM:
                 return
             if self._connection is not None:
                 self._connection.close()
-            if self._lossy:
+            if self._output_lost:
                 # A Receive that was cut off stays open on the host, and would swallow what comes.
                 if await_answers:
-                    time.sleep(max(0.0, self._open_until - time.monotonic()))
-                self._forget_output()
+                    time.sleep(max(0.0, self._receive_open_until - time.monotonic()))
+                self._reset_output()
             if self._greeted:
-                self._connection = Connection(self._host, self._credentials, again=True)
+                self._connection = WSManConnection(self._host, self._credentials, reconnecting=True)
                 self._broken = False
                 return
         # Its first word may be lost, and nothing has been asked: another shell costs less.
@@ -292,8 +296,8 @@ class WinRM:
     def close(self) -> None:
         """As Transport.close."""
         try:
-            if self._command and not self._ended:
-                self._ended = True
+            if self._command and not self._closing:
+                self._closing = True
                 self._await_end()
         except (HostFailed, TimedOut, Busy, PipeClosed) as error:
             _log.debug("ending the session with %s: %s", self._host.name, error)
@@ -302,20 +306,20 @@ class WinRM:
 
     def _await_end(self) -> None:
         """End standard input, and wait for the script to dismount what it mounted and go."""
-        end = time.monotonic() + _END_PATIENCE
-        told, broken = False, 0
-        while self._done is None and time.monotonic() < end:
+        end = time.monotonic() + _EXIT_TIMEOUT
+        close_sent, failures = False, 0
+        while self._exit_code is None and time.monotonic() < end:
             try:
                 if self._broken:
                     self.reconnect(await_answers=False)
-                if not told:
-                    self._send(b"\n" + Request(0, "close").encode(), end=True)
-                    told = True
+                if not close_sent:
+                    self._send(b"\n" + RequestFrame(0, "close").encode(), end=True)
+                    close_sent = True
                 self._receive(end - time.monotonic())
                 self._lines.clear()
             except ConnectionBroke:
-                broken += 1
-                if broken == _ENDS:
+                failures += 1
+                if failures == _CLOSE_ATTEMPTS:
                     raise
 
     def _delete(self) -> None:
@@ -328,7 +332,7 @@ class WinRM:
             try:
                 if shell and self._broken:
                     connection.close()
-                    connection = Connection(self._host, self._credentials, again=True)
+                    connection = WSManConnection(self._host, self._credentials, reconnecting=True)
                 if shell:
                     with contextlib.suppress(TimedOut, Busy, PipeClosed):
                         connection.delete(shell)
@@ -342,7 +346,7 @@ class WinRM:
 
 
 # The path is a value here too: the shell's environment carries it, no text is made of it.
-_HASH = (
+_HASH_COMMAND = (
     "$ErrorActionPreference = 'Stop'; "
     "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
     "$file = [IO.File]::OpenRead($env:IMAGETOOL_SCRIPT); "
@@ -353,11 +357,11 @@ _HASH = (
 _UNQUOTABLE = re.compile(r'["%^&|<>!\x00-\x1f]')
 
 
-def _encoded(command: str) -> str:
+def _encode_command(command: str) -> str:
     return base64.b64encode(command.encode("utf-16-le")).decode("ascii")
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     """A path as an argument of a command line that cmd.exe reads. Raises WrongUsage."""
     if _UNQUOTABLE.search(path):
         raise WrongUsage(

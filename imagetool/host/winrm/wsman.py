@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
     from imagetool.host.configuration import Host
     from imagetool.host.configuration.credentials import Credentials
-    from imagetool.host.winrm.http import BoundedAdapter
+    from imagetool.host.winrm.adapter import BoundedAdapter
 
-MESSAGE = 96 * 1024
+MAX_INPUT_BYTES = 96 * 1024
 """Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
 that old hosts allow."""
 
 IDLE_TIMEOUT = 300
 """Seconds after which the host ends a shell that nobody asks anything of."""
 
-LONGEST_RECEIVE = 20
+OPERATION_TIMEOUT = 20
 """Seconds that a Receive waits at most; every other operation has as many."""
 
-_READ_TIMEOUT = LONGEST_RECEIVE + 15
-_MOST_OF_ALL = 2 * _READ_TIMEOUT
-_UTF_8 = 65001
+_READ_TIMEOUT = OPERATION_TIMEOUT + 15
+_OPERATION_LIMIT = 2 * _READ_TIMEOUT
+_UTF8_CODE_PAGE = 65001
 
-_TALKATIVE = ("winrm", "requests_credssp", "requests_kerberos", "spnego", "urllib3")
+_LIBRARY_LOGGERS = ("winrm", "requests_credssp", "requests_kerberos", "spnego", "urllib3")
 
 T = TypeVar("T")
 
@@ -54,94 +54,97 @@ class PipeClosed(Exception):
     """The command has ended, and takes no input any more: what it said can be received."""
 
 
-class Connection:
+class WSManConnection:
     """One authenticated connection to a host; pywinrm is imported when it is made.
 
-    `again`: whether one has worked before, so that a host which does not answer is one that was
-    lost. Raises HostFailed where this kind of connection would not be safe, or lacks its library.
+    `reconnecting`: one has worked before, so a host that does not answer was lost.
+
+    Raises HostFailed where this kind of connection would not be safe, or lacks its library.
     """
 
-    def __init__(self, host: Host, credentials: Credentials, again: bool = False) -> None:
+    def __init__(self, host: Host, credentials: Credentials, reconnecting: bool = False) -> None:
         self.host = host
-        self._worked = again
-        from imagetool.host.winrm.http import BoundedAdapter
+        self._connected_before = reconnecting
+        from imagetool.host.winrm.adapter import BoundedAdapter
 
         self._adapter = BoundedAdapter()
         self._protocol = _protocol(host, credentials, self._adapter)
 
     def open_shell(self, variables: dict[str, str]) -> str:
         """Create a shell; its identifier."""
-        return self._ask(
+        return self._perform(
             lambda protocol: protocol.open_shell(
-                codepage=_UTF_8, idle_timeout=f"PT{IDLE_TIMEOUT}S", env_vars=variables or None
+                codepage=_UTF8_CODE_PAGE,
+                idle_timeout=f"PT{IDLE_TIMEOUT}S",
+                env_vars=variables or None,
             )
         )
 
     def run(self, shell: str, program: str, arguments: Sequence[str]) -> str:
         """Start a program whose standard input are bytes, not keystrokes; its identifier."""
-        return self._ask(
+        return self._perform(
             lambda protocol: protocol.run_command(
                 shell, program, arguments, console_mode_stdin=False
             )
         )
 
     def send(self, shell: str, command: str, data: bytes, end: bool = False) -> None:
-        """Give a command input, at most MESSAGE bytes."""
-        self._ask(lambda protocol: protocol.send_command_input(shell, command, data, end))
+        """Give a command input, at most MAX_INPUT_BYTES bytes."""
+        self._perform(lambda protocol: protocol.send_command_input(shell, command, data, end))
 
-    def receive(self, shell: str, command: str, patience: int) -> tuple[bytes, bytes, int | None]:
+    def receive(self, shell: str, command: str, timeout: int) -> tuple[bytes, bytes, int | None]:
         """What it wrote to standard output and error, and its exit code once it has ended.
 
-        Raises TimedOut where it wrote nothing in `patience` seconds, from 1 to LONGEST_RECEIVE.
+        Raises TimedOut where it wrote nothing in `timeout` seconds, from 1 to OPERATION_TIMEOUT.
         """
 
         def ask(protocol: Protocol) -> tuple[bytes, bytes, int | None]:
-            protocol.operation_timeout_sec = patience
+            protocol.operation_timeout_sec = timeout
             try:
                 out, err, code, done = protocol.get_command_output_raw(shell, command)
             finally:
-                protocol.operation_timeout_sec = LONGEST_RECEIVE
+                protocol.operation_timeout_sec = OPERATION_TIMEOUT
             return out, err, code if done else None
 
-        return self._ask(ask)
+        return self._perform(ask)
 
     def terminate(self, shell: str, command: str) -> None:
         """End a command and all it started."""
-        self._ask(lambda protocol: protocol.cleanup_command(shell, command))
+        self._perform(lambda protocol: protocol.cleanup_command(shell, command))
 
     def delete(self, shell: str) -> None:
         """Delete a shell, and what still runs in it."""
-        self._ask(lambda protocol: protocol.close_shell(shell, close_session=False))
+        self._perform(lambda protocol: protocol.close_shell(shell, close_session=False))
 
     def close(self) -> None:
         """Close the connection."""
         self._protocol.transport.close_session()
         self._adapter.close()
 
-    def _ask(self, operation: Callable[[Protocol], T]) -> T:
+    def _perform(self, operation: Callable[[Protocol], T]) -> T:
         from requests import RequestException
         from winrm import exceptions
 
         try:
-            with self._adapter.limited(_MOST_OF_ALL):
+            with self._adapter.time_limit(_OPERATION_LIMIT):
                 result = operation(self._protocol)
         except exceptions.WinRMOperationTimeoutError:
-            self._worked = True
+            self._connected_before = True
             raise TimedOut from None
         except exceptions.WSManFaultError as error:
-            self._worked = True
+            self._connected_before = True
             raise self._fault(error.wsman_fault_code or error.wmierror_code, error.reason) from None
         except exceptions.AuthenticationError:
-            raise failures.refused(self.host) from None
+            raise failures.authentication_error(self.host) from None
         except exceptions.WinRMTransportError as error:
-            raise failures.unexpected(self.host, error.code, self._worked) from None
+            raise failures.status_error(self.host, error.code, self._connected_before) from None
         except RequestException as error:
-            raise failures.unreachable(self.host, error, self._worked) from None
-        except _Unsafe as error:
+            raise failures.connection_error(self.host, error, self._connected_before) from None
+        except _UnsafeConnection as error:
             raise HostFailed(f"{self.host.name}: {error}", hint=error.hint) from None
         except Exception as error:
-            raise failures.nonsense(self.host, error) from None
-        self._worked = True
+            raise failures.protocol_error(self.host, error) from None
+        self._connected_before = True
         return result
 
     def _fault(self, code: int | None, reason: str) -> Exception:
@@ -149,10 +152,10 @@ class Connection:
             return Busy()
         if code is not None and code & 0xFFFF in (109, 232) and code >> 16 in (0, 0x8007):
             return PipeClosed()
-        return failures.fault(self.host, code, reason)
+        return failures.fault_error(self.host, code, reason)
 
 
-class _Unsafe(Exception):
+class _UnsafeConnection(Exception):
     """Why a connection is not used."""
 
     def __init__(self, message: str, hint: str) -> None:
@@ -171,7 +174,7 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
     from winrm import exceptions
     from winrm.protocol import Protocol
 
-    for library in _TALKATIVE:
+    for library in _LIBRARY_LOGGERS:
         # What they log is said by our own sentences; who wants it adds a handler.
         logging.getLogger(library).addHandler(logging.NullHandler())
     try:
@@ -186,7 +189,7 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
             server_cert_validation="validate" if host.validate else "ignore",
             kerberos_delegation=host.delegate,
             read_timeout_sec=_READ_TIMEOUT,
-            operation_timeout_sec=LONGEST_RECEIVE,
+            operation_timeout_sec=OPERATION_TIMEOUT,
             message_encryption="auto" if encrypted else "always",
             proxy=host.proxy or None,
         )
@@ -195,11 +198,11 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
             f"{host.name}: {error}",
             hint="Set IMAGETOOL_USER and IMAGETOOL_PASSWORD, or user in the configuration.",
         ) from None
-    protocol.transport = _guarded(protocol.transport, adapter)
+    protocol.transport = _guarded_transport(protocol.transport, adapter)
     return protocol
 
 
-def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
+def _guarded_transport(transport: Any, adapter: BoundedAdapter) -> Any:
     """pywinrm's transport, which follows redirects, reads .netrc, and takes plain text for an
     encrypted answer, with these three shut, and over the adapter."""
     from requests.auth import HTTPBasicAuth
@@ -213,7 +216,7 @@ def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
             except exceptions.WinRMError as error:
                 if isinstance(error, exceptions.AuthenticationError):
                     raise
-                raise _Unsafe(
+                raise _UnsafeConnection(
                     str(error),
                     f"Install imagetool with its extra for it: imagetool[{self.auth_method}].",
                 ) from None
@@ -238,7 +241,7 @@ def _guarded(transport: Any, adapter: BoundedAdapter) -> Any:
             if sealed and f'protocol="{sealed}"' not in kind:
                 if response.status_code != 200:
                     raise exceptions.WinRMTransportError("http", response.status_code, "")
-                raise _Unsafe(
+                raise _UnsafeConnection(
                     "an answer came back in plain text, and is not trusted",
                     "Something between here and the host changes messages: use https.",
                 )

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
-from imagetool.host.environment import environment_for_children
+from imagetool.host.environment import child_environment
 from imagetool.lab.winrm import refusals
 
 _MOST_HELD = 1 << 20
@@ -211,7 +211,7 @@ class Command:
                 return
             if sys.platform == "win32":
                 taskkill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
-                env = environment_for_children()
+                env = child_environment()
                 subprocess.run(taskkill, capture_output=True, check=False, env=env)
             else:
                 # Also after the process itself has ended: children of it may be in the group still.

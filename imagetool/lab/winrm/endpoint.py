@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from imagetool.errors import HostFailed
-from imagetool.host.environment import environment_for_children
-from imagetool.host.local import find_engine
+from imagetool.host.environment import child_environment
+from imagetool.host.local import find_powershell
 from imagetool.lab.server import Door
 from imagetool.lab.session import faults_of
 from imagetool.lab.stand_ins import write_modules
@@ -48,7 +48,7 @@ class Endpoint:
         engine: str | None = None,
         keytab: Path | None = None,
     ) -> None:
-        program = engine or find_engine()
+        program = engine or find_powershell()
         if program is None:
             raise HostFailed(
                 "the endpoint runs PowerShell, and there is none in PATH",
@@ -89,7 +89,7 @@ class Endpoint:
         modules.mkdir()
         self._door.write_key(modules / "door")
         write_modules(modules)
-        environment = environment_for_children(*VARIABLES)
+        environment = child_environment(*VARIABLES)
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
         if sys.platform != "win32":

@@ -8,31 +8,31 @@ import posixpath
 from collections.abc import Iterator
 
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.check.findings import UNKNOWN, Row, State
+from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.configuration.address import Host
-from imagetool.host.configuration.correspondence import on_a_share
+from imagetool.host.configuration.path_mapping import is_unc_path
 from imagetool.host.files import Stat
 from imagetool.host.session import Session
 
 _COMPRESSED, _SPARSE, _ENCRYPTED = 0x800, 0x200, 0x4000  # [MS-FSCC] 2.6
-_ROOM = 1 << 30
-_PROBE = 1 << 30
+_MIN_FREE_BYTES = 1 << 30
+_PROBE_FILE_NUMBER = 1 << 30
 """A number for a file that is opened, which nothing else uses."""
 
 
-def volume(
-    session: Session, name: str, path: str, *, access_paths: bool = False, room: int = 0
-) -> Row:
+def volume_finding(
+    session: Session, name: str, path: str, *, access_paths: bool = False, required_bytes: int = 0
+) -> HostFinding:
     """The volume of a directory. `access_paths`: whether one must be possible there."""
     try:
-        kind, system, free = _volume_of(session, path)
+        kind, system, free = _query_volume(session, path)
     except CmdletFailed as error:
-        return Row(name, State.FAILED, f"{path}: {error.host_message}", error.hint)
+        return HostFinding(name, State.FAILED, f"{path}: {error.host_message}", error.hint)
     found = f"{path}: {system or kind}, {_size(free)} free"
     if kind == "Network":
         found = f"{path}: on another machine"
     if not session.on_windows:
-        return Row(name, State.NOTE, f"{found}; whether an access path works is {UNKNOWN}")
+        return HostFinding(name, State.NOTE, f"{found}; whether an access path works is {UNKNOWN}")
     if kind != "Fixed" or system != "NTFS":
         advice = (
             "DISM's scratch directory and access paths need a local NTFS: point the account's "
@@ -41,14 +41,18 @@ def volume(
             else "Images are read there; an access path is not possible on it: service a copy on "
             "a local NTFS."
         )
-        return Row(name, State.FAILED if access_paths else State.NOTE, found, advice)
-    if free < max(room, _ROOM):
-        need = f"A copy of the image needs {_size(room)}." if room else "DISM needs room there."
-        return Row(name, State.NOTE, found, f"{need} Make room.")
-    return Row(name, State.OK, found)
+        return HostFinding(name, State.FAILED if access_paths else State.NOTE, found, advice)
+    if free < max(required_bytes, _MIN_FREE_BYTES):
+        need = (
+            f"A copy of the image needs {_size(required_bytes)}."
+            if required_bytes
+            else "DISM needs room there."
+        )
+        return HostFinding(name, State.NOTE, found, f"{need} Make room.")
+    return HostFinding(name, State.OK, found)
 
 
-def _volume_of(session: Session, path: str) -> tuple[str, str, int]:
+def _query_volume(session: Session, path: str) -> tuple[str, str, int]:
     """Kind, file system and free bytes; the drive's letter does not tell what is mounted."""
     found = session.operate("volume", path=path)
     kind, system, free = str(found["kind"]), str(found["system"]), found["free"]
@@ -70,7 +74,7 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-class Place:
+class PathCheck:
     """An image or a directory on a host."""
 
     def __init__(self, host: Host, session: Session, path: str) -> None:
@@ -78,28 +82,32 @@ class Place:
         self._session = session
         self._path = path
 
-    def rows(self) -> Iterator[Row]:
+    def findings(self) -> Iterator[HostFinding]:
         """What is to know of it."""
         path, files = self._path, self._session.files
-        flavour = ntpath if self._session.on_windows else posixpath
+        path_module = ntpath if self._session.on_windows else posixpath
         try:
             stat = files.stat(path)
         except CmdletFailed as error:
-            yield Row("path", State.FAILED, f"{path}: {error.host_message}", error.hint)
+            yield HostFinding("path", State.FAILED, f"{path}: {error.host_message}", error.hint)
             return
         if not stat.exists:
-            yield self._not_there(path)
+            yield self._missing(path)
             return
-        folder = path if stat.is_directory else flavour.dirname(path) or "."
+        folder = path if stat.is_directory else path_module.dirname(path) or "."
         if not stat.is_directory:
             yield from self._image(path, stat)
-        yield volume(self._session, "directory", folder, room=stat.size)
+        yield volume_finding(self._session, "directory", folder, required_bytes=stat.size)
         yield self._attributes("directory-attributes", folder, files.stat(folder).attributes, True)
 
-    def _not_there(self, path: str) -> Row:
-        if not on_a_share(path):
-            return Row("path", State.FAILED, f"{path}: there is nothing",
-                       "Check the spelling; the account may lack the right to see it.")  # fmt: skip
+    def _missing(self, path: str) -> HostFinding:
+        if not is_unc_path(path):
+            return HostFinding(
+                "path",
+                State.FAILED,
+                f"{path}: there is nothing",
+                "Check the spelling; the account may lack the right to see it.",
+            )
         advice = "Check the spelling, and that the account may read the share."
         if self._host.remote and self._host.transport not in ("credssp", "basic"):
             advice = (
@@ -107,33 +115,38 @@ class Place:
                 'transport = "credssp", or "kerberos" with delegate = true; or copy the image to '
                 "the host."
             )
-        return Row("path", State.FAILED, f"{path}: cannot be reached from the host", advice)
+        return HostFinding("path", State.FAILED, f"{path}: cannot be reached from the host", advice)
 
-    def _image(self, path: str, stat: Stat) -> Iterator[Row]:
+    def _image(self, path: str, stat: Stat) -> Iterator[HostFinding]:
         session = self._session
         try:
-            opened = session.operate("open", file=_PROBE, path=path, ranges=[_PROBE, 0, 512])
-            session.operate("shut", file=_PROBE)
+            opened = session.operate(
+                "open", file=_PROBE_FILE_NUMBER, path=path, ranges=[_PROBE_FILE_NUMBER, 0, 512]
+            )
+            session.operate("shut", file=_PROBE_FILE_NUMBER)
         except CmdletFailed as error:
-            yield Row("path", State.FAILED, f"{path}: {error.host_message}", error.hint)
+            yield HostFinding("path", State.FAILED, f"{path}: {error.host_message}", error.hint)
             return
-        yield Row("path", State.OK, f"{path}: {_size(stat.size)}, can be read")
+        yield HostFinding("path", State.OK, f"{path}: {_size(stat.size)}, can be read")
         yield self._attributes("attributes", path, stat.attributes, False)
         try:
             busy = bool(opened["busy"]) or session.files.in_use(path)
         except CmdletFailed as error:
-            yield Row("in-use", State.NOTE, error.host_message, error.hint)
+            yield HostFinding("in-use", State.NOTE, error.host_message, error.hint)
             return
         if busy:
-            yield Row("in-use", State.NOTE, "another process holds it",
-                      "It can be read; it is serviced when no virtual machine and no backup "
-                      "holds it.")  # fmt: skip
+            yield HostFinding(
+                "in-use",
+                State.NOTE,
+                "another process holds it",
+                "It can be read; it is serviced when no virtual machine and no backup holds it.",
+            )
         else:
-            yield Row("in-use", State.OK, "nobody holds it")
+            yield HostFinding("in-use", State.OK, "nobody holds it")
 
-    def _attributes(self, name: str, path: str, attributes: int, directory: bool) -> Row:
+    def _attributes(self, name: str, path: str, attributes: int, directory: bool) -> HostFinding:
         if not self._session.on_windows:
-            return Row(name, State.NOTE, UNKNOWN)
+            return HostFinding(name, State.NOTE, UNKNOWN)
         remedies = [
             (_COMPRESSED, "compressed", f'compact /u "{path}"'),
             (_SPARSE, "sparse", f'fsutil sparse setflag "{path}" 0'),
@@ -141,9 +154,11 @@ class Place:
         ]
         wrong = [(word, remedy) for bit, word, remedy in remedies if attributes & bit]
         if not wrong:
-            return Row(name, State.OK, "neither compressed, sparse nor encrypted")
-        return Row(
-            name, State.FAILED, f"{path}: {', '.join(word for word, _ in wrong)}",
+            return HostFinding(name, State.OK, "neither compressed, sparse nor encrypted")
+        return HostFinding(
+            name,
+            State.FAILED,
+            f"{path}: {', '.join(word for word, _ in wrong)}",
             f"{'New images there cannot be mounted' if directory else 'It cannot be mounted'} "
             f"(0xC03A001A): {'; '.join(remedy for _, remedy in wrong)}",
-        )  # fmt: skip
+        )

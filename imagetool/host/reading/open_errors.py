@@ -6,33 +6,40 @@ from imagetool.errors import CannotOpen, HostFailed, NoFile
 from imagetool.host.answers import CmdletFailed
 
 # ERROR_…, in an HRESULT, of Windows; what .NET says elsewhere is that, or an errno.
-_ABSENT, _DENIED, _IS_DIRECTORY, _HELD = "absent", "denied", "directory", "held"
-_WINDOWS = {2: _ABSENT, 3: _ABSENT, 5: _DENIED, 32: _HELD, 33: _HELD, 267: _IS_DIRECTORY}
-_ELSEWHERE = {2: _ABSENT, 3: _ABSENT, 5: _DENIED, 11: _HELD, 13: _DENIED, 20: _ABSENT,
-              21: _IS_DIRECTORY, 32: _HELD, 36: _ABSENT}  # fmt: skip
-_NO_SUCH_OPERATION = 0x80131509
-_OURS = "is a directory."
+_ABSENT, _DENIED, _IS_DIRECTORY, _IN_USE = "absent", "denied", "directory", "held"
+_WINDOWS_REASONS = {
+    2: _ABSENT,
+    3: _ABSENT,
+    5: _DENIED,
+    32: _IN_USE,
+    33: _IN_USE,
+    267: _IS_DIRECTORY,
+}
+_UNIX_REASONS = {2: _ABSENT, 3: _ABSENT, 5: _DENIED, 11: _IN_USE, 13: _DENIED, 20: _ABSENT,
+              21: _IS_DIRECTORY, 32: _IN_USE, 36: _ABSENT}  # fmt: skip
+_COR_E_INVALIDOPERATION = 0x80131509
+_SCRIPT_DIRECTORY_MESSAGE = "is a directory."
 
-BUSY = (
+BUSY_WARNING = (
     "in use on the host: another process has it open for writing; what is read may be a mixture "
     "of old and new"
 )
 
 
-def explain(name: str, path: str, error: CmdletFailed, windows: bool) -> HostFailed | CannotOpen:
+def open_error(name: str, path: str, error: CmdletFailed, windows: bool) -> HostFailed | CannotOpen:
     """The error for the file that people call `name`; HostFailed where it is not the file's."""
     code = error.hresult
-    said = next((line.strip() for line in error.host_message.splitlines() if line.strip()), "")
-    said = said.partition(" : '")[0]  # .NET says the path once more
-    known = _WINDOWS if windows else _ELSEWHERE
+    message = next((line.strip() for line in error.host_message.splitlines() if line.strip()), "")
+    message = message.partition(" : '")[0]  # .NET says the path once more
+    known = _WINDOWS_REASONS if windows else _UNIX_REASONS
     reason = known.get(code & 0xFFFF) if code >> 16 in (0, 0x8007) else None
-    if reason == _IS_DIRECTORY or said.endswith(_OURS):
+    if reason == _IS_DIRECTORY or message.endswith(_SCRIPT_DIRECTORY_MESSAGE):
         return NoFile(f"{name}: this is a directory", hint="Name a file in it.")
     if reason == _ABSENT:
         return NoFile(
             f"{name}: there is no such file", hint="Check the path; quote names with spaces."
         )
-    if reason == _HELD:
+    if reason == _IN_USE:
         return CannotOpen(
             f"{name}: another process on the host holds the file, a running virtual machine most "
             "likely",
@@ -46,6 +53,6 @@ def explain(name: str, path: str, error: CmdletFailed, windows: bool) -> HostFai
                 "CredSSP), or name a path on the host itself."
             )
         return CannotOpen(f"{name}: permission to read it is denied", hint=hint)
-    if code == _NO_SUCH_OPERATION:
+    if code == _COR_E_INVALIDOPERATION:
         return error
-    return CannotOpen(f"{name}: cannot be opened on the host: {said or f'0x{code:08X}'}")
+    return CannotOpen(f"{name}: cannot be opened on the host: {message or f'0x{code:08X}'}")

@@ -22,9 +22,9 @@ from requests.exceptions import ChunkedEncodingError
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-_LOOK_EVERY = 0.5
+_CHECK_INTERVAL = 0.5
 
-LARGEST_BODY = 4 << 20
+MAX_BODY_BYTES = 4 << 20
 """Bytes: hosts answer with at most MaxEnvelopeSizekb, 500 KB as a rule."""
 
 
@@ -34,9 +34,9 @@ class BoundedAdapter(HTTPAdapter):
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._answers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._limit = math.inf
+        self._deadline = math.inf
         self._closed = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._watchdog: threading.Thread | None = None
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
@@ -64,7 +64,7 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
     def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
-        """As HTTPAdapter's; a body beyond LARGEST_BODY ends in ChunkedEncodingError."""
+        """As HTTPAdapter's; a body beyond MAX_BODY_BYTES ends in ChunkedEncodingError."""
         response = super().send(request, *arguments, **options)
         self._answers.add(response.raw)
         reference = weakref.ref(response.raw)  # a circle would keep the socket open
@@ -76,8 +76,8 @@ class BoundedAdapter(HTTPAdapter):
             try:
                 for part in type(raw).stream(raw, *given, **wanted):
                     count += len(part)
-                    if count > LARGEST_BODY:
-                        raise ChunkedEncodingError(f"an answer of over {LARGEST_BODY} bytes")
+                    if count > MAX_BODY_BYTES:
+                        raise ChunkedEncodingError(f"an answer of over {MAX_BODY_BYTES} bytes")
                     yield part
             except BaseException:
                 raw.close()  # what breaks off would keep its socket open
@@ -96,22 +96,24 @@ class BoundedAdapter(HTTPAdapter):
             item.close()
 
     @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
+    def time_limit(self, seconds: float) -> Iterator[None]:
         """Whatever is under way after that time is cut off, and fails as a broken connection."""
-        if self._watch is None:
-            self._watch = threading.Thread(target=self._guard, name="watch", daemon=True)
-            self._watch.start()
-        self._limit = time.monotonic() + seconds
+        if self._watchdog is None:
+            self._watchdog = threading.Thread(
+                target=self._watch_deadline, name="watch", daemon=True
+            )
+            self._watchdog.start()
+        self._deadline = time.monotonic() + seconds
         try:
             yield
         finally:
-            self._limit = math.inf
+            self._deadline = math.inf
 
-    def _guard(self) -> None:
+    def _watch_deadline(self) -> None:
         """Cut off what is late; one thread for all, for one for each would cost more than it."""
-        while not self._closed.wait(_LOOK_EVERY):
-            if time.monotonic() > self._limit:
-                self._limit = math.inf
+        while not self._closed.wait(_CHECK_INTERVAL):
+            if time.monotonic() > self._deadline:
+                self._deadline = math.inf
                 for item in list(self._sockets):
                     with contextlib.suppress(OSError):
                         item.shutdown(socket.SHUT_RDWR)
