@@ -20,9 +20,9 @@ from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
+from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import LabSession
 from imagetool.lab.winrm import Endpoint
-from imagetool.lab.world import World
 from imagetool.servicing.verify import verify
 
 _TIMES = 100
@@ -64,8 +64,10 @@ class _Counter:
         self._seen = 0
 
     def take(self, without: str = "") -> HttpCost:
-        served = [item for item in self._endpoint.served[self._seen :] if item.action != without]
-        self._seen = len(self._endpoint.served)
+        served = [
+            item for item in self._endpoint.served_requests[self._seen :] if item.action != without
+        ]
+        self._seen = len(self._endpoint.served_requests)
         return HttpCost(len(served), sum(item.received + item.sent for item in served))
 
 
@@ -92,7 +94,7 @@ def measure(image: Path, other: Path) -> Measurements:
             another = counter.take()
             upload_rate, encoding_rate = _upload(session)
             upload = counter.take()
-    with LabSession(World({}), find_powershell()) as session:
+    with LabSession(EmulatedHost({}), find_powershell()) as session:
         local_ms = _median(session)
     return Measurements(
         start, invoke, invoke_ms, local_ms, first, second, another, verify_ms, upload,

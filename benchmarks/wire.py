@@ -16,8 +16,8 @@ from imagetool.guest.keys import find_value
 from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
+from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import LabSession
-from imagetool.lab.world import World
 from imagetool.servicing.verify import verify
 
 
@@ -72,7 +72,7 @@ def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
 def costs(path: Path, question: Callable[[Image], object]) -> tuple[WireCost, WireCost]:
     """What a question takes of the first image of a session, and of the next one like it."""
     found = []
-    with LabSession(World({}), find_powershell()) as session:
+    with LabSession(EmulatedHost({}), find_powershell()) as session:
         meter = Meter(session)
         files = HostFiles(session, "lab", lazy_close=True)
         for _ in range(2):

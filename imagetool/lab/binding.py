@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from imagetool.lab.cmdlet import CmdletFailure
-from imagetool.lab.table import CmdletFacts, Parameter
+from imagetool.lab.cmdlet_facts import CmdletFacts, Parameter
 
 _EXCEPTION = "System.Management.Automation.ParameterBindingException"
 
 
-def bind(facts: CmdletFacts, given: dict[str, object]) -> dict[str, object]:
+def bind(facts: CmdletFacts, arguments: dict[str, object]) -> dict[str, object]:
     """The parameters under their full names. Raises CmdletFailure where PowerShell would refuse.
 
     NamedParameterNotFound for one that does not exist, AmbiguousParameterSet where no set has all
@@ -16,12 +16,12 @@ def bind(facts: CmdletFacts, given: dict[str, object]) -> dict[str, object]:
     """
     bound: dict[str, object] = {}
     used: list[Parameter] = []
-    for name, value in given.items():
-        parameter = _find(facts, name)
+    for name, value in arguments.items():
+        parameter = _find_parameter(facts, name)
         used.append(parameter)
         accepted = [choice.lower() for choice in parameter.values]
         if accepted and str(value).lower() not in accepted:
-            raise _refused(
+            raise _binding_error(
                 facts,
                 "ValidateSetFailure",
                 f"Cannot validate argument on parameter '{parameter.name}'.",
@@ -34,17 +34,19 @@ def bind(facts: CmdletFacts, given: dict[str, object]) -> dict[str, object]:
         for name in facts.sets
         if all(not parameter.sets or name in parameter.sets for parameter in used)
     ]
-    complete = [name for name in sets if not _missing(facts, name, bound)]
+    complete = [name for name in sets if not _missing_mandatory(facts, name, bound)]
     if not sets or (len(complete) != 1 and facts.default_set not in complete and not complete):
-        missing = [parameter for name in sets for parameter in _missing(facts, name, bound)]
+        missing = [
+            parameter for name in sets for parameter in _missing_mandatory(facts, name, bound)
+        ]
         if sets and (len(sets) == 1 or facts.default_set in sets) and missing:
-            raise _refused(
+            raise _binding_error(
                 facts,
                 "MissingMandatoryParameter",
                 f"Cannot process command because of one or more missing mandatory parameters: "
                 f"{missing[0]}.",
             )
-        raise _refused(
+        raise _binding_error(
             facts,
             "AmbiguousParameterSet",
             "Parameter set cannot be resolved using the specified named parameters.",
@@ -52,7 +54,7 @@ def bind(facts: CmdletFacts, given: dict[str, object]) -> dict[str, object]:
     return bound
 
 
-def _find(facts: CmdletFacts, name: str) -> Parameter:
+def _find_parameter(facts: CmdletFacts, name: str) -> Parameter:
     lower = name.lower()
     for parameter in facts.parameters:
         if lower in (parameter.name.lower(), *(alias.lower() for alias in parameter.aliases)):
@@ -60,14 +62,14 @@ def _find(facts: CmdletFacts, name: str) -> Parameter:
     beginning = [p for p in facts.parameters if p.name.lower().startswith(lower)]
     if len(beginning) == 1:
         return beginning[0]
-    raise _refused(
+    raise _binding_error(
         facts,
         "NamedParameterNotFound" if not beginning else "AmbiguousParameter",
         f"A parameter cannot be found that matches parameter name '{name}'.",
     )
 
 
-def _missing(facts: CmdletFacts, name: str, bound: dict[str, object]) -> list[str]:
+def _missing_mandatory(facts: CmdletFacts, name: str, bound: dict[str, object]) -> list[str]:
     return [
         parameter.name
         for parameter in facts.parameters
@@ -77,7 +79,7 @@ def _missing(facts: CmdletFacts, name: str, bound: dict[str, object]) -> list[st
     ]
 
 
-def _refused(facts: CmdletFacts, error_id: str, message: str) -> CmdletFailure:
+def _binding_error(facts: CmdletFacts, error_id: str, message: str) -> CmdletFailure:
     return CmdletFailure(
         message,
         hresult=0x80131501,

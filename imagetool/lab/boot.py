@@ -24,17 +24,24 @@ from imagetool.guest.drivers import read_driver_version
 from imagetool.guest.image import open_image
 from imagetool.guest.installation import CONFIG, Installation
 from imagetool.guest.services import DATA_EXCHANGE, DISABLED, read_services
-from imagetool.lab.packages import DRIVERS, INFS, MARK, PACKAGES, REPOSITORY, changed_hive
+from imagetool.lab.packages import (
+    CBS_PACKAGES_KEY,
+    DRIVER_INF_FILES_KEY,
+    DRIVER_PACKAGES_KEY,
+    FILE_REPOSITORY,
+    LAB_MARK_KEY,
+    change_guest_hive,
+)
 from imagetool.lab.workers import FileChange, KeyChange, write_files
 from imagetool.package import Version
 
-_BUS = "wvmbus.inf"
-_CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
-_DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
+_VMBUS_INF = "wvmbus.inf"
+_SYSTEM_CLASS_KEY = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
+_VMBUS_DEVICE_IDS = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
 
 
 @dataclass(frozen=True, slots=True)
-class Boot:
+class BootResult:
     """What the boot did."""
 
     image: str
@@ -46,13 +53,13 @@ class Boot:
     """Whether Data Exchange wrote the version."""
 
 
-def boot(path: str | Path, volume: int | None = None) -> Boot:
+def boot(path: str | Path, volume: int | None = None) -> BootResult:
     """Play the first boot of the Windows in an image, in place.
 
     Raises ServicingFailed where the image has no wvmbus driver, and all that reading one raises.
     """
     disk = Path(path)
-    moment = datetime.now(UTC)
+    timestamp = datetime.now(UTC)
     with open_image(disk) as image:
         windows = image.windows(volume)
         pending = [
@@ -62,28 +69,31 @@ def boot(path: str | Path, volume: int | None = None) -> Boot:
         ]
         files: list[FileChange] = []
         system: list[KeyChange] = []
-        driver = _activate(windows, files, system)
+        driver = _activate_drivers(windows, files, system)
         services = {service.name: service.effective for service in read_services(windows)}
         runs = services.get(DATA_EXCHANGE) not in (None, DISABLED)
         software = [
-            KeyChange(f"{PACKAGES}\\{name}").number("CurrentState", INSTALLED) for name in pending
+            KeyChange(f"{CBS_PACKAGES_KEY}\\{name}").set_dword("CurrentState", INSTALLED)
+            for name in pending
         ]
         if runs:
-            software += _recorded(windows, driver)
-        said = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-        software.append(KeyChange(MARK).text("Booted", said))
+            software += _data_exchange_keys(windows, driver)
+        mark = f"{timestamp:%Y-%m-%dT%H:%M:%SZ}"
+        software.append(KeyChange(LAB_MARK_KEY).set_sz("Booted", mark))
         for name, keys in (("SOFTWARE", software), ("SYSTEM", system)):
-            files.append(FileChange(f"{CONFIG}\\{name}", changed_hive(windows, name, keys)))
-        place = windows.place.partition
-        offset, size = (place.offset, place.size) if place else (0, image.disk.size)
+            files.append(FileChange(f"{CONFIG}\\{name}", change_guest_hive(windows, name, keys)))
+        partition = windows.place.partition
+        offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
     write_files(disk, offset, size, files)
-    return Boot(str(path), tuple(pending), driver, runs)
+    return BootResult(str(path), tuple(pending), driver, runs)
 
 
-def _activate(windows: Installation, files: list[FileChange], system: list[KeyChange]) -> Version:
+def _activate_drivers(
+    windows: Installation, files: list[FileChange], system: list[KeyChange]
+) -> Version:
     """Make the newest package of every integration driver the active one; the bus's version."""
-    infs = windows.system.find(INFS)
-    packages = windows.system.find(DRIVERS)
+    infs = windows.system.find(DRIVER_INF_FILES_KEY)
+    packages = windows.system.find(DRIVER_PACKAGES_KEY)
     bus: Version | None = None
     for inf in infs.subkeys() if infs is not None else ():
         found = [
@@ -94,15 +104,15 @@ def _activate(windows: Installation, files: list[FileChange], system: list[KeyCh
         if not found:
             continue
         version, name = max(found)
-        if inf.name.lower() == _BUS:
+        if inf.name.lower() == _VMBUS_INF:
             bus = version
         if inf.text("Active") == name:
             continue
-        system.append(KeyChange(f"{INFS}\\{inf.name}").text("Active", name))
-        store = windows.volume.find(f"{REPOSITORY}\\{name}")
+        system.append(KeyChange(f"{DRIVER_INF_FILES_KEY}\\{inf.name}").set_sz("Active", name))
+        store = windows.volume.find(f"{FILE_REPOSITORY}\\{name}")
         for entry in store.entries() if store is not None else ():
             if entry.name.lower().endswith(".sys"):
-                node = windows.volume.lookup(f"{REPOSITORY}\\{name}\\{entry.name}")
+                node = windows.volume.lookup(f"{FILE_REPOSITORY}\\{name}\\{entry.name}")
                 data = node.open()
                 target = f"Windows\\System32\\drivers\\{entry.name}"
                 files.append(FileChange(target, data.read_at(0, data.size)))
@@ -111,28 +121,32 @@ def _activate(windows: Installation, files: list[FileChange], system: list[KeyCh
             f"{windows.image.path}: there is no wvmbus driver in the DriverDatabase",
             hint="Only guests of Windows 8 and later can be booted here.",
         )
-    system.append(_bind(windows, bus))
+    system.append(_bind_vmbus_device(windows, bus))
     return bus
 
 
-def _bind(windows: Installation, version: Version) -> KeyChange:
+def _bind_vmbus_device(windows: Installation, version: Version) -> KeyChange:
     """The VMBus device's key with the driver's version; a new one where there is none."""
-    path = f"{windows.control_set}\\{_CLASS}"
+    path = f"{windows.control_set}\\{_SYSTEM_CLASS_KEY}"
     key = windows.system.find(path)
     devices = list(key.subkeys()) if key is not None else []
     number = next(
-        (item.name for item in devices if item.text("MatchingDeviceId").upper() in _DEVICES),
+        (
+            item.name
+            for item in devices
+            if item.text("MatchingDeviceId").upper() in _VMBUS_DEVICE_IDS
+        ),
         f"{len(devices):04}",
     )
-    change = KeyChange(f"{path}\\{number}").text("MatchingDeviceId", "acpi\\vmbus")
-    change.text("DriverVersion", str(version)).text("DriverDate", "6-21-2006")
-    return change.text("InfPath", _BUS).text("DriverDesc", "Virtual Machine Bus")
+    change = KeyChange(f"{path}\\{number}").set_sz("MatchingDeviceId", "acpi\\vmbus")
+    change.set_sz("DriverVersion", str(version)).set_sz("DriverDate", "6-21-2006")
+    return change.set_sz("InfPath", _VMBUS_INF).set_sz("DriverDesc", "Virtual Machine Bus")
 
 
-def _recorded(windows: Installation, version: Version) -> list[KeyChange]:
+def _data_exchange_keys(windows: Installation, version: Version) -> list[KeyChange]:
     """What the Data Exchange service writes: what it found, and what the host told it."""
-    auto = KeyChange(VALUE_KEY).text(VALUE_NAME, str(version)).text("OSName", windows.product)
+    auto = KeyChange(VALUE_KEY).set_sz(VALUE_NAME, str(version)).set_sz("OSName", windows.product)
     host = KeyChange("Microsoft\\Virtual Machine\\Guest\\Parameters")
-    host.text("HostName", "LAB").text("PhysicalHostName", "LAB")
-    host.text("PhysicalHostNameFullyQualified", "lab.example.org")
-    return [auto, host.text("VirtualMachineName", "rehearsal")]
+    host.set_sz("HostName", "LAB").set_sz("PhysicalHostName", "LAB")
+    host.set_sz("PhysicalHostNameFullyQualified", "lab.example.org")
+    return [auto, host.set_sz("VirtualMachineName", "rehearsal")]

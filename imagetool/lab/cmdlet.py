@@ -36,11 +36,11 @@ class StreamRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CmdletResult:
     """An object that a cmdlet gives: the name of its .NET type, and its properties."""
 
     type: str
     properties: dict[str, object] = field(default_factory=dict)
 
 
-Report = Callable[[StreamRecord], None]
+ReportCallback = Callable[[StreamRecord], None]

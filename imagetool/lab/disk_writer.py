@@ -21,7 +21,7 @@ from imagetool.disk.vhdx import structs as s
 from imagetool.errors import CannotOpen, Unsupported
 
 
-class _Growing:
+class _GrowingFile:
     """The file itself as a source, whose size may change."""
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class WritableDisk:
     """The virtual disk in a VHDX file, for reading and writing. Raises Unsupported for others."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _Growing(path)
+        self._file = _GrowingFile(path)
         if self._file.read_at(0, 8) != b"vhdxfile":
             os.close(self._file.descriptor)
             raise Unsupported(f"{path}: the emulated host mounts VHDX files only")
@@ -60,7 +60,7 @@ class WritableDisk:
             os.close(self._file.descriptor)
             raise Unsupported(f"{path}: the emulated host does not write a disk with a full log")
         self.size = self._disk.size
-        self._marked = False
+        self._headers_renewed = False
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
@@ -70,32 +70,32 @@ class WritableDisk:
         """Write bytes inside the disk."""
         if offset < 0 or offset + len(data) > self.size:
             raise ValueError("a write beyond the disk")
-        self._mark()
+        self._renew_headers()
         size = self._disk.metadata.block_size
         while data:
             block, start = divmod(offset, size)
             part = data[: size - start]
-            place = self._disk.bat.offset_of(block)
-            if place < 0:
-                place = self._allocate(block)
-            self._file.write_at(place + start, part)
+            block_offset = self._disk.bat.offset_of(block)
+            if block_offset < 0:
+                block_offset = self._allocate(block)
+            self._file.write_at(block_offset + start, part)
             offset, data = offset + len(part), data[len(part) :]
 
     def _allocate(self, block: int) -> int:
         table, size = self._disk.bat, self._disk.metadata.block_size
-        place = -(-self._file.size // s.MIB) * s.MIB
-        os.ftruncate(self._file.descriptor, place + size)
+        block_offset = -(-self._file.size // s.MIB) * s.MIB
+        os.ftruncate(self._file.descriptor, block_offset + size)
         self._file.write_at(
-            table.entry_offset_of(block), struct.pack("<Q", place | s.FULLY_PRESENT)
+            table.entry_offset_of(block), struct.pack("<Q", block_offset | s.FULLY_PRESENT)
         )
         table.invalidate(block)
-        return place
+        return block_offset
 
-    def _mark(self) -> None:
+    def _renew_headers(self) -> None:
         """New identifiers in both headers, the older one first."""
-        if self._marked:
+        if self._headers_renewed:
             return
-        self._marked = True
+        self._headers_renewed = True
         headers = [self._file.read_at(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS]
         numbers = [struct.unpack_from("<Q", header, 8)[0] for header in headers]
         newest = max(range(2), key=numbers.__getitem__)

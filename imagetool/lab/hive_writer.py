@@ -16,9 +16,9 @@ import struct
 import sys
 from pathlib import Path
 
-from imagetool.lab.foreign import Function, load
+from imagetool.lab.native_libraries import NativeFunction, load_library
 
-_WRITE = 4
+_HIVEX_OPEN_WRITE = 4
 
 
 class _SetValue(c.Structure):
@@ -32,7 +32,7 @@ class _SetValue(c.Structure):
     )
 
 
-_FUNCTIONS: tuple[Function, ...] = (
+_FUNCTIONS: tuple[NativeFunction, ...] = (
     ("hivex_open", c.c_void_p, (c.c_char_p, c.c_int)),
     ("hivex_root", c.c_size_t, (c.c_void_p,)),
     ("hivex_node_get_child", c.c_size_t, (c.c_void_p, c.c_size_t, c.c_char_p)),
@@ -50,9 +50,9 @@ def _fail(what: str) -> None:
 def main() -> None:
     """Do the job on standard input."""
     job = json.load(sys.stdin)
-    library = load("hivex", "libhivex.so.0", "libhivex-bin", _FUNCTIONS)
+    library = load_library("hivex", "libhivex.so.0", "libhivex-bin", _FUNCTIONS)
     path = os.fsencode(job["hive"])
-    hive = library.hivex_open(path, _WRITE)
+    hive = library.hivex_open(path, _HIVEX_OPEN_WRITE)
     if not hive:
         _fail("opening the hive")
     touched = set()

@@ -18,75 +18,80 @@ import sys
 from pathlib import Path
 
 from imagetool.lab.disk_writer import WritableDisk
-from imagetool.lab.foreign import Function, load
+from imagetool.lab.native_libraries import NativeFunction, load_library
 
-_V, _I64 = c.c_void_p, c.c_int64
-_OPEN = c.CFUNCTYPE(c.c_int, _V, c.c_int)
-_ONE = c.CFUNCTYPE(c.c_int, _V)
-_SEEK = c.CFUNCTYPE(_I64, _V, _I64, c.c_int)
-_MOVE = c.CFUNCTYPE(_I64, _V, _V, _I64)
-_MOVE_AT = c.CFUNCTYPE(_I64, _V, _V, _I64, _I64)
-_STAT = c.CFUNCTYPE(c.c_int, _V, _V)
-_IOCTL = c.CFUNCTYPE(c.c_int, _V, c.c_ulong, _V)
+_VOID_P, _INT64 = c.c_void_p, c.c_int64
+_OPEN = c.CFUNCTYPE(c.c_int, _VOID_P, c.c_int)
+_DEVICE_CALL = c.CFUNCTYPE(c.c_int, _VOID_P)
+_SEEK = c.CFUNCTYPE(_INT64, _VOID_P, _INT64, c.c_int)
+_TRANSFER = c.CFUNCTYPE(_INT64, _VOID_P, _VOID_P, _INT64)
+_TRANSFER_AT = c.CFUNCTYPE(_INT64, _VOID_P, _VOID_P, _INT64, _INT64)
+_STAT = c.CFUNCTYPE(c.c_int, _VOID_P, _VOID_P)
+_IOCTL = c.CFUNCTYPE(c.c_int, _VOID_P, c.c_ulong, _VOID_P)
 _DEVICE_IS_OPEN = 1
-_DATA = 0x80
+_AT_DATA = 0x80
 
 
-class _Device(c.Structure):
+class _NtfsDevice(c.Structure):
     """struct ntfs_device, device.h."""
 
-    _fields_ = (("operations", _V), ("state", c.c_ulong), ("name", c.c_char_p), ("private", _V))
+    _fields_ = (
+        ("operations", _VOID_P),
+        ("state", c.c_ulong),
+        ("name", c.c_char_p),
+        ("private", _VOID_P),
+    )
 
 
-class _Operations(c.Structure):
+class _NtfsDeviceOperations(c.Structure):
     """struct ntfs_device_operations, device.h."""
 
     _fields_ = (
         ("open", _OPEN),
-        ("close", _ONE),
+        ("close", _DEVICE_CALL),
         ("seek", _SEEK),
-        ("read", _MOVE),
-        ("write", _MOVE),
-        ("pread", _MOVE_AT),
-        ("pwrite", _MOVE_AT),
-        ("sync", _ONE),
+        ("read", _TRANSFER),
+        ("write", _TRANSFER),
+        ("pread", _TRANSFER_AT),
+        ("pwrite", _TRANSFER_AT),
+        ("sync", _DEVICE_CALL),
         ("stat", _STAT),
         ("ioctl", _IOCTL),
     )
 
 
-_FUNCTIONS: tuple[Function, ...] = (
-    ("ntfs_device_alloc", _V, (c.c_char_p, c.c_long, _V, _V)),
-    ("ntfs_device_mount", _V, (_V, c.c_ulong)),
-    ("ntfs_umount", c.c_int, (_V, c.c_int)),
-    ("ntfs_set_ignore_case", c.c_int, (_V,)),
-    ("ntfs_pathname_to_inode", _V, (_V, _V, c.c_char_p)),
-    ("ntfs_inode_close", c.c_int, (_V,)),
-    ("ntfs_create", _V, (_V, c.c_uint32, _V, c.c_uint8, c.c_uint32)),
-    ("ntfs_attr_open", _V, (_V, c.c_uint32, _V, c.c_uint32)),
-    ("ntfs_attr_pwrite", _I64, (_V, _I64, _I64, _V)),
-    ("ntfs_attr_truncate", c.c_int, (_V, _I64)),
-    ("ntfs_attr_close", None, (_V,)),
+_FUNCTIONS: tuple[NativeFunction, ...] = (
+    ("ntfs_device_alloc", _VOID_P, (c.c_char_p, c.c_long, _VOID_P, _VOID_P)),
+    ("ntfs_device_mount", _VOID_P, (_VOID_P, c.c_ulong)),
+    ("ntfs_umount", c.c_int, (_VOID_P, c.c_int)),
+    ("ntfs_set_ignore_case", c.c_int, (_VOID_P,)),
+    ("ntfs_pathname_to_inode", _VOID_P, (_VOID_P, _VOID_P, c.c_char_p)),
+    ("ntfs_inode_close", c.c_int, (_VOID_P,)),
+    ("ntfs_create", _VOID_P, (_VOID_P, c.c_uint32, _VOID_P, c.c_uint8, c.c_uint32)),
+    ("ntfs_attr_open", _VOID_P, (_VOID_P, c.c_uint32, _VOID_P, c.c_uint32)),
+    ("ntfs_attr_pwrite", _INT64, (_VOID_P, _INT64, _INT64, _VOID_P)),
+    ("ntfs_attr_truncate", c.c_int, (_VOID_P, _INT64)),
+    ("ntfs_attr_close", None, (_VOID_P,)),
 )
 
 
-class Volume:
+class NtfsVolumeWriter:
     """A mounted volume."""
 
     def __init__(self, disk: WritableDisk, offset: int, size: int) -> None:
         self._disk, self._offset, self._size = disk, offset, size
-        self._library = load("ntfs-3g", "libntfs-3g.so.89", "ntfs-3g", _FUNCTIONS)
-        self._place = 0
+        self._library = load_library("ntfs-3g", "libntfs-3g.so.89", "ntfs-3g", _FUNCTIONS)
+        self._position = 0
         # Kept here, for the library calls them as long as the volume is mounted.
-        self._operations = _Operations(
+        self._operations = _NtfsDeviceOperations(
             _OPEN(self._open),
-            _ONE(self._close),
+            _DEVICE_CALL(self._close),
             _SEEK(self._seek),
-            _MOVE(self._read),
-            _MOVE(self._write),
-            _MOVE_AT(self._pread),
-            _MOVE_AT(self._pwrite),
-            _ONE(lambda device: 0),
+            _TRANSFER(self._read),
+            _TRANSFER(self._write),
+            _TRANSFER_AT(self._pread),
+            _TRANSFER_AT(self._pwrite),
+            _DEVICE_CALL(lambda device: 0),
             _STAT(lambda device, buffer: -1),
             _IOCTL(lambda device, request, argument: -1),
         )
@@ -103,16 +108,16 @@ class Volume:
     # What the library asks of its device
 
     def _open(self, device: int, flags: int) -> int:
-        c.cast(device, c.POINTER(_Device))[0].state |= _DEVICE_IS_OPEN
+        c.cast(device, c.POINTER(_NtfsDevice))[0].state |= _DEVICE_IS_OPEN
         return 0
 
     def _close(self, device: int) -> int:
-        c.cast(device, c.POINTER(_Device))[0].state &= ~_DEVICE_IS_OPEN
+        c.cast(device, c.POINTER(_NtfsDevice))[0].state &= ~_DEVICE_IS_OPEN
         return 0
 
     def _seek(self, device: int, offset: int, whence: int) -> int:
-        self._place = {0: 0, 1: self._place, 2: self._size}[whence] + offset
-        return self._place
+        self._position = {0: 0, 1: self._position, 2: self._size}[whence] + offset
+        return self._position
 
     def _pread(self, device: int, buffer: int, count: int, offset: int) -> int:
         data = self._disk.read_at(self._offset + offset, max(0, min(count, self._size - offset)))
@@ -127,26 +132,26 @@ class Volume:
         return count
 
     def _read(self, device: int, buffer: int, count: int) -> int:
-        done = self._pread(device, buffer, count, self._place)
-        self._place += done
+        done = self._pread(device, buffer, count, self._position)
+        self._position += done
         return done
 
     def _write(self, device: int, buffer: int, count: int) -> int:
-        done = self._pwrite(device, buffer, count, self._place)
-        self._place += max(done, 0)
+        done = self._pwrite(device, buffer, count, self._position)
+        self._position += max(done, 0)
         return done
 
     # What the job asks
 
-    def _find(self, path: str) -> int | None:
+    def _open_inode(self, path: str) -> int | None:
         inode: int | None = self._library.ntfs_pathname_to_inode(
             self._volume, None, path.encode("utf-8")
         )
         return inode
 
-    def _create(self, path: str, kind: int) -> int:
+    def _create_inode(self, path: str, kind: int) -> int:
         parent, _, name = path.rpartition("/")
-        directory = self._find(parent or "/")
+        directory = self._open_inode(parent or "/")
         if not directory:
             self._fail(f"finding {parent}")
         raw = name.encode("utf-16-le")
@@ -162,16 +167,16 @@ class Volume:
         """A directory, with all directories above it; those that are there are left alone."""
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
-            here = "/".join(parts[:depth])
-            inode = self._find(here) or self._create(here, stat.S_IFDIR)
+            ancestor = "/".join(parts[:depth])
+            inode = self._open_inode(ancestor) or self._create_inode(ancestor, stat.S_IFDIR)
             self._library.ntfs_inode_close(inode)
 
     def write_file(self, path: str, data: bytes) -> None:
         """A file with these bytes, new or in place of what it held."""
         if "/" in path:
             self.make_directory(path.rpartition("/")[0])
-        inode = self._find(path) or self._create(path, stat.S_IFREG)
-        attribute = self._library.ntfs_attr_open(inode, _DATA, None, 0)
+        inode = self._open_inode(path) or self._create_inode(path, stat.S_IFREG)
+        attribute = self._library.ntfs_attr_open(inode, _AT_DATA, None, 0)
         if not attribute:
             self._fail(f"opening {path}")
         if self._library.ntfs_attr_truncate(attribute, len(data)):
@@ -197,7 +202,7 @@ def main() -> None:
     """Do the job on standard input."""
     job = json.load(sys.stdin)
     with WritableDisk(Path(job["disk"])) as disk:
-        volume = Volume(disk, job["offset"], job["size"])
+        volume = NtfsVolumeWriter(disk, job["offset"], job["size"])
         for operation in job["operations"]:
             path = operation["path"].replace("\\", "/").strip("/")
             if "data" in operation:

@@ -21,27 +21,30 @@ from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, re
 from imagetool.guest.image import open_image
 from imagetool.guest.installation import CONFIG, Installation
 from imagetool.guest.payload import place_of
-from imagetool.lab.cmdlet import CmdletFailure, Report, StreamRecord
+from imagetool.lab.cmdlet import CmdletFailure, ReportCallback, StreamRecord
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package
 from imagetool.registry import Hive
 
-MARK = "imagetool\\Lab"
-PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
-INFS, DRIVERS = "DriverDatabase\\DriverInfFiles", "DriverDatabase\\DriverPackages"
-REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
+LAB_MARK_KEY = "imagetool\\Lab"
+CBS_PACKAGES_KEY = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
+DRIVER_INF_FILES_KEY, DRIVER_PACKAGES_KEY = (
+    "DriverDatabase\\DriverInfFiles",
+    "DriverDatabase\\DriverPackages",
+)
+FILE_REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
 
 _SYSTEM_CLASS = UUID("4d36e97d-e325-11ce-bfc1-08002be10318")
 _DRIVER_DATE = datetime(2006, 6, 21, tzinfo=UTC)
-_STARTS = {"boot": 0, "system": 1, "auto": 2, "demand": 3, "disabled": 4}
-_PROJECTIONS = {
+_SERVICE_START_TYPES = {"boot": 0, "system": 1, "auto": 2, "demand": 3, "disabled": 4}
+_DESTINATION_FOLDERS = {
     "$(runtime.system32)": "Windows\\System32",
     "$(runtime.drivers)": "Windows\\System32\\drivers",
 }
-_NOT_APPLICABLE, _INVALID = 0x800F081E, 0x800F0805
+_CBS_E_NOT_APPLICABLE, _CBS_E_INVALID_PACKAGE = 0x800F081E, 0x800F0805
 
 
-def add_package(disk: Path, volume: int, cabinet: Path, report: Report) -> None:
+def add_package(disk: Path, volume: int, cabinet: Path, report: ReportCallback) -> None:
     """Add a package to the Windows on volume number `volume` of a disk.
 
     Raises CmdletFailure with the HRESULT that DISM answers with.
@@ -49,29 +52,35 @@ def add_package(disk: Path, volume: int, cabinet: Path, report: Report) -> None:
     try:
         media = open_package(cabinet)
     except ImagetoolError:
-        raise _failure(cabinet, _INVALID, "The package is not valid.", report) from None
+        raise _dism_failure(
+            cabinet, _CBS_E_INVALID_PACKAGE, "The package is not valid.", report
+        ) from None
     with media, open_image(disk) as image:
         windows = image.windows(volume)
         package = media.packages[0]
         try:
-            _check(windows, package, cabinet, report)
-            files, software, system = _changes(windows, package, datetime.now(UTC), report)
+            _check_applicable(windows, package, cabinet, report)
+            files, software, system = _plan_changes(windows, package, datetime.now(UTC), report)
         except CmdletFailure:
             raise
         except ImagetoolError:
-            raise _failure(cabinet, _INVALID, "The package is not valid.", report) from None
+            raise _dism_failure(
+                cabinet, _CBS_E_INVALID_PACKAGE, "The package is not valid.", report
+            ) from None
         hives = {"SOFTWARE": (windows.software, software), "SYSTEM": (windows.system, system)}
         files += [
-            FileChange(f"{CONFIG}\\{name}", changed_hive(windows, name, keys))
+            FileChange(f"{CONFIG}\\{name}", change_guest_hive(windows, name, keys))
             for name, (_, keys) in hives.items()
         ]
-        place = windows.place.partition
-        offset, size = (place.offset, place.size) if place else (0, image.disk.size)
+        partition = windows.place.partition
+        offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
     write_files(disk, offset, size, files)
     report(StreamRecord("progress", "Adding the package", 100))
 
 
-def _failure(cabinet: Path, hresult: int, message: str, report: Report) -> CmdletFailure:
+def _dism_failure(
+    cabinet: Path, hresult: int, message: str, report: ReportCallback
+) -> CmdletFailure:
     report(StreamRecord("warning", f"Failed to add package {cabinet}"))
     report(StreamRecord("warning", f"Add-WindowsPackage failed. Error code = 0x{hresult:08x}"))
     return CmdletFailure(
@@ -81,7 +90,9 @@ def _failure(cabinet: Path, hresult: int, message: str, report: Report) -> Cmdle
     )
 
 
-def _check(windows: Installation, package: Package, cabinet: Path, report: Report) -> None:
+def _check_applicable(
+    windows: Installation, package: Package, cabinet: Path, report: ReportCallback
+) -> None:
     """What DISM checks: that a parent is installed, for this architecture."""
     names = sorted({parent.name for parent in package.parents})
     for item in read_packages(windows, names):
@@ -92,10 +103,10 @@ def _check(windows: Installation, package: Package, cabinet: Path, report: Repor
             if same and fitting and item.state in (INSTALLED, PERMANENT):
                 return
     sentence = "The specified package is not applicable to this image."
-    raise _failure(cabinet, _NOT_APPLICABLE, sentence, report)
+    raise _dism_failure(cabinet, _CBS_E_NOT_APPLICABLE, sentence, report)
 
 
-def changed_hive(windows: Installation, name: str, keys: list[KeyChange]) -> bytes:
+def change_guest_hive(windows: Installation, name: str, keys: list[KeyChange]) -> bytes:
     """A hive of the guest with changes made to it. Raises CmdletFailure for a dirty one."""
     hive: Hive = windows.hive(name)
     if hive.dirty:
@@ -105,13 +116,13 @@ def changed_hive(windows: Installation, name: str, keys: list[KeyChange]) -> byt
     return change_hive(source.read_at(0, source.size), keys, datetime.now(UTC))
 
 
-def _changes(
-    windows: Installation, package: Package, moment: datetime, report: Report
+def _plan_changes(
+    windows: Installation, package: Package, timestamp: datetime, report: ReportCallback
 ) -> tuple[list[FileChange], list[KeyChange], list[KeyChange]]:
     identity = package.identity
     files: list[FileChange] = []
     system: list[KeyChange] = []
-    software = [_package_key(identity, package.name, moment)]
+    software = [_package_key(identity, package.name, timestamp)]
     members = package.members()
     for number, member in enumerate(members):
         if number % 16 == 0:
@@ -124,25 +135,29 @@ def _changes(
             if member.name.startswith(f"{component.directory}/")
         }
         if component.manifest.is_driver:
-            files += _driver(windows, component, payload, system)
+            files += _stage_driver(windows, component, payload, system)
         else:
-            files += _projected(component, payload)
-        _registry(windows, component, software, system)
-    said = f"{identity} {moment:%Y-%m-%dT%H:%M:%SZ}"
-    software.append(KeyChange(MARK).text("Serviced", said))
+            files += _project_files(component, payload)
+        _add_registry_changes(windows, component, software, system)
+    mark = f"{identity} {timestamp:%Y-%m-%dT%H:%M:%SZ}"
+    software.append(KeyChange(LAB_MARK_KEY).set_sz("Serviced", mark))
     return files, software, system
 
 
-def _package_key(identity: Identity, name: str, moment: datetime) -> KeyChange:
-    stamp = to_filetime(moment)
-    key = KeyChange(f"{PACKAGES}\\{identity}")
-    key.number("CurrentState", INSTALL_PENDING)
-    key.text("InstallClient", "DISM Package Manager Provider").text("InstallName", "update.mum")
-    key.text("InstallLocation", f"\\\\?\\{name}").number("SelfUpdate", 0).number("Visibility", 1)
-    return key.number("InstallTimeHigh", stamp >> 32).number("InstallTimeLow", stamp & 0xFFFFFFFF)
+def _package_key(identity: Identity, name: str, timestamp: datetime) -> KeyChange:
+    stamp = to_filetime(timestamp)
+    key = KeyChange(f"{CBS_PACKAGES_KEY}\\{identity}")
+    key.set_dword("CurrentState", INSTALL_PENDING)
+    key.set_sz("InstallClient", "DISM Package Manager Provider").set_sz("InstallName", "update.mum")
+    key.set_sz("InstallLocation", f"\\\\?\\{name}").set_dword("SelfUpdate", 0).set_dword(
+        "Visibility", 1
+    )
+    return key.set_dword("InstallTimeHigh", stamp >> 32).set_dword(
+        "InstallTimeLow", stamp & 0xFFFFFFFF
+    )
 
 
-def _driver(
+def _stage_driver(
     windows: Installation,
     component: Component,
     payload: dict[str, bytes],
@@ -158,28 +173,32 @@ def _driver(
         number = number << 16 | part
     version = struct.pack("<IHH", 0x0009FFFF, 0, 0) + _SYSTEM_CLASS.bytes_le
     version += struct.pack("<QQQ", to_filetime(_DRIVER_DATE), number, 0)
-    key = KeyChange(f"{DRIVERS}\\{name}").text("", inf).binary("Version", version)
-    system.append(key.text("Provider", "Microsoft"))
-    known = windows.system.find(f"{INFS}\\{inf}")
+    key = KeyChange(f"{DRIVER_PACKAGES_KEY}\\{name}").set_sz("", inf).set_binary("Version", version)
+    system.append(key.set_sz("Provider", "Microsoft"))
+    known = windows.system.find(f"{DRIVER_INF_FILES_KEY}\\{inf}")
     listed = known.get("") if known is not None else None
     before = listed if isinstance(listed, list) else []
-    system.append(KeyChange(f"{INFS}\\{inf}").texts("", dict.fromkeys([*before, name])))
-    return [FileChange(f"{REPOSITORY}\\{name}\\{file}", data) for file, data in payload.items()]
+    system.append(
+        KeyChange(f"{DRIVER_INF_FILES_KEY}\\{inf}").set_multi_sz("", dict.fromkeys([*before, name]))
+    )
+    return [
+        FileChange(f"{FILE_REPOSITORY}\\{name}\\{file}", data) for file, data in payload.items()
+    ]
 
 
-def _projected(component: Component, payload: dict[str, bytes]) -> list[FileChange]:
+def _project_files(component: Component, payload: dict[str, bytes]) -> list[FileChange]:
     """The component's files where the manifest wants them, System32 for one."""
     found = []
     for file in component.manifest.files:
         root, _, rest = file.destination.rstrip("\\").partition("\\")
-        folder = _PROJECTIONS.get(root.lower())
+        folder = _DESTINATION_FOLDERS.get(root.lower())
         if folder is not None and file.name in payload:
             path = "\\".join(filter(None, (folder, rest, file.name)))
             found.append(FileChange(path, payload[file.name]))
     return found
 
 
-def _registry(
+def _add_registry_changes(
     windows: Installation,
     component: Component,
     software: list[KeyChange],
@@ -190,9 +209,11 @@ def _registry(
     for service in component.manifest.services:
         if windows.system.find(f"{services}\\{service.name}") is None:
             key = KeyChange(f"{services}\\{service.name}")
-            key.number("Type", 0x20).number("Start", _STARTS.get(service.start.lower(), 3))
-            key.number("ErrorControl", 1).text("ObjectName", service.object_name)
-            system.append(key.expandable("ImagePath", service.image_path))
+            key.set_dword("Type", 0x20).set_dword(
+                "Start", _SERVICE_START_TYPES.get(service.start.lower(), 3)
+            )
+            key.set_dword("ErrorControl", 1).set_sz("ObjectName", service.object_name)
+            system.append(key.set_expand_sz("ImagePath", service.image_path))
     for entry in component.manifest.registry:
         upper = entry.key.upper()
         for root, changes, below in (
@@ -203,9 +224,9 @@ def _registry(
                 rest = entry.key[len(root) :]
                 key = KeyChange(f"{below}\\{rest}" if below else rest)
                 if entry.name is not None and entry.type.upper() == "REG_EXPAND_SZ":
-                    key.expandable(entry.name, entry.data)
+                    key.set_expand_sz(entry.name, entry.data)
                 elif entry.name is not None and entry.type.upper() == "REG_SZ":
-                    key.text(entry.name, entry.data)
+                    key.set_sz(entry.name, entry.data)
                 changes.append(key)
 
 
@@ -213,7 +234,7 @@ def list_packages(disk: Path, volume: int) -> list[tuple[Identity, int, datetime
     """Every package that the Windows on a volume knows: identity, state, install time."""
     with open_image(disk) as image:
         windows = image.windows(volume)
-        key = windows.software.find(PACKAGES)
+        key = windows.software.find(CBS_PACKAGES_KEY)
         names = {item.name.partition("~")[0] for item in (key.subkeys() if key else ())}
         return [
             (item.identity, item.state, item.installed)

@@ -19,34 +19,38 @@ from imagetool.host.local import LocalProcess, find_powershell
 from imagetool.host.session import Session
 from imagetool.host.transport import Transport
 from imagetool.lab.cmdlet import CmdletFailure
-from imagetool.lab.fallback import PythonHost
-from imagetool.lab.server import Door
+from imagetool.lab.cmdlet_server import CmdletServer
+from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.in_process import InProcessTransport
 from imagetool.lab.stand_ins import write_modules
-from imagetool.lab.world import World
 
 
-def open_lab(world: World | None = None) -> LabSession:
+def open_lab(emulated_host: EmulatedHost | None = None) -> LabSession:
     """A session with the emulated host. Raises HostFailed where PowerShell does not start."""
-    world = world or World(faults_of(os.environ.get("IMAGETOOL_LAB_FAULTS", "")))
-    wanted = os.environ.get("IMAGETOOL_LAB_ENGINE", "")
-    if wanted not in ("", "powershell", "python"):
-        raise WrongUsage(f"IMAGETOOL_LAB_ENGINE is {wanted!r}, neither powershell nor python")
-    engine = None if wanted == "python" else find_powershell()
-    if engine is None and wanted == "powershell":
+    emulated_host = emulated_host or EmulatedHost(
+        parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
+    )
+    engine_choice = os.environ.get("IMAGETOOL_LAB_ENGINE", "")
+    if engine_choice not in ("", "powershell", "python"):
+        raise WrongUsage(
+            f"IMAGETOOL_LAB_ENGINE is {engine_choice!r}, neither powershell nor python"
+        )
+    engine = None if engine_choice == "python" else find_powershell()
+    if engine is None and engine_choice == "powershell":
         raise HostFailed(
             "IMAGETOOL_LAB_ENGINE insists on PowerShell, and there is none in PATH",
             hint="Install pwsh, or unset IMAGETOOL_LAB_ENGINE to let Python answer.",
         )
-    return LabSession(world, engine)
+    return LabSession(emulated_host, engine)
 
 
 class LabSession(Session):
     """A session whose host is emulated; closing it ends the emulation too."""
 
-    def __init__(self, world: World, engine: str | None) -> None:
-        self.world = world
+    def __init__(self, emulated_host: EmulatedHost, engine: str | None) -> None:
+        self.emulated_host = emulated_host
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-lab-"))
-        self._door: Door | None = None
+        self._cmdlet_server: CmdletServer | None = None
         try:
             super().__init__(self._start(engine))
         except BaseException:
@@ -55,19 +59,19 @@ class LabSession(Session):
 
     def _start(self, engine: str | None) -> Transport:
         if engine is None:
-            return PythonHost(self.world)
-        self._door = Door(self.world)
-        self._door.write_key(self._folder / "door")
+            return InProcessTransport(self.emulated_host)
+        self._cmdlet_server = CmdletServer(self.emulated_host)
+        self._cmdlet_server.write_endpoint(self._folder / "endpoint")
         write_modules(self._folder)
         before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
         modules = os.pathsep.join(filter(None, (str(self._folder), before)))
         return LocalProcess(engine, {"PSModulePath": modules})
 
     def _clean(self) -> None:
-        if self._door is not None:
-            self._door.close()
-            self._door = None
-        self.world.close()
+        if self._cmdlet_server is not None:
+            self._cmdlet_server.close()
+            self._cmdlet_server = None
+        self.emulated_host.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -84,7 +88,7 @@ class LabSession(Session):
         self.close()
 
 
-def faults_of(text: str) -> Mapping[str, CmdletFailure]:
+def parse_faults(text: str) -> Mapping[str, CmdletFailure]:
     """The failures that a text like "Set-Disk=0x80070005,…" asks for. Raises WrongUsage."""
     faults = {}
     for part in filter(None, text.split(",")):

@@ -1,5 +1,5 @@
 # What every stand-in module of the emulated host begins with (stand_ins.py writes the functions behind it).
-$script:door = @([IO.File]::ReadAllLines([IO.Path]::Combine($PSScriptRoot, '..', 'door')))
+$script:endpoint = @([IO.File]::ReadAllLines([IO.Path]::Combine($PSScriptRoot, '..', 'endpoint')))
 
 function ConvertTo-Plain($Value) {
     if ($Value -is [Management.Automation.SwitchParameter]) { return [bool] $Value }
@@ -9,10 +9,10 @@ function ConvertTo-Plain($Value) {
 function Invoke-Lab($Cmdlet, [string] $Name, $Bound) {
     $parameters = @{}
     foreach ($key in $Bound.Keys) { $parameters[$key] = ConvertTo-Plain $Bound[$key] }
-    $client = [Net.Sockets.TcpClient]::new('127.0.0.1', [int] $script:door[0])
+    $client = [Net.Sockets.TcpClient]::new('127.0.0.1', [int] $script:endpoint[0])
     try {
         $stream = $client.GetStream()
-        $request = @{ secret = $script:door[1]; cmdlet = $Name; parameters = $parameters }
+        $request = @{ secret = $script:endpoint[1]; cmdlet = $Name; parameters = $parameters }
         $xml = [Management.Automation.PSSerializer]::Serialize($request, 4)
         $line = [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($xml)) + "`n"
         $bytes = [Text.Encoding]::ASCII.GetBytes($line)

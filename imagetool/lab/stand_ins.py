@@ -11,7 +11,7 @@ from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
 
-from imagetool.lab.table import CmdletFacts, Parameter, cmdlets
+from imagetool.lab.cmdlet_facts import CmdletFacts, Parameter, cmdlets
 
 # Types that the engine has without Windows; every other parameter takes any object.
 _TYPES = {
@@ -23,7 +23,7 @@ _TYPES = {
 def write_modules(folder: Path) -> None:
     """Write the modules into `folder`, which then belongs into PSModulePath.
 
-    Beside them a file `door` is expected: the port and the secret, one a line.
+    Beside them a file `endpoint` is expected: the port and the secret, one a line.
     """
     common = files("imagetool.lab").joinpath("stand_in.ps1").read_text(encoding="ascii")
     by_module: dict[str, list[CmdletFacts]] = defaultdict(list)

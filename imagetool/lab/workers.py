@@ -17,7 +17,7 @@ from imagetool.errors import ServicingFailed
 from imagetool.host.environment import child_environment
 from imagetool.registry import ValueType
 
-_PATIENCE = 600
+_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +35,30 @@ class KeyChange:
     path: str
     values: list[tuple[str, ValueType, bytes]] = field(default_factory=list)
 
-    def text(self, name: str, value: str) -> KeyChange:
+    def set_sz(self, name: str, value: str) -> KeyChange:
         """Set a REG_SZ."""
-        return self._set(name, ValueType.REG_SZ, f"{value}\0".encode("utf-16-le"))
+        return self._add_value(name, ValueType.REG_SZ, f"{value}\0".encode("utf-16-le"))
 
-    def expandable(self, name: str, value: str) -> KeyChange:
+    def set_expand_sz(self, name: str, value: str) -> KeyChange:
         """Set a REG_EXPAND_SZ."""
-        return self._set(name, ValueType.REG_EXPAND_SZ, f"{value}\0".encode("utf-16-le"))
+        return self._add_value(name, ValueType.REG_EXPAND_SZ, f"{value}\0".encode("utf-16-le"))
 
-    def number(self, name: str, value: int) -> KeyChange:
+    def set_dword(self, name: str, value: int) -> KeyChange:
         """Set a REG_DWORD."""
-        return self._set(name, ValueType.REG_DWORD, (value & 0xFFFFFFFF).to_bytes(4, "little"))
+        return self._add_value(
+            name, ValueType.REG_DWORD, (value & 0xFFFFFFFF).to_bytes(4, "little")
+        )
 
-    def texts(self, name: str, values: Iterable[str]) -> KeyChange:
+    def set_multi_sz(self, name: str, values: Iterable[str]) -> KeyChange:
         """Set a REG_MULTI_SZ."""
         data = "".join(f"{value}\0" for value in (*values, "")).encode("utf-16-le")
-        return self._set(name, ValueType.REG_MULTI_SZ, data)
+        return self._add_value(name, ValueType.REG_MULTI_SZ, data)
 
-    def binary(self, name: str, value: bytes) -> KeyChange:
+    def set_binary(self, name: str, value: bytes) -> KeyChange:
         """Set a REG_BINARY."""
-        return self._set(name, ValueType.REG_BINARY, value)
+        return self._add_value(name, ValueType.REG_BINARY, value)
 
-    def _set(self, name: str, kind: ValueType, data: bytes) -> KeyChange:
+    def _add_value(self, name: str, kind: ValueType, data: bytes) -> KeyChange:
         self.values.append((name, kind, data))
         return self
 
@@ -70,11 +72,11 @@ def write_files(disk: Path, offset: int, size: int, changes: Sequence[FileChange
         for change in changes
     ]
     job = {"disk": str(disk), "offset": offset, "size": size, "operations": operations}
-    _run("imagetool.lab.ntfs_writer", job)
+    _run_worker("imagetool.lab.ntfs_writer", job)
 
 
-def change_hive(data: bytes, changes: Sequence[KeyChange], moment: datetime) -> bytes:
-    """The hive with these keys and values, stamped with `moment`. Raises ServicingFailed."""
+def change_hive(data: bytes, changes: Sequence[KeyChange], timestamp: datetime) -> bytes:
+    """The hive with these keys and values, stamped with `timestamp`. Raises ServicingFailed."""
     with tempfile.TemporaryDirectory(prefix="imagetool-") as folder:
         path = Path(folder, "hive")
         path.write_bytes(data)
@@ -88,14 +90,14 @@ def change_hive(data: bytes, changes: Sequence[KeyChange], moment: datetime) -> 
             }
             for change in changes
         ]
-        _run(
+        _run_worker(
             "imagetool.lab.hive_writer",
-            {"hive": str(path), "keys": keys, "time": to_filetime(moment)},
+            {"hive": str(path), "keys": keys, "time": to_filetime(timestamp)},
         )
         return path.read_bytes()
 
 
-def _run(module: str, job: object) -> None:
+def _run_worker(module: str, job: object) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-m", module],
@@ -104,14 +106,14 @@ def _run(module: str, job: object) -> None:
             text=True,
             encoding="utf-8",
             env=child_environment(),
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise ServicingFailed(f"the emulated host's {module} did not end in time") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        reason = said[-1] if said else f"it ended with {done.returncode}"
+        stderr_lines = done.stderr.strip().splitlines()
+        reason = stderr_lines[-1] if stderr_lines else f"it ended with {done.returncode}"
         raise ServicingFailed(
             f"the emulated host cannot write the image: {reason}",
             hint="It needs libntfs-3g and libhivex (Debian: ntfs-3g, libhivex-bin).",

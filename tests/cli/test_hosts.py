@@ -74,7 +74,7 @@ def test_a_host_over_winrm_is_checked_and_its_password_goes_nowhere(
     assert SECRET not in words
     monkeypatch.delenv("IMAGETOOL_PASSWORD")
     assert "no password is known" in refused(4, "host", "check", "labhost")
-    assert endpoint.shells == 0
+    assert endpoint.shell_count == 0
 
 
 def test_a_host_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_cloned_directory_cannot_redirect_a_password(
     assert "may not say where" in refused(2, *job)
     monkeypatch.setenv("IMAGETOOL_CONFIG", "imagetool.toml")
     assert "no whole path" in refused(2, *job, "--host", "hv01")
-    assert endpoint.served == []
+    assert endpoint.served_requests == []
 
 
 def test_a_directory_may_choose_among_the_users_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +158,8 @@ def test_no_process_has_the_password_in_its_arguments_or_environment(
     right = Credentials(endpoint.user, endpoint.password)
     mine = os.getpid()
     with winrm.open_winrm(host, lambda: right):
-        assert endpoint.processes
-        for process in endpoint.processes:
+        assert endpoint.process_ids
+        for process in endpoint.process_ids:
             for name in ("cmdline", "environ"):
                 data = Path(f"/proc/{process}/{name}").read_bytes()
                 assert SECRET.encode() not in data

@@ -156,8 +156,8 @@ def session(engine: str, modules: Path) -> Iterator[Session]:
 @pytest.fixture(scope="session")
 def lab(engine: str) -> Iterator[Session]:
     """One session with the emulated host under the real engine, for whatever only reads."""
+    from imagetool.lab.emulated_host import EmulatedHost
     from imagetool.lab.session import LabSession
-    from imagetool.lab.world import World
 
-    with LabSession(World({}), engine) as opened:
+    with LabSession(EmulatedHost({}), engine) as opened:
         yield opened

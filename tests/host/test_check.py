@@ -17,8 +17,8 @@ from imagetool.host.configuration.address import Host
 from imagetool.host.files import FileOperations
 from imagetool.host.session import Session
 from imagetool.lab import open_lab
-from imagetool.lab.session import faults_of
-from imagetool.lab.world import World
+from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.session import parse_faults
 from imagetool.report.data import document
 from imagetool.report.hosts import checked_data, checked_text
 
@@ -232,8 +232,8 @@ def test_the_self_test_runs_to_its_end_and_leaves_nothing(
 
 
 def test_the_self_test_goes_on_behind_what_fails(lab_engine: str) -> None:
-    world = World(faults_of("Get-VHD=0x80070005,Get-Disk=0x80041001"))
-    checked = check_host(Host("lab"), lambda: open_lab(world), self_test=True)
+    emulated_host = EmulatedHost(parse_faults("Get-VHD=0x80070005,Get-Disk=0x80041001"))
+    checked = check_host(Host("lab"), lambda: open_lab(emulated_host), self_test=True)
     trials = {row.name: row for row in checked.trials or ()}
     assert "0x80070005" in trials["missing-disk"].found
     assert trials["properties of Get-Disk"].state is State.FAILED

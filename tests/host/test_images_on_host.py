@@ -548,10 +548,10 @@ def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path)
 def test_where_python_answers_in_place_of_powershell_it_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from imagetool.lab.emulated_host import EmulatedHost
     from imagetool.lab.session import LabSession
-    from imagetool.lab.world import World
 
-    with LabSession(World({}), None) as session:
+    with LabSession(EmulatedHost({}), None) as session:
         failing(monkeypatch, nullcontext(session))
         same(Said, cached_guest(guests.SERVER_2012_R2), *OF_A_DISK, *OF_A_GUEST)
         same(Said, Path("/none.vhdx"), ("verify", None))

@@ -27,7 +27,7 @@ from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap_command, read_script
 from imagetool.host.winrm import open_winrm
 from imagetool.host.winrm import shell as winrm_module
-from imagetool.lab.winrm import Endpoint, Faults, Limits
+from imagetool.lab.winrm import Endpoint, FaultInjector, Limits
 from tests.host.test_session import HOSTILE
 
 Connect = Callable[..., Session]
@@ -68,7 +68,9 @@ def connect() -> Iterator[Connect]:
 
 
 def nothing_is_left(endpoint: Endpoint) -> bool:
-    return not endpoint.shells and not endpoint.processes and not endpoint.world.disks
+    return (
+        not endpoint.shell_count and not endpoint.process_ids and not endpoint.emulated_host.disks
+    )
 
 
 def running(endpoint: Endpoint) -> list[int]:
@@ -81,7 +83,7 @@ def running(endpoint: Endpoint) -> list[int]:
             return False
         return stat.rpartition(")")[2].split()[0] != "Z"
 
-    return [process for process in endpoint.processes if runs(process)]
+    return [process for process in endpoint.process_ids if runs(process)]
 
 
 def in_time(condition: Callable[[], bool], seconds: float = 20) -> bool:
@@ -133,13 +135,13 @@ def test_a_whole_conversation(
 def test_how_many_round_trips_a_session_and_a_request_take(serve: Any, connect: Connect) -> None:
     endpoint = serve()
     session = connect(endpoint)
-    started = [item.action for item in endpoint.served]
+    started = [item.action for item in endpoint.served_requests]
     assert started.count("Create") == started.count("Command") == 1
     assert len(started) <= 7, started  # one of them sends the script
     session.invoke("Get-VM", Name="warm", properties=("Value",))
-    before = len(endpoint.served)
+    before = len(endpoint.served_requests)
     session.invoke("Get-VM", Name="x", properties=("Value",))
-    assert len(endpoint.served) - before <= 3
+    assert len(endpoint.served_requests) - before <= 3
 
 
 MESSAGES = 22  # more than the conversation below has
@@ -155,7 +157,7 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     monkeypatch.setattr(session_module, "_POLL_INTERVAL", 0.5)
     monkeypatch.setattr("imagetool.host.winrm.wsman.IDLE_TIMEOUT", 3)
     counter = tmp_path / "counter"
-    faults = Faults()
+    faults = FaultInjector()
     getattr(faults, how)(number)
     endpoint = serve(faults=faults)
     session = connect(endpoint)
@@ -169,10 +171,10 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     assert Path(folder, "file").read_bytes() == b"x" * 300_000
     session.close()
     assert counter.read_text() == "x"
-    assert in_time(lambda: nothing_is_left(endpoint)), (endpoint.shells, endpoint.processes)
-    if not faults.waiting:
+    assert in_time(lambda: nothing_is_left(endpoint)), (endpoint.shell_count, endpoint.process_ids)
+    if not faults.pending:
         # A shell is given up only where its making, or its deletion, was not confirmed.
-        created = [item.action for item in endpoint.served].count("Create")
+        created = [item.action for item in endpoint.served_requests].count("Create")
         assert created <= 2
     gc.collect()
 
@@ -187,7 +189,7 @@ def test_input_that_was_taken_is_not_taken_twice(
     for _ in range(3):
         session.invoke("Disable-VMIntegrationService", Name=str(counter))
     assert counter.read_text() == "xxx"
-    assert endpoint.faults.waiting == 0
+    assert endpoint.faults.pending == 0
     endpoint.faults.delay(1.5, action="Receive").delay(1.0, action="Send")
     assert session.invoke("Get-VM", Name="late", properties=("Value",)) == [{"Value": "late"}]
 
@@ -289,7 +291,7 @@ def test_a_lease_is_renewed_over_a_new_connection_too(
     session = connect(endpoint)
     endpoint.faults.drop_before(action="Send").drop_after(3, action="Send")
     time.sleep(4)
-    assert endpoint.faults.waiting == 0
+    assert endpoint.faults.pending == 0
     assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
@@ -334,8 +336,8 @@ os._exit(9)
         input=endpoint.password + "\n", text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 9
-    assert endpoint.world.disks
-    assert in_time(lambda: not endpoint.world.disks and not running(endpoint))
+    assert endpoint.emulated_host.disks
+    assert in_time(lambda: not endpoint.emulated_host.disks and not running(endpoint))
 
 
 # What goes wrong is told apart
@@ -477,7 +479,7 @@ def test_a_script_that_lies_on_the_host_is_compared_and_run(
     endpoint = serve()
     session = connect(endpoint, script=str(installed))
     assert session.invoke("Get-VM", Name="x", properties=("Value",)) == [{"Value": "x"}]
-    assert "Send" not in [item.action for item in endpoint.served][:8]
+    assert "Send" not in [item.action for item in endpoint.served_requests][:8]
     session.close()
     assert nothing_is_left(endpoint)
     changed = read_script() + b"# changed\n"
@@ -526,7 +528,7 @@ def test_the_password_is_nowhere_to_be_read(
     secret = endpoint.password
     with caplog.at_level(logging.DEBUG):
         session = connect(endpoint)
-        for process in endpoint.processes:
+        for process in endpoint.process_ids:
             assert secret.encode() not in Path(f"/proc/{process}/environ").read_bytes()
         with pytest.raises(CmdletFailed) as caught:
             session.invoke("Get-VHD", Path="/nowhere", Password=secret)

@@ -13,10 +13,10 @@ from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.frames import encode_frame
 from imagetool.lab import LabSession, open_lab
-from imagetool.lab.server import Door
-from imagetool.lab.session import faults_of
-from imagetool.lab.table import cmdlets
-from imagetool.lab.world import World
+from imagetool.lab.cmdlet_facts import cmdlets
+from imagetool.lab.cmdlet_server import CmdletServer
+from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.session import parse_faults
 
 
 @pytest.fixture
@@ -119,28 +119,28 @@ def test_the_table_knows_where_it_comes_from() -> None:
 
 
 def test_the_door_answers_only_who_knows_the_secret() -> None:
-    door = Door(World())
+    server = CmdletServer(EmulatedHost())
     try:
-        for secret in ("", "wrong", door.secret):
-            with socket.create_connection(("127.0.0.1", door.port), timeout=10) as client:
+        for secret in ("", "wrong", server.secret):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
                 frame = {"secret": secret, "cmdlet": "Get-Disk", "parameters": {"Number": 9}}
                 client.sendall(encode_frame(frame))
                 answer = client.makefile("rb").read()
-            assert bool(answer) == (secret == door.secret)
+            assert bool(answer) == (secret == server.secret)
     finally:
-        door.close()
+        server.close()
 
 
 def test_the_key_to_the_door_is_private(tmp_path: Path) -> None:
-    door = Door(World())
-    door.write_key(tmp_path / "door")
-    door.close()
-    assert (tmp_path / "door").stat().st_mode & 0o777 == 0o600
+    server = CmdletServer(EmulatedHost())
+    server.write_endpoint(tmp_path / "endpoint")
+    server.close()
+    assert (tmp_path / "endpoint").stat().st_mode & 0o777 == 0o600
 
 
 def test_wrong_words_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WrongUsage, match="NAME=0xHRESULT"):
-        faults_of("Mount-VHD=soon")
+        parse_faults("Mount-VHD=soon")
     monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "perl")
     with pytest.raises(WrongUsage, match="perl"):
         open_lab()

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagetool.lab.winrm.command_line import engine_arguments, join, not_recognized, split
+from imagetool.lab.winrm.command_line import (
+    join,
+    not_recognized_message,
+    powershell_arguments,
+    split,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +74,9 @@ def test_every_line_can_be_split(line: str) -> None:
     ],
 )
 def test_only_the_engine_runs(line: str, arguments: list[str] | None) -> None:
-    assert engine_arguments(line) == arguments
+    assert powershell_arguments(line) == arguments
 
 
 def test_the_rest_is_not_recognized_by_its_name() -> None:
-    assert not_recognized("foo.exe /x").startswith("'foo.exe' is not recognized")
-    assert not_recognized('"a b" c').startswith("'\"a b\"' is not recognized")
+    assert not_recognized_message("foo.exe /x").startswith("'foo.exe' is not recognized")
+    assert not_recognized_message('"a b" c').startswith("'\"a b\"' is not recognized")

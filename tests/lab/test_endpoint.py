@@ -70,8 +70,8 @@ def test_pywinrm_runs_powershell(serve: Serve, https: bool, transport: str) -> N
     assert answer.std_out.decode() == "Größe 日本\n"
     assert answer.status_code == 3
     assert session.run_ps("throw 'no'").status_code == 1
-    assert endpoint.shells == 0
-    assert endpoint.processes == []
+    assert endpoint.shell_count == 0
+    assert endpoint.process_ids == []
 
 
 def test_what_goes_over_http_is_sealed(serve: Serve, connect: Connect) -> None:
@@ -79,7 +79,7 @@ def test_what_goes_over_http_is_sealed(serve: Serve, connect: Connect) -> None:
     protocol = connect(endpoint)
     protocol.open_shell()
     assert protocol.transport.encryption is not None
-    actions = [(served.action, served.status) for served in endpoint.served]
+    actions = [(served.action, served.status) for served in endpoint.served_requests]
     assert actions == [
         ("Authenticate", 401), ("Authenticate", 401), ("Authenticate", 200), ("Create", 200)
     ]  # fmt: skip
@@ -122,7 +122,7 @@ def test_answers_are_no_larger_than_the_client_takes(serve: Serve, connect: Conn
     script = "[Console]::Out.Write('x' * 100000); [Console]::Error.Write('y' * 100000)"
     out, error, _ = run(connect(endpoint, "basic"), encoded(script))
     assert (out.count(b"x"), error.count(b"y")) == (100_000, 100_000)
-    assert max(served.sent for served in endpoint.served) <= 16 * 1024
+    assert max(served.sent for served in endpoint.served_requests) <= 16 * 1024
 
 
 def test_input_is_fed_and_ended(serve: Serve, connect: Connect) -> None:
@@ -193,9 +193,9 @@ def test_a_terminated_command_is_gone_with_its_children(
     command = protocol.run_command(shell, encoded(script))
     out, *_ = protocol.get_command_output_raw(shell, command)
     child = int(out)
-    assert len(endpoint.processes) == 1
+    assert len(endpoint.process_ids) == 1
     protocol.cleanup_command(shell, command)
-    assert endpoint.processes == []
+    assert endpoint.process_ids == []
     assert soon(lambda: not alive(child))
     with pytest.raises(WSManFaultError) as caught:
         protocol.get_command_output_raw(shell, command)
@@ -220,9 +220,9 @@ def test_closing_a_shell_kills_what_it_started(
     shell = protocol.open_shell()
     for _ in range(2):
         protocol.run_command(shell, encoded(ECHO), console_mode_stdin=False)
-    assert len(endpoint.processes) == 2
+    assert len(endpoint.process_ids) == 2
     protocol.close_shell(shell)
-    assert (endpoint.shells, endpoint.processes) == (0, [])
+    assert (endpoint.shell_count, endpoint.process_ids) == (0, [])
     endpoint.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -231,9 +231,9 @@ def test_what_is_open_at_the_end_is_closed(serve: Serve, connect: Connect) -> No
     endpoint = serve()
     protocol = connect(endpoint)
     protocol.run_command(protocol.open_shell(), encoded(ECHO), console_mode_stdin=False)
-    assert len(endpoint.processes) == 1
+    assert len(endpoint.process_ids) == 1
     endpoint.close()
-    assert endpoint.processes == []
+    assert endpoint.process_ids == []
     with pytest.raises(requests.exceptions.ConnectionError):
         protocol.open_shell()
 
@@ -284,9 +284,9 @@ def test_an_idle_shell_is_deleted(
     command = protocol.run_command(shell, encoded(ECHO), console_mode_stdin=False)
     with pytest.raises(WinRMOperationTimeoutError):  # it is waited for, so it is not idle
         protocol.get_command_output_raw(shell, command)
-    assert endpoint.shells == 2
-    assert soon(lambda: endpoint.shells == 1)
-    assert soon(lambda: endpoint.processes == [])
+    assert endpoint.shell_count == 2
+    assert soon(lambda: endpoint.shell_count == 1)
+    assert soon(lambda: endpoint.process_ids == [])
     with pytest.raises(WSManFaultError) as caught:
         protocol.get_command_output_raw(shell, command)
     assert caught.value.wsman_fault_code == 2150858843
@@ -342,7 +342,7 @@ def test_nothing_plain_goes_over_http(serve: Serve, connect: Connect) -> None:
     with pytest.raises(WinRMTransportError) as caught:
         connect(endpoint, "ntlm", message_encryption="never").open_shell()
     assert caught.value.code == 500
-    assert endpoint.shells == 0
+    assert endpoint.shell_count == 0
 
 
 def test_a_context_is_its_connections(serve: Serve, connect: Connect) -> None:
@@ -396,10 +396,10 @@ def test_pypsrp_runs_a_process(
         left = shells.Process(shell, encoded(ECHO))
         left.begin_invoke()
         left.signal(shells.SignalCode.CTRL_C)  # nobody has a console there
-        assert len(endpoint.processes) == 1
+        assert len(endpoint.process_ids) == 1
         left.signal(shells.SignalCode.TERMINATE)
-        assert endpoint.processes == []
-    assert endpoint.shells == 0
+        assert endpoint.process_ids == []
+    assert endpoint.shell_count == 0
 
 
 def test_pypsrp_seals_over_https_too(

@@ -15,7 +15,7 @@ from winrm.exceptions import (
 )
 from winrm.protocol import Protocol
 
-from imagetool.lab.winrm import Endpoint, Faults
+from imagetool.lab.winrm import Endpoint, FaultInjector
 
 Serve = Callable[..., Endpoint]
 Connect = Callable[..., Protocol]
@@ -27,12 +27,12 @@ COUNT = (
 
 
 @pytest.fixture
-def faults() -> Faults:
-    return Faults()
+def faults() -> FaultInjector:
+    return FaultInjector()
 
 
 @pytest.fixture
-def endpoint(serve: Serve, faults: Faults) -> Endpoint:
+def endpoint(serve: Serve, faults: FaultInjector) -> Endpoint:
     return serve(faults=faults)
 
 
@@ -60,7 +60,7 @@ def again(protocol: Protocol) -> None:
 
 
 def test_a_request_is_dropped_before_it_counts(
-    endpoint: Endpoint, faults: Faults, protocol: Protocol
+    endpoint: Endpoint, faults: FaultInjector, protocol: Protocol
 ) -> None:
     shell, command = start(protocol)
     faults.drop_before(2, "Send")
@@ -69,13 +69,17 @@ def test_a_request_is_dropped_before_it_counts(
         protocol.send_command_input(shell, command, b"two\n")
     again(protocol)
     assert finish(protocol, shell, command) == b"one\nend\n"
-    assert [served.status for served in endpoint.served if served.action == "Send"] == [200, 0, 200]
-    assert faults.waiting == 0
+    assert [served.status for served in endpoint.served_requests if served.action == "Send"] == [
+        200,
+        0,
+        200,
+    ]
+    assert faults.pending == 0
 
 
 @pytest.mark.parametrize("how", ["drop_after", "drop_within"])
 def test_a_request_counts_whose_answer_is_dropped(
-    faults: Faults, protocol: Protocol, how: str
+    faults: FaultInjector, protocol: Protocol, how: str
 ) -> None:
     shell, command = start(protocol)
     getattr(faults, how)(1, "Send")
@@ -85,7 +89,7 @@ def test_a_request_counts_whose_answer_is_dropped(
     assert finish(protocol, shell, command) == b"one\nend\n"
 
 
-def test_output_that_was_on_its_way_is_lost(faults: Faults, protocol: Protocol) -> None:
+def test_output_that_was_on_its_way_is_lost(faults: FaultInjector, protocol: Protocol) -> None:
     shell, command = start(protocol)
     protocol.send_command_input(shell, command, b"one\n")
     faults.drop_within(1, "Receive")
@@ -95,7 +99,7 @@ def test_output_that_was_on_its_way_is_lost(faults: Faults, protocol: Protocol) 
     assert finish(protocol, shell, command) == b"end\n"
 
 
-def test_a_handshake_is_dropped(faults: Faults, protocol: Protocol) -> None:
+def test_a_handshake_is_dropped(faults: FaultInjector, protocol: Protocol) -> None:
     faults.drop_before(2, "Authenticate")
     with pytest.raises(GONE):
         protocol.open_shell()
@@ -106,14 +110,16 @@ def test_a_handshake_is_dropped(faults: Faults, protocol: Protocol) -> None:
     protocol.open_shell()
 
 
-def test_any_request_can_be_meant(faults: Faults, protocol: Protocol) -> None:
+def test_any_request_can_be_meant(faults: FaultInjector, protocol: Protocol) -> None:
     faults.drop_before(3)
     shell, command = start(protocol)
     with pytest.raises(GONE):
         protocol.send_command_input(shell, command, b"one\n")
 
 
-def test_the_process_is_killed(endpoint: Endpoint, faults: Faults, protocol: Protocol) -> None:
+def test_the_process_is_killed(
+    endpoint: Endpoint, faults: FaultInjector, protocol: Protocol
+) -> None:
     shell, command = start(protocol)
     protocol.send_command_input(shell, command, b"one\n")
     faults.kill(2, "Receive")
@@ -121,12 +127,12 @@ def test_the_process_is_killed(endpoint: Endpoint, faults: Faults, protocol: Pro
     assert (out, done) == (b"one\n", False)
     _, _, code, done = protocol.get_command_output_raw(shell, command)
     assert (code, done) == (1, True)
-    assert endpoint.processes == []
+    assert endpoint.process_ids == []
     with pytest.raises(WSManFaultError):
         protocol.send_command_input(shell, command, b"two\n")
 
 
-def test_an_answer_comes_late(faults: Faults, protocol: Protocol) -> None:
+def test_an_answer_comes_late(faults: FaultInjector, protocol: Protocol) -> None:
     faults.delay(0.5, 1, "Create")
     started = time.monotonic()
     protocol.open_shell()
@@ -134,7 +140,7 @@ def test_an_answer_comes_late(faults: Faults, protocol: Protocol) -> None:
 
 
 def test_closing_does_not_wait_for_a_late_answer(
-    serve: Serve, connect: Connect, faults: Faults
+    serve: Serve, connect: Connect, faults: FaultInjector
 ) -> None:
     endpoint = serve(faults=faults.delay(60, 1, "Create"))
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -144,7 +150,7 @@ def test_closing_does_not_wait_for_a_late_answer(
     assert time.monotonic() - started < 3
 
 
-def test_a_send_that_timed_out_was_taken(faults: Faults, protocol: Protocol) -> None:
+def test_a_send_that_timed_out_was_taken(faults: FaultInjector, protocol: Protocol) -> None:
     shell, command = start(protocol)
     faults.send_times_out()
     with pytest.raises(WinRMOperationTimeoutError):
@@ -152,7 +158,7 @@ def test_a_send_that_timed_out_was_taken(faults: Faults, protocol: Protocol) -> 
     assert finish(protocol, shell, command) == b"one\nend\n"
 
 
-def test_a_send_that_was_refused_as_busy_was_not(faults: Faults, protocol: Protocol) -> None:
+def test_a_send_that_was_refused_as_busy_was_not(faults: FaultInjector, protocol: Protocol) -> None:
     shell, command = start(protocol)
     faults.send_busy()
     with pytest.raises(WSManFaultError) as caught:
@@ -162,7 +168,7 @@ def test_a_send_that_was_refused_as_busy_was_not(faults: Faults, protocol: Proto
 
 
 @pytest.mark.parametrize("status", [500, 403])
-def test_a_shell_is_denied(faults: Faults, protocol: Protocol, status: int) -> None:
+def test_a_shell_is_denied(faults: FaultInjector, protocol: Protocol, status: int) -> None:
     faults.deny_create(status=status)
     with pytest.raises(WSManFaultError) as caught:
         protocol.open_shell()
@@ -181,19 +187,21 @@ def test_without_a_reader_a_sender_waits(endpoint: Endpoint, connect: Connect) -
     with pytest.raises(WinRMOperationTimeoutError):
         for _ in range(30):
             protocol.send_command_input(shell, command, b"x" * 100_000)
-    sent = [served for served in endpoint.served if served.action == "Send"]
+    sent = [served for served in endpoint.served_requests if served.action == "Send"]
     assert 10 <= len(sent) <= 14
 
 
 def test_what_was_served_is_counted(endpoint: Endpoint, protocol: Protocol) -> None:
     shell, command = start(protocol)
-    assert (endpoint.shells, len(endpoint.processes)) == (1, 1)
+    assert (endpoint.shell_count, len(endpoint.process_ids)) == (1, 1)
     finish(protocol, shell, command)
     protocol.close_shell(shell)
-    actions = [served.action for served in endpoint.served]
+    actions = [served.action for served in endpoint.served_requests]
     assert actions[3:6] == ["Create", "Command", "Send"]
     assert actions[-1] == "Delete"
-    assert all(served.received > 500 and served.sent > 500 for served in endpoint.served[3:])
+    assert all(
+        served.received > 500 and served.sent > 500 for served in endpoint.served_requests[3:]
+    )
 
 
 def test_a_transport_error_is_no_fault(serve: Serve, connect: Connect) -> None:

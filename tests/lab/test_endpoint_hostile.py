@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagetool.lab.winrm import Endpoint, Limits
-from imagetool.lab.winrm.envelope import duration, parse, read
-from imagetool.lab.winrm.refusals import Refused
+from imagetool.lab.winrm.envelope import parse, parse_duration, read_request
+from imagetool.lab.winrm.soap_faults import SoapFault
 
 SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 CREATE = "<rsp:Shell><rsp:InputStreams>stdin</rsp:InputStreams></rsp:Shell>"
@@ -245,7 +245,7 @@ def test_a_shell_is_not_made_of_nonsense(
     status, text = raw.ask("Create", content, **header)
     assert status == 500
     assert said in text
-    assert raw.endpoint.shells == 0
+    assert raw.endpoint.shell_count == 0
 
 
 def test_base64_that_is_none_is_refused(raw: object) -> None:
@@ -292,13 +292,13 @@ def test_plain_http_to_the_https_port_ends_the_connection(raw: object) -> None:
     [("PT20S", 20), ("PT60.000S", 60), ("PT1H2M3S", 3723), ("P1DT1S", 86_401), ("P0DT0H0M0S", 0)],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "20", "P", "PT", "P1DT", "PTS", "-PT1S", "P1Y", "PT1e9S"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(Refused):
-        duration(text)
+    with pytest.raises(SoapFault):
+        parse_duration(text)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -311,5 +311,5 @@ def test_any_bytes_are_an_envelope_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, len(sound) - 1))
         sound[place : place + 1] = data.draw(st.binary(max_size=3))
-    with contextlib.suppress(Refused):
-        read(parse(bytes(sound)))
+    with contextlib.suppress(SoapFault):
+        read_request(parse(bytes(sound)))

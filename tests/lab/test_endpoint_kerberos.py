@@ -158,7 +158,9 @@ def test_pywinrm_comes_with_a_ticket(
     )
     runs(protocol)
     # One step: the ticket comes with the first request, and the answer is sealed already.
-    handshake = [served.status for served in endpoint.served if served.action == "Authenticate"]
+    handshake = [
+        served.status for served in endpoint.served_requests if served.action == "Authenticate"
+    ]
     assert handshake == ([200] if not https else [])
 
 
@@ -187,7 +189,7 @@ def test_a_ticket_of_another_user_is_refused(serve: Serve, connect: Connect, tic
     ticket.log_in("other")
     with pytest.raises((InvalidCredentialsError, WinRMTransportError)):
         connect(endpoint, "kerberos", url=there(endpoint), username="other@LAB.TEST").open_shell()
-    assert endpoint.shells == 0
+    assert endpoint.shell_count == 0
 
 
 def test_without_a_keytab_no_ticket_is_taken(serve: Serve, connect: Connect, ticket: Realm) -> None:
@@ -249,7 +251,7 @@ def test_a_session_comes_with_a_ticket(serve: Serve, ticket: Realm, https: bool)
     converses(session_with(endpoint, "kerberos", Credentials("imagetool@LAB.TEST")))
     endpoint.faults.drop_within(action="Receive").drop_before(2, action="Send")
     converses(session_with(endpoint, "kerberos", Credentials("")))
-    assert endpoint.shells == 0
+    assert endpoint.shell_count == 0
 
 
 def test_a_session_without_a_ticket_is_told_what_to_do(
@@ -272,7 +274,7 @@ def test_a_session_delegates_its_password(
     converses(session_with(endpoint, "credssp", Credentials(endpoint.user, endpoint.password)))
     endpoint.faults.drop_within(action="Receive").drop_before(2, action="Send")
     converses(session_with(endpoint, "credssp", Credentials(endpoint.user, endpoint.password)))
-    assert endpoint.shells == 0
+    assert endpoint.shell_count == 0
     with pytest.raises(HostFailed, match="refuses the account with credssp") as caught:
         session_with(endpoint, "credssp", Credentials(endpoint.user, "wrong-4711"))
     assert "wrong-4711" not in f"{caught.value}{caught.value.hint}"

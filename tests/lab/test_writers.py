@@ -133,8 +133,13 @@ def test_a_hive_is_changed_as_libregf_reads_it(template: Path) -> None:
         data = source.read_at(0, source.size)
     moment = datetime(2025, 6, 7, 8, 9, 10, tzinfo=UTC)
     keys = [
-        KeyChange("Microsoft\\Virtual Machine\\Auto").text("IntegrationServicesVersion", "1.2.3.4"),
-        KeyChange("A\\B\\C").number("n", 7).texts("m", ["x", "y"]).binary("b", b"\1\2"),
+        KeyChange("Microsoft\\Virtual Machine\\Auto").set_sz(
+            "IntegrationServicesVersion", "1.2.3.4"
+        ),
+        KeyChange("A\\B\\C")
+        .set_dword("n", 7)
+        .set_multi_sz("m", ["x", "y"])
+        .set_binary("b", b"\1\2"),
     ]
     changed = change_hive(data, keys, moment)
     foreign = pyregf.file()
@@ -209,7 +214,7 @@ def test_a_guest_whose_data_exchange_is_disabled_records_nothing(
         services = f"{windows.control_set}\\Services\\vmickvpexchange"
         changed = change_hive(
             node.read_at(0, node.size),
-            [KeyChange(services).number("Start", 4)],
+            [KeyChange(services).set_dword("Start", 4)],
             datetime.now(UTC),
         )
     write_files(image, offset, size, [FileChange("Windows\\System32\\config\\SYSTEM", changed)])

@@ -19,8 +19,8 @@ from imagetool.errors import HostFailed
 from imagetool.guest.image import open_image
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
+from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import LabSession
-from imagetool.lab.world import World
 from imagetool.servicing.identity import check_same_image, identify
 from imagetool.servicing.inject import inject
 
@@ -29,7 +29,7 @@ Unpack = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
-    with LabSession(World({}), None) as opened:
+    with LabSession(EmulatedHost({}), None) as opened:
         yield opened
 
 
@@ -121,7 +121,7 @@ def test_inject_refuses_where_the_host_has_another_image(
     for path in (image, other):
         shutil.copyfile(template, path)
     with_another_data_write_guid(other)
-    lab = LabSession(World({}), None)
+    lab = LabSession(EmulatedHost({}), None)
     redirected(lab, other, monkeypatch)
     with pytest.raises(HostFailed, match="another image than here"):
         inject(image, disc, lambda: lab, tmp_path / "new.vhdx")

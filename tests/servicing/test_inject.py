@@ -17,8 +17,8 @@ import pytest
 from imagetool.errors import CannotWrite, DoesNotApply, HostFailed, LeftBehind, ServicingFailed
 from imagetool.guest.image import open_image
 from imagetool.lab import LabSession, boot, open_lab
-from imagetool.lab.session import faults_of
-from imagetool.lab.world import World
+from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.session import parse_faults
 from imagetool.package import open_package
 from imagetool.servicing.inject import inject
 from imagetool.servicing.verdict import Name
@@ -144,17 +144,17 @@ CMDLETS = [
 def test_a_cmdlet_that_fails_leaves_nothing(
     lab_engine: str, template: Path, disc: Path, tmp_path: Path, cmdlet: str
 ) -> None:
-    worlds: list[World] = []
+    emulated_hosts: list[EmulatedHost] = []
 
     def open_session() -> LabSession:
-        worlds.append(World(faults_of(f"{cmdlet}=0x800F0922")))
-        return open_lab(worlds[0])
+        emulated_hosts.append(EmulatedHost(parse_faults(f"{cmdlet}=0x800F0922")))
+        return open_lab(emulated_hosts[0])
 
     with pytest.raises(ServicingFailed, match=f"{cmdlet} failed.*as it was") as caught:
         inject(template, disc, open_session, tmp_path / "serviced.vhdx")
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
-    assert worlds[0].disks == {}
+    assert emulated_hosts[0].disks == {}
 
 
 @pytest.mark.parametrize("cmdlet", ["Dismount-VHD", "Remove-PartitionAccessPath"])
@@ -165,14 +165,14 @@ def test_what_cannot_be_taken_back_is_named(
         inject(
             template,
             disc,
-            lambda: open_lab(World(faults_of(f"{cmdlet}=0x80070020"))),
+            lambda: open_lab(EmulatedHost(parse_faults(f"{cmdlet}=0x80070020"))),
             tmp_path / "serviced.vhdx",
         )
     assert caught.value.exit_code == 6
     assert not (tmp_path / "serviced.vhdx").exists()
 
 
-class Lying(World):
+class Lying(EmulatedHost):
     """A host that says yes and does nothing, or does something else."""
 
     def __init__(self, lie: str) -> None:
@@ -243,10 +243,10 @@ def test_a_host_without_hyper_v_is_said_to_be_none(
 def test_an_image_that_the_host_has_mounted_is_left_alone(
     template: Path, disc: Path, tmp_path: Path
 ) -> None:
-    world = World()
-    world.call("Mount-VHD", {"Path": str(template)}, lambda said: None)
+    emulated_host = EmulatedHost()
+    emulated_host.call("Mount-VHD", {"Path": str(template)}, lambda said: None)
     with pytest.raises(HostFailed, match="has this image mounted"):
-        inject(template, disc, lambda: open_lab(world), tmp_path / "serviced.vhdx")
+        inject(template, disc, lambda: open_lab(emulated_host), tmp_path / "serviced.vhdx")
     assert list(tmp_path.iterdir()) == []
 
 

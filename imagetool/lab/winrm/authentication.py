@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from spnego import ContextProxy
 
 _SCHEMES = {"negotiate": "Negotiate", "ntlm": "NTLM", "kerberos": "Kerberos", "credssp": "CredSSP"}
-_LONGEST_TOKEN = 64 << 10
-_MOST_STEPS = 12
+_MAX_TOKEN_SIZE = 64 << 10
+_MAX_HANDSHAKE_STEPS = 12
 
 
-class Denied(Exception):
+class Unauthorized(Exception):
     """The request is answered with 401 and these WWW-Authenticate headers."""
 
     def __init__(self, challenges: list[str]) -> None:
@@ -28,64 +28,64 @@ class Denied(Exception):
         self.challenges = challenges
 
 
-class Security:
+class ConnectionAuthenticator:
     """What is known of one connection's client."""
 
     def __init__(self, user: User, tls: bool, kerberos: bool) -> None:
         self._user = user
         self._tls = tls
         # As Windows offers them: Basic would show the password to whoever reads plain HTTP.
-        self._offers = ["Negotiate"]
+        self._challenges = ["Negotiate"]
         if kerberos:
-            self._offers.append("Kerberos")
+            self._challenges.append("Kerberos")
         if tls:
-            self._offers.append('Basic realm="WSMAN"')
-        self._offers.append("CredSSP")
+            self._challenges.append('Basic realm="WSMAN"')
+        self._challenges.append("CredSSP")
         self._handshake: tuple[str, ContextProxy] | None = None
         self._steps = 0
         self.context: ContextProxy | None = None
         """What seals messages; None before a handshake is complete, and with Basic."""
 
-    def check(self, header: str | None) -> list[str]:
+    def authenticate(self, header: str | None) -> list[str]:
         """Let a request pass; the WWW-Authenticate headers that its answer must have.
 
-        Raises Denied for a step of a handshake, and where something is wrong.
+        Raises Unauthorized for a step of a handshake, and where something is wrong.
         """
         if header is None:
             if self.context is None:
-                raise Denied(self._offers)
+                raise Unauthorized(self._challenges)
             return []
         scheme, _, encoded = header.strip().partition(" ")
         try:
             token = base64.b64decode(encoded.strip(), validate=True)
         except (binascii.Error, ValueError):
-            raise self._refused() from None
+            raise self._unauthorized() from None
         if scheme.lower() == "basic":
             self._check_basic(token)
             return []
         name = _SCHEMES.get(scheme.lower())
-        if name is None or not token or len(token) > _LONGEST_TOKEN:
-            raise self._refused()
-        return self._step(name, token)
+        if name is None or not token or len(token) > _MAX_TOKEN_SIZE:
+            raise self._unauthorized()
+        return self._step_handshake(name, token)
 
-    def _refused(self) -> Denied:
+    def _unauthorized(self) -> Unauthorized:
         self._handshake = self.context = None
-        return Denied(self._offers)
+        return Unauthorized(self._challenges)
 
     def _check_basic(self, token: bytes) -> None:
         name, _, password = token.decode("utf-8", "replace").partition(":")
-        if not self._tls or not self._user.fits(name, password):
-            raise self._refused()
+        if not self._tls or not self._user.has_password(name, password):
+            raise self._unauthorized()
 
-    def _step(self, scheme: str, token: bytes) -> list[str]:
+    def _step_handshake(self, scheme: str, token: bytes) -> list[str]:
         if self._handshake is None or self._handshake[0] != scheme:
             self._steps = 0
         self._steps += 1
         self.context = None
-        if self._steps > _MOST_STEPS:
-            raise self._refused()
+        if self._steps > _MAX_HANDSHAKE_STEPS:
+            raise self._unauthorized()
         try:
-            with self._user.known():
+            with self._user.acceptor_environment():
                 if self._steps == 1:
                     self._handshake = (scheme, _acceptor(scheme))
                 assert self._handshake is not None
@@ -94,17 +94,17 @@ class Security:
         except Exception:
             # What a stranger sends breaks an acceptor in more ways than SpnegoError names (struct,
             # Unicode, index); whatever it is, the stranger is not let in.
-            raise self._refused() from None
-        said = f"{scheme} {base64.b64encode(answer).decode('ascii')}" if answer else ""
+            raise self._unauthorized() from None
+        challenge = f"{scheme} {base64.b64encode(answer).decode('ascii')}" if answer else ""
         if not context.complete:
-            if not said:
-                raise self._refused()
-            raise Denied([said])
+            if not challenge:
+                raise self._unauthorized()
+            raise Unauthorized([challenge])
         self._handshake = None
-        if not self._user.is_called(context.client_principal or ""):
-            raise self._refused()
+        if not self._user.has_name(context.client_principal or ""):
+            raise self._unauthorized()
         self.context = context
-        return [said] if said else []
+        return [challenge] if challenge else []
 
 
 def _acceptor(scheme: str) -> ContextProxy:

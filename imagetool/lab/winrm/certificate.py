@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
-_VALID = timedelta(days=30)
+_VALIDITY = timedelta(days=30)
 
 
 def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
@@ -32,7 +32,7 @@ def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + _VALID)
+        .not_valid_after(now + _VALIDITY)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         # Python 3.13 checks strictly (RFC 5280): a root has its usage and its identifier.
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

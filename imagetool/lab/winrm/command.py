@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
 from imagetool.host.environment import child_environment
-from imagetool.lab.winrm import refusals
+from imagetool.lab.winrm import soap_faults
 
-_MOST_HELD = 1 << 20
-_CHUNK = 64 << 10
-_LAST_WORDS = 2.0
-_CONTROL_C_EXIT = 0xC000013A - (1 << 32)
+_MAX_BUFFERED_SIZE = 1 << 20
+_READ_SIZE = 64 << 10
+_DRAIN_TIMEOUT = 2.0
+_STATUS_CONTROL_C_EXIT = 0xC000013A - (1 << 32)
 
 
-class Output(NamedTuple):
+class CommandOutput(NamedTuple):
     """What there is to tell of a command."""
 
-    pieces: list[tuple[str, bytes]]
+    chunks: list[tuple[str, bytes]]
     """Stream and bytes, in the order in which they came."""
     exit_code: int | None
     """None while the command runs, or has output left."""
@@ -43,23 +43,25 @@ class Command:
         self._console = console
         self._changed = threading.Condition()
         self._output: deque[tuple[str, bytes]] = deque()
-        self._held = 0
+        self._buffered_size = 0
         self._input: deque[bytes | None] = deque()
-        self._queued = 0
+        self._queued_input_size = 0
         self._input_open = False
         self._exit_code: int | None = None
         self._interrupted = False
         self._terminated = False
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []
-        self._reaping = threading.Lock()
+        self._reap_lock = threading.Lock()
 
     def fail(self, message: bytes, exit_code: int) -> None:
         """Be a command that has said this on standard error, and ended."""
         self._output.append(("stderr", message))
         self._exit_code = exit_code
 
-    def start(self, program: Sequence[str], environment: Mapping[str, str], folder: str) -> None:
+    def start(
+        self, program: Sequence[str], environment: Mapping[str, str], working_directory: str
+    ) -> None:
         """Start the program, in a process group of its own. Raises OSError where it cannot."""
         process = subprocess.Popen(
             program,
@@ -68,7 +70,7 @@ class Command:
             stderr=subprocess.PIPE,
             bufsize=0,
             env=environment,
-            cwd=folder or None,
+            cwd=working_directory or None,
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
@@ -76,10 +78,14 @@ class Command:
         self._input_open = True
         assert process.stdin and process.stdout and process.stderr
         readers = [
-            threading.Thread(target=self._read, args=("stdout", process.stdout), daemon=True),
-            threading.Thread(target=self._read, args=("stderr", process.stderr), daemon=True),
+            threading.Thread(
+                target=self._read_output, args=("stdout", process.stdout), daemon=True
+            ),
+            threading.Thread(
+                target=self._read_output, args=("stderr", process.stderr), daemon=True
+            ),
         ]
-        writer = threading.Thread(target=self._feed, args=(process.stdin,), daemon=True)
+        writer = threading.Thread(target=self._write_input, args=(process.stdin,), daemon=True)
         watcher = threading.Thread(target=self._watch, args=(process, readers), daemon=True)
         self._threads = [*readers, writer, watcher]
         for thread in self._threads:
@@ -93,34 +99,38 @@ class Command:
 
     # What it says
 
-    def _read(self, name: str, stream: IO[bytes]) -> None:
+    def _read_output(self, name: str, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
-            while data := stream.read(_CHUNK):
+            while data := stream.read(_READ_SIZE):
                 with self._changed:
-                    self._changed.wait_for(lambda: self._held < _MOST_HELD or self._terminated)
+                    self._changed.wait_for(
+                        lambda: self._buffered_size < _MAX_BUFFERED_SIZE or self._terminated
+                    )
                     if not self._terminated:
                         self._output.append((name, data))
-                        self._held += len(data)
+                        self._buffered_size += len(data)
                         self._changed.notify_all()
 
     def _watch(self, process: subprocess.Popen[bytes], readers: list[threading.Thread]) -> None:
         ended = _wait(process)
         # Whoever inherited the pipes may hold them for longer, but what the process said is there.
-        end = time.monotonic() + _LAST_WORDS
+        end = time.monotonic() + _DRAIN_TIMEOUT
         for reader in readers:
-            while reader.is_alive() and (time.monotonic() < end or self._held >= _MOST_HELD):
+            while reader.is_alive() and (
+                time.monotonic() < end or self._buffered_size >= _MAX_BUFFERED_SIZE
+            ):
                 reader.join(0.05)
                 if self._terminated:
                     break
         with self._changed:
-            self._exit_code = _CONTROL_C_EXIT if self._interrupted else ended
+            self._exit_code = _STATUS_CONTROL_C_EXIT if self._interrupted else ended
             self._input_open = False
             self._changed.notify_all()
 
-    def receive(self, limit: int, timeout: float) -> Output | None:
+    def receive(self, limit: int, timeout: float) -> CommandOutput | None:
         """Up to `limit` bytes of output, and the exit code where none is left.
 
-        Waits for `timeout` seconds at most, and gives None then. Raises Refused where the command
+        Waits for `timeout` seconds at most, and gives None then. Raises SoapFault where the command
         was terminated.
         """
         with self._changed:
@@ -128,52 +138,53 @@ class Command:
                 lambda: self._output or self._exit_code is not None or self._terminated, timeout
             )
             if self._terminated:
-                raise refusals.aborted()
-            pieces: list[tuple[str, bytes]] = []
+                raise soap_faults.operation_aborted()
+            chunks: list[tuple[str, bytes]] = []
             while self._output and limit > 0:
                 name, data = self._output.popleft()
                 if len(data) > limit:
                     self._output.appendleft((name, data[limit:]))
                     data = data[:limit]
                 limit -= len(data)
-                self._held -= len(data)
-                pieces.append((name, data))
+                self._buffered_size -= len(data)
+                chunks.append((name, data))
             done = not self._output and self._exit_code is not None
-            if not pieces and not done:
+            if not chunks and not done:
                 return None
             self._changed.notify_all()
-            return Output(pieces, self._exit_code if done else None)
+            return CommandOutput(chunks, self._exit_code if done else None)
 
     # What it is fed
 
     def send(self, data: bytes, end: bool, timeout: float) -> bool:
         """Queue input; whether there was room for it within `timeout` seconds.
 
-        Raises Refused where standard input has ended, or the process has.
+        Raises SoapFault where standard input has ended, or the process has.
         """
         with self._changed:
             self._changed.wait_for(
-                lambda: self._queued < _MOST_HELD or not self._input_open, timeout
+                lambda: self._queued_input_size < _MAX_BUFFERED_SIZE or not self._input_open,
+                timeout,
             )
             if not self._input_open:
-                raise refusals.input_closed()
-            if self._queued >= _MOST_HELD:
+                raise soap_faults.input_closed()
+            if self._queued_input_size >= _MAX_BUFFERED_SIZE:
                 return False
             if self._console:
                 # Bytes are keystrokes there: the console shows them, Enter is a carriage return,
                 # and a line feed alone ends no line.
                 self._output.append(("stdout", data))
-                self._held += len(data)
+                self._buffered_size += len(data)
                 data = data.replace(b"\n", b"").replace(b"\r", b"\n")
             self._input.append(data)
-            self._queued += len(data)
+            self._queued_input_size += len(data)
             if end:
                 self._input.append(None)
                 self._input_open = False
             self._changed.notify_all()
             return True
 
-    def _feed(self, stream: IO[bytes]) -> None:
+    def _write_input(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
             while True:
                 with self._changed:
@@ -187,7 +198,7 @@ class Command:
                 while rest:
                     rest = rest[stream.write(rest) :]
                 with self._changed:
-                    self._queued -= len(data)
+                    self._queued_input_size -= len(data)
                     self._changed.notify_all()
         with contextlib.suppress(OSError):
             stream.close()
@@ -206,7 +217,7 @@ class Command:
     def kill(self) -> None:
         """Kill the process and its children; what they have said can still be received."""
         process = self._process
-        with self._reaping:
+        with self._reap_lock:
             if process is None or process.returncode is not None:
                 return
             if sys.platform == "win32":
@@ -230,7 +241,7 @@ class Command:
             thread.join(timeout=5)
         process = self._process
         if process is not None:
-            with self._reaping:
+            with self._reap_lock:
                 process.wait()
         if process is not None and not any(thread.is_alive() for thread in self._threads):
             for stream in (process.stdin, process.stdout, process.stderr):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_ENGINES = {"powershell", "powershell.exe", "pwsh", "pwsh.exe"}
+_POWERSHELL_NAMES = {"powershell", "powershell.exe", "pwsh", "pwsh.exe"}
 
-LONGEST = 32_766
+MAX_COMMAND_LINE = 32_766
 """Characters that CreateProcess takes."""
-LONGEST_FOR_CMD = 8_191
+MAX_CMD_COMMAND_LINE = 8_191
 """Characters that cmd.exe takes, through which a command goes unless it asks not to."""
 
 
@@ -40,10 +40,10 @@ def _arguments(text: str) -> list[str]:
     found: list[str] = []
     out: list[str] = []
     begun = False
-    marks = backslashes = place = 0
-    while place < len(text):
-        character = text[place]
-        place += 1
+    marks = backslashes = position = 0
+    while position < len(text):
+        character = text[position]
+        position += 1
         if character in " \t" and marks == 0:
             if begun:
                 found.append("".join(out))
@@ -61,8 +61,8 @@ def _arguments(text: str) -> list[str]:
             out.append('"')
         else:
             marks += 1
-        while text[place : place + 1] == '"':
-            place += 1
+        while text[position : position + 1] == '"':
+            position += 1
             marks += 1
             if marks == 3:
                 out.append('"')
@@ -72,13 +72,13 @@ def _arguments(text: str) -> list[str]:
     return [*found, "".join(out)] if begun else found
 
 
-def engine_arguments(line: str) -> list[str] | None:
+def powershell_arguments(line: str) -> list[str] | None:
     """The arguments for the PowerShell engine, or None where the program is another."""
     name, *arguments = split(line) or [""]
-    return arguments if re.split(r"[\\/]", name)[-1].lower() in _ENGINES else None
+    return arguments if re.split(r"[\\/]", name)[-1].lower() in _POWERSHELL_NAMES else None
 
 
-def not_recognized(line: str) -> str:
+def not_recognized_message(line: str) -> str:
     """What cmd.exe says of a program that it does not find."""
     name = re.match(r'"[^"]*"?|[^ \t]*', line.strip())
     return (

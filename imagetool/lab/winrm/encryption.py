@@ -17,66 +17,68 @@ if TYPE_CHECKING:
 SPNEGO = "application/HTTP-SPNEGO-session-encrypted"
 KERBEROS = "application/HTTP-Kerberos-session-encrypted"
 CREDSSP = "application/HTTP-CredSSP-session-encrypted"
-PLAIN = "application/soap+xml;charset=UTF-8"
+SOAP_CONTENT_TYPE = "application/soap+xml;charset=UTF-8"
 _PROTOCOLS = {name.lower(): name for name in (SPNEGO, KERBEROS, CREDSSP)}
 _CREDSSP_CHUNK = 16_384
-_TYPE = re.compile(
+_ENCRYPTED_TYPE = re.compile(
     r"multipart/(?:x-multi-)?encrypted\s*;.*?protocol=\"?(?P<protocol>[^\";]+)\"?", re.IGNORECASE
 )
 _BOUNDARY = re.compile(r"boundary=(?:\"(?P<quoted>[^\"]{1,70})\"|(?P<bare>[^\";]{1,70}))")
-_ORIGINAL = re.compile(rb"OriginalContent:.*;\s*Length=(\d{1,10})", re.IGNORECASE)
-_OCTETS = re.compile(rb"\s*Content-Type:\s*application/octet-stream\r\n", re.IGNORECASE)
+_ORIGINAL_LENGTH = re.compile(rb"OriginalContent:.*;\s*Length=(\d{1,10})", re.IGNORECASE)
+_OCTET_STREAM_HEADER = re.compile(
+    rb"\s*Content-Type:\s*application/octet-stream\r\n", re.IGNORECASE
+)
 
 
-class NotReadable(Exception):
+class UnsealError(Exception):
     """The message is not what this connection's context sealed."""
 
 
-def protocol_of(content_type: str) -> str | None:
-    """The protocol of a sealed message, None for another kind of body. Raises NotReadable."""
+def parse_protocol(content_type: str) -> str | None:
+    """The protocol of a sealed message, None for another kind of body. Raises UnsealError."""
     if not content_type.lower().startswith("multipart/"):
         return None
-    match = _TYPE.match(content_type)
+    match = _ENCRYPTED_TYPE.match(content_type)
     protocol = _PROTOCOLS.get(match["protocol"].strip().lower()) if match else None
     if protocol is None:
-        raise NotReadable(content_type[:100])
+        raise UnsealError(content_type[:100])
     return protocol
 
 
 def unseal(context: ContextProxy, content_type: str, body: bytes) -> bytes:
-    """The message. Raises NotReadable where anything about it is wrong."""
+    """The message. Raises UnsealError where anything about it is wrong."""
     found = _BOUNDARY.search(content_type)
     if found is None:
-        raise NotReadable("no boundary")
+        raise UnsealError("no boundary")
     boundary = re.escape((found["quoted"] or found["bare"]).encode("latin-1", "replace"))
     parts = re.split(rb"--\s?" + boundary + rb"(?:\r\n|--\r\n\Z|--\Z)", body)
     if len(parts) < 4 or len(parts) % 2 or parts[0].strip() or parts[-1].strip():
-        raise NotReadable("not pairs of parts")
+        raise UnsealError("not pairs of parts")
     message = []
     for header, payload in zip(parts[1:-1:2], parts[2:-1:2], strict=True):
-        octets = _OCTETS.match(payload)
-        original = _ORIGINAL.search(header)
+        octets = _OCTET_STREAM_HEADER.match(payload)
+        original = _ORIGINAL_LENGTH.search(header)
         if octets is None or original is None:
-            raise NotReadable("a part without its header")
-        data = _open(context, payload[octets.end() :])
+            raise UnsealError("a part without its header")
+        data = _unseal_part(context, payload[octets.end() :])
         if len(data) != int(original[1]):
-            raise NotReadable("another length than it says")
+            raise UnsealError("another length than it says")
         message.append(data)
     return b"".join(message)
 
 
-def _open(context: ContextProxy, payload: bytes) -> bytes:
+def _unseal_part(context: ContextProxy, payload: bytes) -> bytes:
     from spnego.exceptions import SpnegoError
 
     if len(payload) < 4:
-        raise NotReadable("no signature")
+        raise UnsealError("no signature")
     (length,) = struct.unpack_from("<I", payload)
     if length > len(payload) - 4:
-        raise NotReadable("a signature longer than its message")
+        raise UnsealError("a signature longer than its message")
     try:
         return context.unwrap_winrm(payload[4 : 4 + length], payload[4 + length :])
     except (SpnegoError, ValueError, struct.error) as error:
-        raise NotReadable(type(error).__name__) from None
+        raise UnsealError(type(error).__name__) from None
 
 
 def seal(context: ContextProxy, protocol: str, message: bytes) -> tuple[str, bytes]:

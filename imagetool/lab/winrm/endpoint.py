@@ -14,19 +14,19 @@ from types import TracebackType
 from imagetool.errors import HostFailed
 from imagetool.host.environment import child_environment
 from imagetool.host.local import find_powershell
-from imagetool.lab.server import Door
-from imagetool.lab.session import faults_of
+from imagetool.lab.cmdlet_server import CmdletServer
+from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.session import parse_faults
 from imagetool.lab.stand_ins import write_modules
-from imagetool.lab.winrm.authentication import Security
+from imagetool.lab.winrm.authentication import ConnectionAuthenticator
 from imagetool.lab.winrm.certificate import make_certificate
-from imagetool.lab.winrm.faults import Faults
+from imagetool.lab.winrm.fault_injection import FaultInjector
+from imagetool.lab.winrm.http_server import WSMAN_PATH, HttpServer
 from imagetool.lab.winrm.limits import Limits
-from imagetool.lab.winrm.operations import Operations
-from imagetool.lab.winrm.served import Served
-from imagetool.lab.winrm.server import PATH, Server
+from imagetool.lab.winrm.operations import ShellOperations
+from imagetool.lab.winrm.served_request import ServedRequest
 from imagetool.lab.winrm.shells import Shells
-from imagetool.lab.winrm.users import VARIABLES, User
-from imagetool.lab.world import World
+from imagetool.lab.winrm.users import ACCEPTOR_VARIABLES, User
 
 
 class Endpoint:
@@ -42,9 +42,9 @@ class Endpoint:
         *,
         https: bool = False,
         port: int = 0,
-        world: World | None = None,
+        emulated_host: EmulatedHost | None = None,
         limits: Limits | None = None,
-        faults: Faults | None = None,
+        faults: FaultInjector | None = None,
         engine: str | None = None,
         keytab: Path | None = None,
     ) -> None:
@@ -54,17 +54,19 @@ class Endpoint:
                 "the endpoint runs PowerShell, and there is none in PATH",
                 hint="Install pwsh; the host `lab` needs none.",
             )
-        self.world = world or World(faults_of(os.environ.get("IMAGETOOL_LAB_FAULTS", "")))
+        self.emulated_host = emulated_host or EmulatedHost(
+            parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
+        )
         self.limits = limits or Limits()
-        self.faults = faults or Faults()
+        self.faults = faults or FaultInjector()
         self.certificate: Path | None = None
         """The PEM file that a client must trust, with https."""
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
         self._user = User(self._folder, keytab)
         self._kerberos = keytab is not None
-        self._door: Door | None = None
+        self._cmdlet_server: CmdletServer | None = None
         self._shells: Shells | None = None
-        self._server: Server | None = None
+        self._server: HttpServer | None = None
         try:
             self._open(program, https, port)
         except BaseException:
@@ -76,20 +78,22 @@ class Endpoint:
         if https:
             self.certificate, tls = make_certificate(self._folder)
         try:
-            server = Server(port, tls, self.limits, self.faults, self._security(https))
+            server = HttpServer(
+                port, tls, self.limits, self.faults, self._authenticator_factory(https)
+            )
         except OSError as error:
             raise HostFailed(
                 f"port {port} of 127.0.0.1 cannot be listened on: {error.strerror}",
                 hint="Name another with --port, or none and let the system choose.",
             ) from None
         self._server = server
-        self.url = f"http{'s' if https else ''}://127.0.0.1:{server.port}{PATH}"
-        self._door = Door(self.world)
+        self.url = f"http{'s' if https else ''}://127.0.0.1:{server.port}{WSMAN_PATH}"
+        self._cmdlet_server = CmdletServer(self.emulated_host)
         modules = self._folder / "modules"
         modules.mkdir()
-        self._door.write_key(modules / "door")
+        self._cmdlet_server.write_endpoint(modules / "endpoint")
         write_modules(modules)
-        environment = child_environment(*VARIABLES)
+        environment = child_environment(*ACCEPTOR_VARIABLES)
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
         if sys.platform != "win32":
@@ -97,13 +101,13 @@ class Endpoint:
             (self._folder / "temporary").mkdir()
             environment["TMPDIR"] = str(self._folder / "temporary")
         self._shells = Shells(self.limits)
-        operations = Operations(
+        operations = ShellOperations(
             self._shells, self.limits, program, environment, f"LAB\\{self.user}", self.url
         )
         server.start(operations, self._shells)
 
-    def _security(self, https: bool) -> Callable[[], Security]:
-        return lambda: Security(self._user, https, self._kerberos)
+    def _authenticator_factory(self, https: bool) -> Callable[[], ConnectionAuthenticator]:
+        return lambda: ConnectionAuthenticator(self._user, https, self._kerberos)
 
     @property
     def user(self) -> str:
@@ -116,19 +120,19 @@ class Endpoint:
         return self._user.password
 
     @property
-    def served(self) -> list[Served]:
+    def served_requests(self) -> list[ServedRequest]:
         """The last 10,000 requests that were answered or dropped, in that order."""
-        return list(self._server.served) if self._server is not None else []
+        return list(self._server.served_requests) if self._server is not None else []
 
     @property
-    def shells(self) -> int:
+    def shell_count(self) -> int:
         """How many shells there are."""
         return len(self._shells) if self._shells is not None else 0
 
     @property
-    def processes(self) -> list[int]:
+    def process_ids(self) -> list[int]:
         """The processes of all shells that live, by their identifiers."""
-        return self._shells.processes() if self._shells is not None else []
+        return self._shells.process_ids() if self._shells is not None else []
 
     def close(self) -> None:
         """End every connection, shell and process, and leave nothing on the disk."""
@@ -138,11 +142,11 @@ class Endpoint:
             self._shells.close()
         if self._server is not None:
             self._server.close()
-        if self._door is not None:
-            self._door.close()
-            self._door = None
+        if self._cmdlet_server is not None:
+            self._cmdlet_server.close()
+            self._cmdlet_server = None
         self._user.close()
-        self.world.close()
+        self.emulated_host.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Endpoint:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from imagetool.lab.winrm import refusals
-from imagetool.lab.winrm.refusals import Refused
+from imagetool.lab.winrm import soap_faults
+from imagetool.lab.winrm.soap_faults import SoapFault
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -24,16 +24,16 @@ TRANSFER = "http://schemas.xmlsoap.org/ws/2004/09/transfer"
 WSMAN = "http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd"
 MICROSOFT = "http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd"
 SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
-CMD = f"{SHELL}/cmd"
+CMD_URI = f"{SHELL}/cmd"
 IDENTITY = "http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd"
 FAULT = "http://schemas.microsoft.com/wbem/wsman/1/wsmanfault"
 _WMI = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/MSFT_WmiError"
 _SCHEMA_TYPES = "http://www.w3.org/2001/XMLSchema-instance"
 ANONYMOUS = f"{ADDRESSING}/role/anonymous"
 
-_DEEPEST = 32
-_MOST_ELEMENTS = 10_000
-_SMALLEST_ENVELOPE = 8_192
+_MAX_DEPTH = 32
+_MAX_ELEMENTS = 10_000
+_MIN_ENVELOPE_SIZE = 8_192
 _DEFAULT_TIMEOUT = 60.0
 _DURATION = re.compile(
     r"P(?:(?P<days>\d{1,6})D)?"
@@ -42,7 +42,7 @@ _DURATION = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SoapRequest:
     """What an envelope asks for."""
 
     action: str
@@ -52,42 +52,42 @@ class Request:
     options: dict[str, str] = field(repr=False)
     timeout: float
     """OperationTimeout, in seconds."""
-    envelope_size: int
+    max_envelope_size: int
     """The largest answer that the client takes, in bytes."""
     body: Element | None = field(repr=False)
     """The first element of the body."""
 
 
 def parse(data: bytes) -> Element:
-    """The envelope's root. Raises Refused for what is no XML, is nested deeply, or has a DTD."""
+    """The envelope's root. Raises SoapFault for what is no XML, is nested deeply, or has a DTD."""
     from xml.etree.ElementTree import ParseError, TreeBuilder
 
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import DefusedXMLParser
 
-    class Bounded(TreeBuilder):
+    class BoundedTreeBuilder(TreeBuilder):
         depth = count = 0
 
         def start(self, tag: str, attrs: dict[str, str], /) -> Element:
             self.depth += 1
             self.count += 1
-            if self.depth > _DEEPEST or self.count > _MOST_ELEMENTS:
-                raise refusals.bad_xml()
+            if self.depth > _MAX_DEPTH or self.count > _MAX_ELEMENTS:
+                raise soap_faults.invalid_xml()
             return super().start(tag, attrs)
 
         def end(self, tag: str, /) -> Element:
             self.depth -= 1
             return super().end(tag)
 
-    parser = DefusedXMLParser(target=Bounded(), forbid_dtd=True)
+    parser = DefusedXMLParser(target=BoundedTreeBuilder(), forbid_dtd=True)
     try:
         parser.feed(data)
         root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):
         # LookupError: an encoding that nobody knows.
-        raise refusals.bad_xml() from None
+        raise soap_faults.invalid_xml() from None
     if root.tag != f"{{{SOAP}}}Envelope":
-        raise refusals.schema("The root element is no SOAP envelope. ")
+        raise soap_faults.schema_violation("The root element is no SOAP envelope. ")
     return root
 
 
@@ -96,72 +96,72 @@ def is_identify(root: Element) -> bool:
     return root.find(f"{{{SOAP}}}Body/{{{IDENTITY}}}Identify") is not None
 
 
-def message_id(root: Element) -> str:
+def read_message_id(root: Element) -> str:
     """The identifier of the message, or nothing."""
-    return text(root.find(f"{{{SOAP}}}Header/{{{ADDRESSING}}}MessageID"))
+    return element_text(root.find(f"{{{SOAP}}}Header/{{{ADDRESSING}}}MessageID"))
 
 
-def read(root: Element) -> Request:
-    """What the envelope asks for. Raises Refused where a header is missing or makes no sense."""
+def read_request(root: Element) -> SoapRequest:
+    """What the envelope asks for. Raises SoapFault where a header is missing or makes no sense."""
     header = root.find(f"{{{SOAP}}}Header")
     if header is None:
-        raise _missing("a:MessageID")
+        raise _missing_header("a:MessageID")
     for element in header:
         name = element.tag.rpartition("}")[0].lstrip("{")
         must = element.get(f"{{{SOAP}}}mustUnderstand", "").lower() in ("true", "1")
         if must and name not in (ADDRESSING, WSMAN, MICROSOFT):
-            raise Refused("s:MustUnderstand", 0x80338042, "A header is not understood. ")
-    action = text(header.find(f"{{{ADDRESSING}}}Action"))
-    identifier = text(header.find(f"{{{ADDRESSING}}}MessageID"))
+            raise SoapFault("s:MustUnderstand", 0x80338042, "A header is not understood. ")
+    action = element_text(header.find(f"{{{ADDRESSING}}}Action"))
+    identifier = element_text(header.find(f"{{{ADDRESSING}}}MessageID"))
     if not action or not identifier:
-        raise _missing("a:Action" if identifier else "a:MessageID")
+        raise _missing_header("a:Action" if identifier else "a:MessageID")
     timeout = header.find(f"{{{WSMAN}}}OperationTimeout")
-    size = text(header.find(f"{{{WSMAN}}}MaxEnvelopeSize"))
+    size = element_text(header.find(f"{{{WSMAN}}}MaxEnvelopeSize"))
     if size and not re.fullmatch(r"\d{1,10}", size):
-        raise refusals.schema("MaxEnvelopeSize is no number of bytes. ")
-    if size and int(size) < _SMALLEST_ENVELOPE:
-        raise refusals.envelope_too_small()
+        raise soap_faults.schema_violation("MaxEnvelopeSize is no number of bytes. ")
+    if size and int(size) < _MIN_ENVELOPE_SIZE:
+        raise soap_faults.envelope_too_small()
     body = root.find(f"{{{SOAP}}}Body")
     if body is None:
-        raise refusals.schema("The envelope has no body. ")
-    return Request(
+        raise soap_faults.schema_violation("The envelope has no body. ")
+    return SoapRequest(
         action=action,
-        resource=text(header.find(f"{{{WSMAN}}}ResourceURI")),
+        resource=element_text(header.find(f"{{{WSMAN}}}ResourceURI")),
         message_id=identifier,
-        shell_id=_named(header, "SelectorSet", "Selector").get("ShellId", ""),
-        options=_named(header, "OptionSet", "Option"),
-        timeout=_DEFAULT_TIMEOUT if timeout is None else duration(text(timeout)),
-        envelope_size=int(size) if size else 1 << 31,
+        shell_id=_named_values(header, "SelectorSet", "Selector").get("ShellId", ""),
+        options=_named_values(header, "OptionSet", "Option"),
+        timeout=_DEFAULT_TIMEOUT if timeout is None else parse_duration(element_text(timeout)),
+        max_envelope_size=int(size) if size else 1 << 31,
         body=next(iter(body), None),
     )
 
 
-def text(element: Element | None) -> str:
+def element_text(element: Element | None) -> str:
     """The text of an element, or nothing."""
     return "" if element is None else (element.text or "").strip()
 
 
-def _named(header: Element, collection: str, member: str) -> dict[str, str]:
+def _named_values(header: Element, collection: str, member: str) -> dict[str, str]:
     found = header.iterfind(f"{{{WSMAN}}}{collection}/{{{WSMAN}}}{member}")
-    return {element.get("Name", ""): text(element) for element in found}
+    return {element.get("Name", ""): element_text(element) for element in found}
 
 
-def duration(value: str) -> float:
-    """The seconds of an xs:duration of days and less. Raises Refused for anything else."""
+def parse_duration(value: str) -> float:
+    """The seconds of an xs:duration of days and less. Raises SoapFault for anything else."""
     match = _DURATION.fullmatch(value)
     if match is None or value[-1] in "PT":
-        raise refusals.schema(f"{value[:100]!r} is no xs:duration. ")
+        raise soap_faults.schema_violation(f"{value[:100]!r} is no xs:duration. ")
     days, hours, minutes, seconds = (float(match[n] or 0) for n in (1, 2, 3, 4))
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def _missing(name: str) -> Refused:
-    return Refused(
+def _missing_header(name: str) -> SoapFault:
+    return SoapFault(
         "a:MessageInformationHeaderRequired", 0x8033800F, f"The header {name} is missing. "
     )
 
 
-def write(action: str, relates_to: str, body: str) -> bytes:
+def build_response(action: str, relates_to: str, body: str) -> bytes:
     """An answer with that body, which is XML already."""
     related = f"<a:RelatesTo>{escape(relates_to)}</a:RelatesTo>" if relates_to else ""
     return (
@@ -173,7 +173,7 @@ def write(action: str, relates_to: str, body: str) -> bytes:
     ).encode()
 
 
-def write_identity(authenticated: bool) -> bytes:
+def build_identify_response(authenticated: bool) -> bytes:
     """Who is there; the version only for whoever has said who asks."""
     version = "10.0.17763" if authenticated else "0.0.0"
     return (
@@ -186,40 +186,40 @@ def write_identity(authenticated: bool) -> bytes:
     ).encode()
 
 
-def write_fault(refused: Refused, relates_to: str) -> bytes:
+def build_fault(fault: SoapFault, relates_to: str) -> bytes:
     """The fault, as Windows writes it."""
-    said = escape(refused.message)
-    if refused.as_wmi:
+    message = escape(fault.message)
+    if fault.as_wmi_error:
         detail = (
             f'<q:MSFT_WmiError xmlns:q="{_WMI}" xmlns:xsi="{_SCHEMA_TYPES}">'
-            f"<q:CIMStatusCode>27</q:CIMStatusCode><q:Message>{said}</q:Message>"
-            f"<q:MessageID>HRESULT 0x{refused.code:08x}</q:MessageID>"
-            f"<q:error_Category>30</q:error_Category><q:error_Code>{refused.code}</q:error_Code>"
+            f"<q:CIMStatusCode>27</q:CIMStatusCode><q:Message>{message}</q:Message>"
+            f"<q:MessageID>HRESULT 0x{fault.code:08x}</q:MessageID>"
+            f"<q:error_Category>30</q:error_Category><q:error_Code>{fault.code}</q:error_Code>"
             f"<q:error_Type>HRESULT</q:error_Type>"
-            f"<q:error_WindowsErrorMessage>{said}</q:error_WindowsErrorMessage></q:MSFT_WmiError>"
+            f"<q:error_WindowsErrorMessage>{message}</q:error_WindowsErrorMessage></q:MSFT_WmiError>"
         )
     else:
         detail = (
-            f'<f:WSManFault xmlns:f="{FAULT}" Code="{refused.code}" Machine="lab">'
-            f"<f:Message>{said}</f:Message></f:WSManFault>"
+            f'<f:WSManFault xmlns:f="{FAULT}" Code="{fault.code}" Machine="lab">'
+            f"<f:Message>{message}</f:Message></f:WSManFault>"
         )
-    value = "s:Sender" if refused.sender else "s:Receiver"
-    if refused.subcode.startswith("s:"):
-        code = f"<s:Value>{refused.subcode}</s:Value>"
+    value = "s:Sender" if fault.sender else "s:Receiver"
+    if fault.subcode.startswith("s:"):
+        code = f"<s:Value>{fault.subcode}</s:Value>"
     else:
         code = (
-            f"<s:Value>{value}</s:Value><s:Subcode><s:Value>{refused.subcode}</s:Value></s:Subcode>"
+            f"<s:Value>{value}</s:Value><s:Subcode><s:Value>{fault.subcode}</s:Value></s:Subcode>"
         )
-    family = ADDRESSING if refused.subcode.startswith("a:") else WSMAN.removesuffix(".xsd")
-    return write(
+    family = ADDRESSING if fault.subcode.startswith("a:") else WSMAN.removesuffix(".xsd")
+    return build_response(
         f"{family}/fault",
         relates_to,
         f"<s:Fault><s:Code>{code}</s:Code><s:Reason>"
-        f'<s:Text xml:lang="en-US">{said}</s:Text></s:Reason>'
+        f'<s:Text xml:lang="en-US">{message}</s:Text></s:Reason>'
         f"<s:Detail>{detail}</s:Detail></s:Fault>",
     )
 
 
-def attribute(value: str) -> str:
+def quote_attribute(value: str) -> str:
     """A value with its quotation marks, for an attribute."""
     return quoteattr(value)

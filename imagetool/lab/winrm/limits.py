@@ -41,7 +41,7 @@ class Limits:
         return self.max_envelope_size_kb * 1024
 
 
-_LARGEST = 64 << 10
+_MAX_FILE_SIZE = 64 << 10
 
 
 def read_limits(path: Path) -> Limits:
@@ -51,7 +51,7 @@ def read_limits(path: Path) -> Limits:
     """
     try:
         with path.open("rb") as file:
-            document = tomllib.loads(file.read(_LARGEST).decode("utf-8"))
+            document = tomllib.loads(file.read(_MAX_FILE_SIZE).decode("utf-8"))
     except OSError as error:
         raise WrongUsage(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, no TOML, numbers without an end

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from imagetool.lab.winrm import command_line, refusals
+from imagetool.lab.winrm import command_line, soap_faults
 from imagetool.lab.winrm.command import Command
 from imagetool.lab.winrm.envelope import (
-    CMD,
+    CMD_URI,
     SHELL,
     TRANSFER,
-    Request,
-    attribute,
-    duration,
-    text,
+    SoapRequest,
+    element_text,
+    parse_duration,
+    quote_attribute,
 )
 from imagetool.lab.winrm.limits import Limits
 from imagetool.lab.winrm.shells import Shell, Shells, new_identifier
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _IDENTIFIER = re.compile(r"\{?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}?")
-_NAME = re.compile(r"[^=\0]{1,255}")
+_VARIABLE_NAME = re.compile(r"[^=\0]{1,255}")
 _RECEIVE_OVERHEAD = 2_048
 """Bytes of a ReceiveResponse besides its streams' text; more for each stream."""
 _STREAM_OVERHEAD = 160
-_LONGEST_IDLE = 2_147_483.0
+_MAX_IDLE_TIMEOUT = 2_147_483.0
 """Seconds: MaxIdleTimeout of winrm/config, which is in milliseconds."""
 
-ACTIONS = {
+ACTION_NAMES = {
     f"{TRANSFER}/Create": "Create",
     f"{TRANSFER}/Delete": "Delete",
     f"{TRANSFER}/Get": "Get",
@@ -45,10 +45,10 @@ ACTIONS = {
     f"{SHELL}/Receive": "Receive",
     f"{SHELL}/Signal": "Signal",
 }
-"""The short names, by which Faults and Served know the actions."""
+"""The short names, by which FaultInjector and ServedRequest know the actions."""
 
 
-class Operations:
+class ShellOperations:
     """Answers requests on the shells; `environment` is what every process inherits."""
 
     def __init__(
@@ -67,13 +67,13 @@ class Operations:
         self._owner = owner
         self._url = url
 
-    def answer(self, request: Request) -> tuple[str, str]:
-        """The action and the body of the answer, as XML. Raises Refused."""
-        name = ACTIONS.get(request.action)
+    def answer(self, request: SoapRequest) -> tuple[str, str]:
+        """The action and the body of the answer, as XML. Raises SoapFault."""
+        name = ACTION_NAMES.get(request.action)
         if name is None:
-            raise refusals.unknown_action(request.action)
-        if request.resource not in (CMD, SHELL):
-            raise refusals.no_such_resource(request.resource)
+            raise soap_faults.unknown_action(request.action)
+        if request.resource not in (CMD_URI, SHELL):
+            raise soap_faults.no_such_resource(request.resource)
         if name == "Create":
             return f"{request.action}Response", self._create(request)
         if name == "Delete":
@@ -92,36 +92,42 @@ class Operations:
 
     # Shells
 
-    def _create(self, request: Request) -> str:
-        element = _body(request, "Shell")
-        wanted = text(element.find(f"{{{SHELL}}}IdleTimeOut"))
+    def _create(self, request: SoapRequest) -> str:
+        element = _body_element(request, "Shell")
+        wanted = element_text(element.find(f"{{{SHELL}}}IdleTimeOut"))
         environment = {}
         for variable in element.iterfind(f"{{{SHELL}}}Environment/{{{SHELL}}}Variable"):
             name, value = variable.get("Name", ""), variable.text or ""
-            if not _NAME.fullmatch(name) or "\0" in value:
-                raise refusals.schema(f"{name[:100]!r} is no name of an environment variable. ")
+            if not _VARIABLE_NAME.fullmatch(name) or "\0" in value:
+                raise soap_faults.schema_violation(
+                    f"{name[:100]!r} is no name of an environment variable. "
+                )
             environment[name] = value
         code_page = request.options.get("WINRS_CODEPAGE", "437")
         if not re.fullmatch(r"\d{1,5}", code_page):
-            raise refusals.schema(f"{code_page[:100]!r} is no code page. ")
+            raise soap_faults.schema_violation(f"{code_page[:100]!r} is no code page. ")
         identifier = element.get("ShellId", "") or new_identifier()
         if not _IDENTIFIER.fullmatch(identifier):
-            raise refusals.schema(f"{identifier[:100]!r} is no identifier of a shell. ")
+            raise soap_faults.schema_violation(
+                f"{identifier[:100]!r} is no identifier of a shell. "
+            )
         shell = Shell(
             identifier=identifier.upper(),
             idle_timeout=min(
-                duration(wanted) if wanted else self._limits.idle_timeout_ms / 1000, _LONGEST_IDLE
+                parse_duration(wanted) if wanted else self._limits.idle_timeout_ms / 1000,
+                _MAX_IDLE_TIMEOUT,
             ),
             environment=environment,
-            folder=text(element.find(f"{{{SHELL}}}WorkingDirectory")),
+            working_directory=element_text(element.find(f"{{{SHELL}}}WorkingDirectory")),
             code_page=int(code_page),
-            input_streams=text(element.find(f"{{{SHELL}}}InputStreams")) or "stdin",
-            output_streams=text(element.find(f"{{{SHELL}}}OutputStreams")) or "stdout stderr",
+            input_streams=element_text(element.find(f"{{{SHELL}}}InputStreams")) or "stdin",
+            output_streams=element_text(element.find(f"{{{SHELL}}}OutputStreams"))
+            or "stdout stderr",
         )
         self._shells.add(shell)
         return (
             f"<x:ResourceCreated><a:Address>{self._url}</a:Address><a:ReferenceParameters>"
-            f"<w:ResourceURI>{CMD}</w:ResourceURI><w:SelectorSet>"
+            f"<w:ResourceURI>{CMD_URI}</w:ResourceURI><w:SelectorSet>"
             f'<w:Selector Name="ShellId">{shell.identifier}</w:Selector></w:SelectorSet>'
             f"</a:ReferenceParameters></x:ResourceCreated>{self._describe(shell)}"
         )
@@ -130,34 +136,36 @@ class Operations:
         now = time.monotonic()
         return (
             f"<rsp:Shell><rsp:ShellId>{shell.identifier}</rsp:ShellId>"
-            f"<rsp:ResourceUri>{CMD}</rsp:ResourceUri><rsp:Owner>{escape(self._owner)}</rsp:Owner>"
+            f"<rsp:ResourceUri>{CMD_URI}</rsp:ResourceUri><rsp:Owner>{escape(self._owner)}</rsp:Owner>"
             f"<rsp:ClientIP>127.0.0.1</rsp:ClientIP>"
             f"<rsp:IdleTimeOut>PT{shell.idle_timeout:.3f}S</rsp:IdleTimeOut>"
             f"<rsp:InputStreams>{escape(shell.input_streams)}</rsp:InputStreams>"
             f"<rsp:OutputStreams>{escape(shell.output_streams)}</rsp:OutputStreams>"
             f"<rsp:ShellRunTime>PT{now - shell.created:.0f}S</rsp:ShellRunTime>"
-            f"<rsp:ShellInactivity>PT{now - shell.asked:.0f}S</rsp:ShellInactivity></rsp:Shell>"
+            f"<rsp:ShellInactivity>PT{now - shell.last_used:.0f}S</rsp:ShellInactivity></rsp:Shell>"
         )
 
     # Commands
 
-    def _command(self, shell: Shell, request: Request) -> str:
-        element = _body(request, "CommandLine")
+    def _command(self, shell: Shell, request: SoapRequest) -> str:
+        element = _body_element(request, "CommandLine")
         for child in element:
             name = child.tag.rpartition("}")[2]
             if name not in ("Command", "Arguments"):
-                raise refusals.schema(
+                raise soap_faults.schema_violation(
                     "The Windows Remote Shell cannot process the request. The SOAP packet contains "
                     f"an element {name[:100]} that is invalid. Retry the request with the correct "
                     "XML element. "
                 )
         line = command_line.join(
-            text(element.find(f"{{{SHELL}}}Command")),
+            element_text(element.find(f"{{{SHELL}}}Command")),
             [child.text or "" for child in element.iterfind(f"{{{SHELL}}}Arguments")],
         )
         identifier = element.get("CommandId", "") or new_identifier()
         if not _IDENTIFIER.fullmatch(identifier):
-            raise refusals.schema(f"{identifier[:100]!r} is no identifier of a command. ")
+            raise soap_faults.schema_violation(
+                f"{identifier[:100]!r} is no identifier of a command. "
+            )
         console = _is_true(request.options.get("WINRS_CONSOLEMODE_STDIN", ""))
         direct = _is_true(request.options.get("WINRS_SKIP_CMD_SHELL", ""))
         command = Command(identifier.upper(), console)
@@ -169,69 +177,73 @@ class Operations:
             raise
         if shell.commands.get(command.identifier) is not command:
             command.terminate()  # the shell was deleted meanwhile, and did not know of the process
-            raise refusals.no_such_shell(shell.identifier)
+            raise soap_faults.no_such_shell(shell.identifier)
         return (
             f"<rsp:CommandResponse><rsp:CommandId>{command.identifier}</rsp:CommandId>"
             "</rsp:CommandResponse>"
         )
 
     def _start(self, shell: Shell, command: Command, line: str, direct: bool) -> None:
-        if len(line) > (command_line.LONGEST if direct else command_line.LONGEST_FOR_CMD):
+        if len(line) > (
+            command_line.MAX_COMMAND_LINE if direct else command_line.MAX_CMD_COMMAND_LINE
+        ):
             if direct:
-                raise refusals.not_started(206, "The filename or extension is too long. ")
+                raise soap_faults.not_started(206, "The filename or extension is too long. ")
             command.fail(b"The command line is too long.\r\n", 1)
             return
-        arguments = command_line.engine_arguments(line)
+        arguments = command_line.powershell_arguments(line)
         if arguments is None:
             if direct:
-                raise refusals.not_started(2, "The system cannot find the file specified. ")
-            command.fail(command_line.not_recognized(line).encode(), 1)
+                raise soap_faults.not_started(2, "The system cannot find the file specified. ")
+            command.fail(command_line.not_recognized_message(line).encode(), 1)
             return
         environment = {**self._environment, **shell.environment}
         if shell.code_page not in (437, 65001):
             # The test engine has no console to take it from; 437 is what clients say by default.
             environment["PWSH_CODEPAGE"] = str(shell.code_page)
-        if shell.folder and not os.path.isdir(shell.folder):  # noqa: PTH112  # a client's text
-            raise refusals.not_started(267, "The directory name is invalid. ")
+        if shell.working_directory and not os.path.isdir(shell.working_directory):  # noqa: PTH112  # a client's text
+            raise soap_faults.not_started(267, "The directory name is invalid. ")
         try:
-            command.start([self._engine, *arguments], environment, shell.folder)
+            command.start([self._engine, *arguments], environment, shell.working_directory)
         except (OSError, ValueError):
-            raise refusals.not_started(5, "The program cannot be started. ") from None
+            raise soap_faults.not_started(5, "The program cannot be started. ") from None
 
-    def _send(self, shell: Shell, request: Request) -> str:
-        element = _body(request, "Send")
+    def _send(self, shell: Shell, request: SoapRequest) -> str:
+        element = _body_element(request, "Send")
         for stream in element.iterfind(f"{{{SHELL}}}Stream"):
             if stream.get("Name") not in shell.input_streams.split():
-                raise refusals.schema(f"There is no stream {stream.get('Name', '')[:100]!r}. ")
+                raise soap_faults.schema_violation(
+                    f"There is no stream {stream.get('Name', '')[:100]!r}. "
+                )
             command = shell.command(stream.get("CommandId", ""))
             try:
                 data = base64.b64decode("".join((stream.text or "").split()), validate=True)
             except (binascii.Error, ValueError):
-                raise refusals.schema("The stream's text is no base64. ") from None
+                raise soap_faults.schema_violation("The stream's text is no base64. ") from None
             if not command.send(data, _is_true(stream.get("End", "")), self._timeout(request)):
-                raise refusals.timed_out()
+                raise soap_faults.timed_out()
         return "<rsp:SendResponse/>"
 
-    def _receive(self, shell: Shell, request: Request) -> str:
-        wanted = _body(request, "Receive").find(f"{{{SHELL}}}DesiredStream")
+    def _receive(self, shell: Shell, request: SoapRequest) -> str:
+        wanted = _body_element(request, "Receive").find(f"{{{SHELL}}}DesiredStream")
         if wanted is None:
-            raise refusals.schema("The element DesiredStream is missing. ")
+            raise soap_faults.schema_violation("The element DesiredStream is missing. ")
         command = shell.command(wanted.get("CommandId", ""))
-        size = min(request.envelope_size, self._limits.max_envelope_size) - _RECEIVE_OVERHEAD
+        size = min(request.max_envelope_size, self._limits.max_envelope_size) - _RECEIVE_OVERHEAD
         output = command.receive(size * 3 // 5, self._timeout(request))
         if output is None:
-            raise refusals.timed_out()
+            raise soap_faults.timed_out()
         named = f'CommandId="{command.identifier}"'
         parts = [
             f'<rsp:Stream Name="{name}" {named}>{base64.b64encode(data).decode("ascii")}'
             "</rsp:Stream>"
-            for name, data in _merged(output.pieces, size)
+            for name, data in _merge_chunks(output.chunks, size)
         ]
         if output.exit_code is None:
             state = f'<rsp:CommandState {named} State="{SHELL}/CommandState/Running"/>'
         else:
             parts += [
-                f'<rsp:Stream Name={attribute(name)} {named} End="true"/>'
+                f'<rsp:Stream Name={quote_attribute(name)} {named} End="true"/>'
                 for name in shell.output_streams.split()
             ]
             state = (
@@ -240,28 +252,28 @@ class Operations:
             )
         return f"<rsp:ReceiveResponse>{''.join(parts)}{state}</rsp:ReceiveResponse>"
 
-    def _signal(self, shell: Shell, request: Request) -> str:
-        element = _body(request, "Signal")
-        code = text(element.find(f"{{{SHELL}}}Code")).rpartition("/")[2].lower()
+    def _signal(self, shell: Shell, request: SoapRequest) -> str:
+        element = _body_element(request, "Signal")
+        code = element_text(element.find(f"{{{SHELL}}}Code")).rpartition("/")[2].lower()
         identifier = element.get("CommandId", "")
         if code in ("ctrl_c", "ctrl_break"):
             shell.command(identifier).interrupt()
         elif code == "terminate":
             self._shells.drop_command(shell, identifier).terminate()
         else:
-            raise refusals.schema(f"There is no signal {code[:100]!r}. ")
+            raise soap_faults.schema_violation(f"There is no signal {code[:100]!r}. ")
         return "<rsp:SignalResponse/>"
 
-    def _timeout(self, request: Request) -> float:
+    def _timeout(self, request: SoapRequest) -> float:
         return min(request.timeout, self._limits.max_timeout_ms / 1000)
 
 
-def _merged(pieces: list[tuple[str, bytes]], size: int) -> list[tuple[str, bytes]]:
+def _merge_chunks(chunks: list[tuple[str, bytes]], size: int) -> list[tuple[str, bytes]]:
     """Neighbours of one stream together; all of a stream where there are many changes."""
-    if len(pieces) * _STREAM_OVERHEAD > size // 5:
-        pieces = sorted(pieces, key=lambda piece: piece[0])
+    if len(chunks) * _STREAM_OVERHEAD > size // 5:
+        chunks = sorted(chunks, key=lambda chunk: chunk[0])
     found: list[tuple[str, bytes]] = []
-    for name, data in pieces:
+    for name, data in chunks:
         if found and found[-1][0] == name:
             found[-1] = (name, found[-1][1] + data)
         else:
@@ -269,9 +281,9 @@ def _merged(pieces: list[tuple[str, bytes]], size: int) -> list[tuple[str, bytes
     return found
 
 
-def _body(request: Request, name: str) -> Element:
+def _body_element(request: SoapRequest, name: str) -> Element:
     if request.body is None or request.body.tag != f"{{{SHELL}}}{name}":
-        raise refusals.schema(f"The element {name} is missing from the body. ")
+        raise soap_faults.schema_violation(f"The element {name} is missing from the body. ")
     return request.body
 
 

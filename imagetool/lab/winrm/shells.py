@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from imagetool.lab.winrm import refusals
+from imagetool.lab.winrm import soap_faults
 from imagetool.lab.winrm.command import Command
 from imagetool.lab.winrm.limits import Limits
 
@@ -22,23 +22,23 @@ class Shell:
     idle_timeout: float
     """Seconds without a request after which it is deleted."""
     environment: Mapping[str, str]
-    folder: str
+    working_directory: str
     code_page: int
     input_streams: str
     output_streams: str
     commands: dict[str, Command] = field(default_factory=dict)
-    operations: int = 0
+    command_count: int = 0
     """Commands so far, those that have ended included."""
     created: float = field(default_factory=time.monotonic)
-    asked: float = field(default_factory=time.monotonic)
-    busy: int = 0
+    last_used: float = field(default_factory=time.monotonic)
+    active_requests: int = 0
     """Requests that are being answered: a shell that somebody waits for is not idle."""
 
     def command(self, identifier: str) -> Command:
-        """The command with that identifier. Raises Refused where there is none."""
+        """The command with that identifier. Raises SoapFault where there is none."""
         command = self.commands.get(identifier.upper())
         if command is None:
-            raise refusals.no_such_command()
+            raise soap_faults.no_such_command()
         return command
 
 
@@ -50,87 +50,87 @@ class Shells:
         self._changed = threading.Condition()
         self._shells: dict[str, Shell] = {}
         self._closed = False
-        self._thread = threading.Thread(target=self._reap, daemon=True)
+        self._thread = threading.Thread(target=self._delete_idle, daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
         return len(self._shells)
 
-    def processes(self) -> list[int]:
+    def process_ids(self) -> list[int]:
         """The processes of all shells that live."""
         with self._changed:
             commands = [c for shell in self._shells.values() for c in shell.commands.values()]
         return [command.pid for command in commands if command.pid is not None]
 
     def add(self, shell: Shell) -> None:
-        """A new shell. Raises Refused where there are enough."""
+        """A new shell. Raises SoapFault where there are enough."""
         with self._changed:
             if self._closed or len(self._shells) >= self._limits.max_shells_per_user:
-                raise refusals.too_many_shells(self._limits.max_shells_per_user)
+                raise soap_faults.too_many_shells(self._limits.max_shells_per_user)
             if shell.identifier in self._shells:
-                raise refusals.schema("A shell with this ShellId exists already. ")
+                raise soap_faults.schema_violation("A shell with this ShellId exists already. ")
             self._shells[shell.identifier] = shell
             self._changed.notify_all()
 
     @contextmanager
     def using(self, identifier: str) -> Iterator[Shell]:
-        """The shell with that identifier, which is not idle meanwhile. Raises Refused."""
+        """The shell with that identifier, which is not idle meanwhile. Raises SoapFault."""
         with self._changed:
             shell = self._shells.get(identifier.upper())
             if shell is None:
-                raise refusals.no_such_shell(identifier[:100])
-            shell.busy += 1
+                raise soap_faults.no_such_shell(identifier[:100])
+            shell.active_requests += 1
         try:
             yield shell
         finally:
             with self._changed:
-                shell.busy -= 1
-                shell.asked = time.monotonic()
+                shell.active_requests -= 1
+                shell.last_used = time.monotonic()
                 self._changed.notify_all()
 
     def add_command(self, shell: Shell, command: Command) -> None:
-        """A new command, before it starts. Raises Refused where there are enough."""
+        """A new command, before it starts. Raises SoapFault where there are enough."""
         with self._changed:
             if shell.identifier not in self._shells:
-                raise refusals.no_such_shell(shell.identifier)
-            if shell.operations >= self._limits.max_operations_per_shell:
-                raise refusals.too_many_operations(self._limits.max_operations_per_shell)
+                raise soap_faults.no_such_shell(shell.identifier)
+            if shell.command_count >= self._limits.max_operations_per_shell:
+                raise soap_faults.too_many_operations(self._limits.max_operations_per_shell)
             running = sum(command.pid is not None for command in shell.commands.values())
             if running >= self._limits.max_processes_per_shell:
-                raise refusals.too_many_processes(self._limits.max_processes_per_shell)
+                raise soap_faults.too_many_processes(self._limits.max_processes_per_shell)
             if command.identifier in shell.commands:
-                raise refusals.schema("A command with this CommandId exists already. ")
-            shell.operations += 1
+                raise soap_faults.schema_violation("A command with this CommandId exists already. ")
+            shell.command_count += 1
             shell.commands[command.identifier] = command
 
     def drop_command(self, shell: Shell, identifier: str) -> Command:
-        """The command leaves its shell. Raises Refused where there is none."""
+        """The command leaves its shell. Raises SoapFault where there is none."""
         with self._changed:
             command = shell.command(identifier)
             del shell.commands[command.identifier]
         return command
 
     def delete(self, identifier: str) -> None:
-        """Kill everything that the shell started. Raises Refused where there is no such shell."""
+        """Kill everything that the shell started. Raises SoapFault where there is no such shell."""
         with self._changed:
             shell = self._shells.pop(identifier.upper(), None)
             if shell is None:
-                raise refusals.no_such_shell(identifier[:100])
+                raise soap_faults.no_such_shell(identifier[:100])
             commands = list(shell.commands.values())
             shell.commands.clear()
         for command in commands:
             command.terminate()
 
-    def _reap(self) -> None:
+    def _delete_idle(self) -> None:
         while True:
             with self._changed:
                 if self._closed:
                     return
                 now = time.monotonic()
                 left = {
-                    shell.identifier: shell.asked + shell.idle_timeout - now
+                    shell.identifier: shell.last_used + shell.idle_timeout - now
                     for shell in self._shells.values()
-                    if not shell.busy
+                    if not shell.active_requests
                 }
                 expired = [name for name, seconds in left.items() if seconds <= 0]
                 if not expired:
@@ -141,7 +141,7 @@ class Shells:
     def _delete_quietly(self, name: str) -> None:
         try:
             self.delete(name)
-        except refusals.Refused:
+        except soap_faults.SoapFault:
             return  # its client was quicker
 
     def kill(self, identifier: str) -> None:

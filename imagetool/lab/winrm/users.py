@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VARIABLES = ("NTLM_USER_FILE", "KRB5_KTNAME")
+ACCEPTOR_VARIABLES = ("NTLM_USER_FILE", "KRB5_KTNAME")
 _lock = threading.RLock()
-_before: dict[str, str | None] = {}
-_open: list[User] = []
+_original_values: dict[str, str | None] = {}
+_open_users: list[User] = []
 
 
 class User:
@@ -37,24 +37,24 @@ class User:
         file.write_text("".join(lines), encoding="utf-8")
         # Without a keytab this names none: the system's own is not for the lab.
         values = (str(file), f"FILE:{keytab or folder / 'no-keytab'}")
-        self._variables = dict(zip(VARIABLES, values, strict=True))
+        self._variables = dict(zip(ACCEPTOR_VARIABLES, values, strict=True))
         with _lock:
-            if not _open:
-                _before.update({name: os.environ.get(name) for name in VARIABLES})
-            _open.append(self)
+            if not _open_users:
+                _original_values.update({name: os.environ.get(name) for name in ACCEPTOR_VARIABLES})
+            _open_users.append(self)
             os.environ.update(self._variables)
 
-    def is_called(self, name: str) -> bool:
+    def has_name(self, name: str) -> bool:
         r"""Whether a name (`user`, `domain\user`, `user@realm`) is this user's; case is nothing."""
         return name.rpartition("\\")[2].partition("@")[0].lower() == self.name
 
-    def fits(self, name: str, password: str) -> bool:
+    def has_password(self, name: str, password: str) -> bool:
         """Whether name and password are right."""
-        right = secrets.compare_digest(password.encode(), self.password.encode())
-        return self.is_called(name) and right
+        password_matches = secrets.compare_digest(password.encode(), self.password.encode())
+        return self.has_name(name) and password_matches
 
     @contextmanager
-    def known(self) -> Iterator[None]:
+    def acceptor_environment(self) -> Iterator[None]:
         """While an acceptor looks the user up."""
         with _lock:
             os.environ.update(self._variables)
@@ -63,12 +63,12 @@ class User:
     def close(self) -> None:
         """Leave the environment as the first endpoint found it, when this is the last."""
         with _lock:
-            if self not in _open:
+            if self not in _open_users:
                 return
-            _open.remove(self)
-            if _open:
+            _open_users.remove(self)
+            if _open_users:
                 return
-            for name, value in _before.items():
+            for name, value in _original_values.items():
                 if value is None:
                     os.environ.pop(name, None)
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Served(NamedTuple):
+class ServedRequest(NamedTuple):
     """One HTTP request and its answer."""
 
     action: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-_IN_EVERY_SET = "(All)"
+_ALL_SETS = "(All)"
 _SUPPLIED_BY_POWERSHELL = ("Confirm", "WhatIf")
 
 
@@ -41,7 +41,7 @@ class CmdletFacts:
     """Whether it has -WhatIf and -Confirm."""
 
 
-def _load(name: str) -> dict[str, dict[str, dict[str, object]]]:
+def _load_facts(name: str) -> dict[str, dict[str, dict[str, object]]]:
     text = files("imagetool.lab").joinpath("facts", name).read_text(encoding="utf-8")
     data: dict[str, dict[str, dict[str, object]]] = json.loads(text)
     return data
@@ -51,7 +51,7 @@ def _load(name: str) -> dict[str, dict[str, dict[str, object]]]:
 def cmdlets() -> dict[str, CmdletFacts]:
     """The cmdlets of the emulated host, by their names."""
     found = {}
-    for name, entry in _load("cmdlets.json")["cmdlets"].items():
+    for name, entry in _load_facts("cmdlets.json")["cmdlets"].items():
         listed = entry["parameters"]
         assert isinstance(listed, dict)
         sets = entry["sets"]
@@ -65,7 +65,7 @@ def cmdlets() -> dict[str, CmdletFacts]:
                 Parameter(
                     name=parameter,
                     type=str(facts["type"]),
-                    sets=tuple(s for s in facts["sets"] if s != _IN_EVERY_SET),
+                    sets=tuple(s for s in facts["sets"] if s != _ALL_SETS),
                     required=bool(facts.get("required")),
                     position=int(facts["position"]) if "position" in facts else None,
                     aliases=tuple(facts.get("aliases", ())),
@@ -83,7 +83,7 @@ def cmdlets() -> dict[str, CmdletFacts]:
 @cache
 def result_type(cmdlet: str) -> tuple[str, tuple[str, ...]]:
     """The .NET type of a cmdlet's results, and the names of their properties."""
-    entry = _load("results.json")["results"][cmdlet]
+    entry = _load_facts("results.json")["results"][cmdlet]
     properties = entry["properties"]
     assert isinstance(properties, list)
     return str(entry["type"]), tuple(properties)

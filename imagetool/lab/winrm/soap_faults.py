@@ -7,7 +7,7 @@ wsmerror.h and winerror.h.
 from __future__ import annotations
 
 
-class Refused(Exception):
+class SoapFault(Exception):
     """A request is answered with a SOAP fault."""
 
     def __init__(
@@ -18,7 +18,7 @@ class Refused(Exception):
         *,
         sender: bool = True,
         status: int = 500,
-        as_wmi: bool = False,
+        as_wmi_error: bool = False,
     ) -> None:
         super().__init__(message)
         self.subcode = subcode
@@ -27,13 +27,13 @@ class Refused(Exception):
         self.message = message
         self.sender = sender
         self.status = status
-        self.as_wmi = as_wmi
+        self.as_wmi_error = as_wmi_error
         """The detail is an MSFT_WmiError, which newer hosts send, in place of a WSManFault."""
 
 
-def timed_out() -> Refused:
+def timed_out() -> SoapFault:
     """Nothing happened within OperationTimeout: 0x80338029."""
-    return Refused(
+    return SoapFault(
         "w:TimedOut",
         0x80338029,
         "The WS-Management service cannot complete the operation within the time specified in "
@@ -42,9 +42,9 @@ def timed_out() -> Refused:
     )
 
 
-def no_such_shell(identifier: str) -> Refused:
+def no_such_shell(identifier: str) -> SoapFault:
     """No shell has that identifier: 0x8033805B."""
-    return Refused(
+    return SoapFault(
         "w:InvalidSelectors",
         0x8033805B,
         f"The request for the Windows Remote Shell with ShellId {identifier} failed because the "
@@ -54,9 +54,9 @@ def no_such_shell(identifier: str) -> Refused:
     )
 
 
-def no_such_command() -> Refused:
+def no_such_command() -> SoapFault:
     """The shell has no command with that identifier: 0x8033805B as well."""
-    return Refused(
+    return SoapFault(
         "w:InvalidSelectors",
         0x8033805B,
         "The Windows Remote Shell received a request to perform an operation on a command "
@@ -65,32 +65,32 @@ def no_such_command() -> Refused:
     )
 
 
-def schema(message: str) -> Refused:
+def schema_violation(message: str) -> SoapFault:
     """The envelope says something that its schema does not allow: 0x80338041."""
-    return Refused("w:SchemaValidationError", 0x80338041, message)
+    return SoapFault("w:SchemaValidationError", 0x80338041, message)
 
 
-def bad_xml() -> Refused:
+def invalid_xml() -> SoapFault:
     """The body is no XML: 0x80338043."""
-    return Refused(
+    return SoapFault(
         "w:SchemaValidationError",
         0x80338043,
         "The WS-Management service cannot process the request because the XML is invalid. ",
     )
 
 
-def unknown_action(action: str) -> Refused:
+def unknown_action(action: str) -> SoapFault:
     """The service does nothing of that name: ERROR_WSMAN_INVALID_ACTIONURI."""
-    return Refused(
+    return SoapFault(
         "a:ActionNotSupported",
         0x80338001,
         f"The action {action[:200]} is not supported by the service. ",
     )
 
 
-def no_such_resource(uri: str) -> Refused:
+def no_such_resource(uri: str) -> SoapFault:
     """There is nothing under that resource URI: ERROR_WSMAN_RESOURCE_NOT_FOUND."""
-    return Refused(
+    return SoapFault(
         "a:DestinationUnreachable",
         0x80338000,
         f"The WS-Management service cannot process the request. The service cannot find the "
@@ -98,9 +98,9 @@ def no_such_resource(uri: str) -> Refused:
     )
 
 
-def too_large(limit: int) -> Refused:
+def envelope_too_large(limit: int) -> SoapFault:
     """The envelope is larger than MaxEnvelopeSizekb: ERROR_WSMAN_ENCODING_LIMIT."""
-    return Refused(
+    return SoapFault(
         "w:EncodingLimit",
         0x80338035,
         f"The WS-Management service cannot process the request. The envelope is larger than the "
@@ -108,9 +108,9 @@ def too_large(limit: int) -> Refused:
     )
 
 
-def envelope_too_small() -> Refused:
+def envelope_too_small() -> SoapFault:
     """A MaxEnvelopeSize below 8,192 bytes: ERROR_WSMAN_MIN_ENVELOPE_SIZE."""
-    return Refused(
+    return SoapFault(
         "w:EncodingLimit",
         0x8033807E,
         "The WS-Management service cannot process the request. The MaxEnvelopeSize that it asks "
@@ -118,9 +118,9 @@ def envelope_too_small() -> Refused:
     )
 
 
-def too_many_shells(limit: int) -> Refused:
+def too_many_shells(limit: int) -> SoapFault:
     """MaxShellsPerUser: 0x803381A5."""
-    return Refused(
+    return SoapFault(
         "w:QuotaLimit",
         0x803381A5,
         f"The WS-Management service cannot process the request. This user is allowed a maximum "
@@ -130,22 +130,22 @@ def too_many_shells(limit: int) -> Refused:
     )
 
 
-def too_many_operations(limit: int) -> Refused:
+def too_many_operations(limit: int) -> SoapFault:
     """The operations of a shell's life: 0x803381A6."""
-    return Refused(
+    return SoapFault(
         "w:InternalError",
         0x803381A6,
         f"The WS-Management service cannot process the request. This user is allowed a maximum "
         f"number of {limit} concurrent operations, which has been exceeded. Close existing "
         "operations for this user, or raise the quota for this user. ",
         sender=False,
-        as_wmi=True,
+        as_wmi_error=True,
     )
 
 
-def too_many_processes(limit: int) -> Refused:
+def too_many_processes(limit: int) -> SoapFault:
     """MaxProcessesPerShell: ERROR_WSMAN_QUOTA_MAX_COMMANDS_PER_SHELL_PPQ."""
-    return Refused(
+    return SoapFault(
         "w:QuotaLimit",
         0x803381E9,
         f"The WS-Management service cannot process the request. The maximum number of processes "
@@ -154,19 +154,19 @@ def too_many_processes(limit: int) -> Refused:
     )
 
 
-def access_denied(status: int) -> Refused:
+def access_denied(status: int) -> SoapFault:
     """The user may not: ERROR_ACCESS_DENIED."""
-    return Refused("w:AccessDenied", 5, "Access is denied. ", status=status)
+    return SoapFault("w:AccessDenied", 5, "Access is denied. ", status=status)
 
 
-def busy() -> Refused:
+def resource_busy() -> SoapFault:
     """ERROR_BUSY: ask again."""
-    return Refused("w:InternalError", 170, "The requested resource is in use. ", sender=False)
+    return SoapFault("w:InternalError", 170, "The requested resource is in use. ", sender=False)
 
 
-def aborted() -> Refused:
+def operation_aborted() -> SoapFault:
     """ERROR_OPERATION_ABORTED: the command was terminated while its output was waited for."""
-    return Refused(
+    return SoapFault(
         "w:InternalError",
         995,
         "The I/O operation has been aborted because of either a thread exit or an application "
@@ -175,11 +175,11 @@ def aborted() -> Refused:
     )
 
 
-def input_closed() -> Refused:
+def input_closed() -> SoapFault:
     """ERROR_NO_DATA: standard input has ended, or the process has."""
-    return Refused("w:InternalError", 0x800700E8, "The pipe is being closed. ", sender=False)
+    return SoapFault("w:InternalError", 0x800700E8, "The pipe is being closed. ", sender=False)
 
 
-def not_started(code: int, message: str) -> Refused:
+def not_started(code: int, message: str) -> SoapFault:
     """CreateProcess failed with this error of Windows."""
-    return Refused("w:InternalError", 0x80070000 | code, message, sender=False)
+    return SoapFault("w:InternalError", 0x80070000 | code, message, sender=False)

@@ -16,12 +16,12 @@ from imagetool.disk import FileSource, open_disk, read_partitions
 from imagetool.disk.vhdx import Vhdx
 from imagetool.errors import ImagetoolError
 from imagetool.lab import packages
-from imagetool.lab.cmdlet import CmdletFailure, Record, Report
-from imagetool.lab.table import result_type
+from imagetool.lab.cmdlet import CmdletFailure, CmdletResult, ReportCallback
+from imagetool.lab.cmdlet_facts import result_type
 
 _VIRTUALIZATION = "Microsoft.HyperV.PowerShell.VirtualizationException"
 _CIM = "Microsoft.Management.Infrastructure.CimException"
-_STATES = {
+_PACKAGE_STATE_NAMES = {
     0x00: "NotPresent",
     0x05: "UninstallPending",
     0x40: "Staged",
@@ -45,27 +45,31 @@ class MountedDisk:
     """Directories by partition number."""
 
 
-class World:
+class EmulatedHost:
     """The state of the emulated host. `faults` makes cmdlets fail, by their names."""
 
     def __init__(self, faults: Mapping[str, CmdletFailure] | None = None) -> None:
         self.disks: dict[int, MountedDisk] = {}
         self._faults = dict(faults or {})
-        self._cmdlets: dict[str, Callable[[dict[str, object], Report], list[Record]]] = {
+        self._cmdlets: dict[
+            str, Callable[[dict[str, object], ReportCallback], list[CmdletResult]]
+        ] = {
             "Get-VHD": self._get_vhd,
-            "Mount-VHD": self._mount,
-            "Dismount-VHD": self._dismount,
+            "Mount-VHD": self._mount_vhd,
+            "Dismount-VHD": self._dismount_vhd,
             "Test-VHD": self._test_vhd,
             "Get-Disk": self._get_disk,
             "Set-Disk": self._set_disk,
             "Get-Partition": self._get_partition,
             "Add-PartitionAccessPath": self._add_access_path,
             "Remove-PartitionAccessPath": self._remove_access_path,
-            "Add-WindowsPackage": self._add_package,
-            "Get-WindowsPackage": self._get_package,
+            "Add-WindowsPackage": self._add_windows_package,
+            "Get-WindowsPackage": self._get_windows_package,
         }
 
-    def call(self, cmdlet: str, parameters: dict[str, object], report: Report) -> list[Record]:
+    def call(
+        self, cmdlet: str, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
         """Run a cmdlet whose parameters are bound. Raises CmdletFailure."""
         fault = self._faults.get(cmdlet)
         if fault is not None:
@@ -77,11 +81,11 @@ class World:
 
     # Virtual disks
 
-    def _attached(self, path: Path) -> MountedDisk | None:
+    def _find_mounted(self, path: Path) -> MountedDisk | None:
         return next((disk for disk in self.disks.values() if disk.path == path), None)
 
     @staticmethod
-    def _path(parameters: dict[str, object]) -> Path:
+    def _image_path(parameters: dict[str, object]) -> Path:
         value = parameters.get("Path")
         text = value[0] if isinstance(value, list) and value else value
         path = Path(str(text))
@@ -92,8 +96,8 @@ class World:
             )  # fmt: skip
         return path.resolve()
 
-    def _virtual_disk(self, path: Path) -> Record:
-        disk = self._attached(path)
+    def _describe_vhd(self, path: Path) -> CmdletResult:
+        disk = self._find_mounted(path)
         with FileSource(path) as source:
             vhdx = open_disk(source)
             if not isinstance(vhdx, Vhdx):
@@ -118,36 +122,42 @@ class World:
                 "DiskNumber": None if disk is None else disk.number,
                 "Number": None if disk is None else disk.number,
             }
-        return _record("Get-VHD", known)
+        return _cmdlet_result("Get-VHD", known)
 
-    def _get_vhd(self, parameters: dict[str, object], report: Report) -> list[Record]:
+    def _get_vhd(self, parameters: dict[str, object], report: ReportCallback) -> list[CmdletResult]:
         if "DiskNumber" in parameters:
-            return [self._virtual_disk(self._disk(parameters["DiskNumber"]).path)]
-        return [self._virtual_disk(self._path(parameters))]
+            return [self._describe_vhd(self._find_disk(parameters["DiskNumber"]).path)]
+        return [self._describe_vhd(self._image_path(parameters))]
 
-    def _test_vhd(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        self._virtual_disk(self._path(parameters))
-        return [Record("System.Boolean", {"value": True})]
+    def _test_vhd(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        self._describe_vhd(self._image_path(parameters))
+        return [CmdletResult("System.Boolean", {"value": True})]
 
-    def _mount(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        path = self._path(parameters)
-        if self._attached(path) is not None:
+    def _mount_vhd(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        path = self._image_path(parameters)
+        if self._find_mounted(path) is not None:
             raise CmdletFailure(
                 f"Failed to mount the virtual disk.\nThe system failed to mount '{path}'.",
                 hresult=0x80070020, category="ResourceBusy", error_id="ObjectInUse",
                 exception=_VIRTUALIZATION,
             )  # fmt: skip
-        self._virtual_disk(path)
+        self._describe_vhd(path)
         number = next(n for n in range(1, 10_000) if n not in self.disks)
         read_only = bool(parameters.get("ReadOnly"))
         self.disks[number] = MountedDisk(number, path, read_only=True, offline=not read_only)
-        return [self._virtual_disk(path)] if parameters.get("Passthru") else []
+        return [self._describe_vhd(path)] if parameters.get("Passthru") else []
 
-    def _dismount(self, parameters: dict[str, object], report: Report) -> list[Record]:
+    def _dismount_vhd(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
         if "DiskNumber" in parameters:
-            disk: MountedDisk | None = self._disk(parameters["DiskNumber"])
+            disk: MountedDisk | None = self._find_disk(parameters["DiskNumber"])
         else:
-            disk = self._attached(self._path(parameters))
+            disk = self._find_mounted(self._image_path(parameters))
         if disk is None:
             raise CmdletFailure(
                 "The virtual disk is not mounted.", hresult=0x80070057, exception=_VIRTUALIZATION,
@@ -158,7 +168,7 @@ class World:
 
     # Disks and partitions
 
-    def _disk(self, number: object) -> MountedDisk:
+    def _find_disk(self, number: object) -> MountedDisk:
         value = number[0] if isinstance(number, list) and number else number
         disk = self.disks.get(value) if isinstance(value, int) else None
         if disk is None:
@@ -171,10 +181,12 @@ class World:
             )  # fmt: skip
         return disk
 
-    def _get_disk(self, parameters: dict[str, object], report: Report) -> list[Record]:
+    def _get_disk(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
         asked = "Number" in parameters
-        chosen = [self._disk(parameters["Number"])] if asked else list(self.disks.values())
-        records = []
+        chosen = [self._find_disk(parameters["Number"])] if asked else list(self.disks.values())
+        results = []
         for disk in chosen:
             with FileSource(disk.path) as source:
                 opened = open_disk(source)
@@ -194,22 +206,26 @@ class World:
                 "Location": str(disk.path),
                 "NumberOfPartitions": len(table.partitions),
             }
-            records.append(_record("Get-Disk", known))
-        return records
+            results.append(_cmdlet_result("Get-Disk", known))
+        return results
 
-    def _set_disk(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk = self._disk(parameters.get("Number"))
+    def _set_disk(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk = self._find_disk(parameters.get("Number"))
         if "IsOffline" in parameters:
             disk.offline = bool(parameters["IsOffline"])
         if "IsReadOnly" in parameters:
             disk.read_only = bool(parameters["IsReadOnly"])
         return []
 
-    def _get_partition(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk = self._disk(parameters.get("DiskNumber"))
+    def _get_partition(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk = self._find_disk(parameters.get("DiskNumber"))
         with FileSource(disk.path) as source:
             table = read_partitions(open_disk(source))
-        records = []
+        results = []
         for partition in table.partitions:
             paths = [f"{path}/" for path in disk.access_paths.get(partition.number, ())]
             known: dict[str, object] = {
@@ -225,35 +241,39 @@ class World:
                 "IsReadOnly": disk.read_only,
                 "OperationalStatus": "Offline" if disk.offline else "Online",
             }
-            records.append(_record("Get-Partition", known))
-        return records
+            results.append(_cmdlet_result("Get-Partition", known))
+        return results
 
-    def _partition(self, parameters: dict[str, object]) -> tuple[MountedDisk, int, Path]:
-        disk = self._disk(parameters.get("DiskNumber"))
+    def _parse_access_path(self, parameters: dict[str, object]) -> tuple[MountedDisk, int, Path]:
+        disk = self._find_disk(parameters.get("DiskNumber"))
         value = parameters.get("PartitionNumber")
         number = value[0] if isinstance(value, list) and value else value
         if not isinstance(number, int):
-            raise _invalid()
+            raise _invalid_parameter()
         return disk, number, Path(str(parameters.get("AccessPath"))).resolve()
 
-    def _add_access_path(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk, number, path = self._partition(parameters)
+    def _add_access_path(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk, number, path = self._parse_access_path(parameters)
         if disk.offline or not path.is_dir() or any(path.iterdir()):
-            raise _invalid()
+            raise _invalid_parameter()
         disk.access_paths.setdefault(number, []).append(str(path))
         return []
 
-    def _remove_access_path(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk, number, path = self._partition(parameters)
+    def _remove_access_path(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk, number, path = self._parse_access_path(parameters)
         known = disk.access_paths.get(number, [])
         if str(path) not in known:
-            raise _invalid()
+            raise _invalid_parameter()
         known.remove(str(path))
         return []
 
     # Packages
 
-    def _serviced(self, parameters: dict[str, object]) -> tuple[MountedDisk, int]:
+    def _find_mounted_image(self, parameters: dict[str, object]) -> tuple[MountedDisk, int]:
         path = str(Path(str(parameters.get("Path"))).resolve())
         for disk in self.disks.values():
             for number, paths in disk.access_paths.items():
@@ -265,8 +285,10 @@ class World:
             error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
         )
 
-    def _add_package(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk, number = self._serviced(parameters)
+    def _add_windows_package(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk, number = self._find_mounted_image(parameters)
         if disk.read_only:
             raise CmdletFailure(
                 "You do not have permissions to mount and modify this image.", hresult=0xC1510111
@@ -274,37 +296,39 @@ class World:
         cabinet = Path(str(parameters.get("PackagePath")))
         packages.add_package(disk.path, number, cabinet, report)
         known: dict[str, object] = {"Path": parameters.get("Path"), "Online": False}
-        return [_record("Add-WindowsPackage", known | {"RestartNeeded": True})]
+        return [_cmdlet_result("Add-WindowsPackage", known | {"RestartNeeded": True})]
 
-    def _get_package(self, parameters: dict[str, object], report: Report) -> list[Record]:
-        disk, number = self._serviced(parameters)
+    def _get_windows_package(
+        self, parameters: dict[str, object], report: ReportCallback
+    ) -> list[CmdletResult]:
+        disk, number = self._find_mounted_image(parameters)
         wanted = str(parameters.get("PackageName") or "").lower()
-        records = []
+        results = []
         for identity, state, installed in packages.list_packages(disk.path, number):
             if wanted and str(identity).lower() != wanted:
                 continue
             known: dict[str, object] = {
                 "PackageName": str(identity),
-                "PackageState": _STATES.get(state, "NotPresent"),
+                "PackageState": _PACKAGE_STATE_NAMES.get(state, "NotPresent"),
                 "ReleaseType": "Update",
                 "InstallTime": installed if isinstance(installed, datetime) else None,
             }
-            records.append(_record("Get-WindowsPackage", known))
-        return records
+            results.append(_cmdlet_result("Get-WindowsPackage", known))
+        return results
 
     def close(self) -> None:
         """Dismount whatever is still mounted."""
         self.disks.clear()
 
 
-def _invalid() -> CmdletFailure:
+def _invalid_parameter() -> CmdletFailure:
     return CmdletFailure(
         "Invalid Parameter", hresult=0x80131500, category="InvalidArgument",
         error_id="StorageWMI 5", exception=_CIM,
     )  # fmt: skip
 
 
-def _record(cmdlet: str, known: dict[str, object]) -> Record:
+def _cmdlet_result(cmdlet: str, known: dict[str, object]) -> CmdletResult:
     """A result with every property of the real one; what the emulation does not know is null."""
     kind, names = result_type(cmdlet)
-    return Record(kind, {name: known.get(name) for name in dict.fromkeys([*names, *known])})
+    return CmdletResult(kind, {name: known.get(name) for name in dict.fromkeys([*names, *known])})

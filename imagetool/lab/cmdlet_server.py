@@ -11,21 +11,21 @@ from pathlib import Path
 from imagetool.errors import HostFailed
 from imagetool.host.frames import decode_frame, encode_frame
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
-from imagetool.lab.world import World
+from imagetool.lab.emulated_host import EmulatedHost
 
-_LONGEST_LINE = 8 << 20
+_MAX_REQUEST_LENGTH = 8 << 20
 
 
-class Door:
+class CmdletServer:
     """Listens on a loopback port of its own until it is closed; answers who knows the secret."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, emulated_host: EmulatedHost) -> None:
         self.secret = secrets.token_hex(32)
         self._lock = threading.Lock()
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(handler) -> None:  # noqa: N805  # self is the door
-                self._answer(world, handler)
+                self._handle_request(emulated_host, handler)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -35,14 +35,16 @@ class Door:
         )
         self._thread.start()
 
-    def write_key(self, path: Path) -> None:
+    def write_endpoint(self, path: Path) -> None:
         """The port and the secret, in a file that only this user reads."""
         path.touch(mode=0o600)
         path.write_text(f"{self.port}\n{self.secret}\n", encoding="ascii")
 
-    def _answer(self, world: World, handler: socketserver.StreamRequestHandler) -> None:
+    def _handle_request(
+        self, emulated_host: EmulatedHost, handler: socketserver.StreamRequestHandler
+    ) -> None:
         try:
-            request = decode_frame(handler.rfile.readline(_LONGEST_LINE))
+            request = decode_frame(handler.rfile.readline(_MAX_REQUEST_LENGTH))
         except HostFailed:
             return
         if not hmac.compare_digest(str(request.get("secret")).encode(), self.secret.encode()):
@@ -52,13 +54,13 @@ class Door:
             handler.wfile.write(encode_frame(frame))
             handler.wfile.flush()
 
-        def report(said: StreamRecord) -> None:
-            send({"kind": said.kind, "text": said.text, "percent": said.percent})
+        def report(record: StreamRecord) -> None:
+            send({"kind": record.kind, "text": record.text, "percent": record.percent})
 
         parameters = request.get("parameters")
         with self._lock:  # one cmdlet at a time, as a session asks them
             try:
-                records = world.call(
+                results = emulated_host.call(
                     str(request.get("cmdlet")),
                     parameters if isinstance(parameters, dict) else {},
                     report,
@@ -77,8 +79,8 @@ class Door:
                     }
                 )
                 return
-            for record in records:
-                send({"kind": "result", "type": record.type, "properties": record.properties})
+            for result in results:
+                send({"kind": "result", "type": result.type, "properties": result.properties})
 
     def close(self) -> None:
         """Stop listening."""

@@ -6,16 +6,18 @@ import ctypes as c
 import ctypes.util
 from collections.abc import Sequence
 
-Function = tuple[str, object, tuple[object, ...]]
+NativeFunction = tuple[str, object, tuple[object, ...]]
 """Name, type of the result, types of the arguments."""
 
 
-def load(name: str, file: str, package: str, functions: Sequence[Function]) -> c.CDLL:
+def load_library(
+    name: str, soname: str, package: str, functions: Sequence[NativeFunction]
+) -> c.CDLL:
     """The library of that name, or by its file's name; its functions get their types.
 
     Ends the process with a sentence where it is not installed; `package` is Debian's.
     """
-    for candidate in (ctypes.util.find_library(name), file):
+    for candidate in (ctypes.util.find_library(name), soname):
         try:
             if candidate:
                 library = c.CDLL(candidate, use_errno=True)

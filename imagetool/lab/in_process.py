@@ -22,23 +22,23 @@ from imagetool.errors import HostFailed
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes, encode_bytes
 from imagetool.lab.binding import bind
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
-from imagetool.lab.table import cmdlets
-from imagetool.lab.world import World
+from imagetool.lab.cmdlet_facts import cmdlets
+from imagetool.lab.emulated_host import EmulatedHost
 
-_CLOSED = b""
+_END_OF_INPUT = b""
 
 
-class PythonHost:
+class InProcessTransport:
     """Answers requests from a thread of its own (host/transport.py), as session.ps1 would."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._requests: queue.Queue[bytes] = queue.Queue()
-        self._open: dict[object, BinaryIO] = {}
-        self._temporary: list[Path] = []
-        self._answers: queue.Queue[bytes] = queue.Queue()
+    def __init__(self, emulated_host: EmulatedHost) -> None:
+        self._emulated_host = emulated_host
+        self._input: queue.Queue[bytes] = queue.Queue()
+        self._open_files: dict[object, BinaryIO] = {}
+        self._temporary_directories: list[Path] = []
+        self._output: queue.Queue[bytes] = queue.Queue()
         self._ended = False
-        self._said: dict[int, list[bytes]] = {}
+        self._sent_answers: dict[int, list[bytes]] = {}
         self._operations: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
             "make-private-directory": _make_private_directory,
             "make-directory": _make_directory,
@@ -54,11 +54,11 @@ class PythonHost:
             "forget": lambda p: {},
             "make-temporary-directory": self._make_temporary_directory,
             "open": self._open_file,
-            "ranges": self._ranges,
-            "shut": self._shut,
-            "find": _find,
-            "volume": _volume,
-            "facts": lambda p: _facts(),
+            "ranges": self._read_ranges,
+            "shut": self._close_file,
+            "find": _expand_pattern,
+            "volume": _volume_facts,
+            "facts": lambda p: _host_facts(),
             "engine": lambda p: {"sha256": "", "runtime": platform.python_implementation()},
             "access": lambda p: {"access": f"mode {_path(p).stat().st_mode & 0o777:o}"},
             "echo": lambda p: {"value": p["value"]},
@@ -74,26 +74,26 @@ class PythonHost:
             "computer": platform.node(),
             "process": os.getpid(),
         }
-        self._say(AnswerFrame(0, "hello", hello))
+        self._send_answer(AnswerFrame(0, "hello", hello))
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._thread.start()
 
-    def _say(self, answer: AnswerFrame, data: bytes | None = None) -> None:
+    def _send_answer(self, answer: AnswerFrame, data: bytes | None = None) -> None:
         line = answer.encode() + (encode_bytes(data) if data is not None else b"")
         if answer.kind not in ("progress", "again"):
-            self._said.setdefault(answer.number, []).append(line)
-        self._put(line)
+            self._sent_answers.setdefault(answer.number, []).append(line)
+        self._enqueue_lines(line)
 
-    def _put(self, lines: bytes) -> None:
+    def _enqueue_lines(self, lines: bytes) -> None:
         for line in lines.splitlines(keepends=True):
-            self._answers.put(line)
+            self._output.put(line)
 
     def send(self, data: bytes) -> None:
         """As Transport.send."""
         if self._ended:
             raise HostFailed("the emulated host has ended")
         for line in data.splitlines(keepends=True):
-            self._requests.put(line)
+            self._input.put(line)
 
     def reconnect(self) -> None:
         """A queue does not break: there is nothing to make anew."""
@@ -101,7 +101,7 @@ class PythonHost:
     def receive_line(self, timeout: float) -> bytes | None:
         """As Transport.receive_line."""
         try:
-            return self._answers.get(timeout=timeout)
+            return self._output.get(timeout=timeout)
         except queue.Empty:
             if self._ended:
                 raise HostFailed("the emulated host has ended") from None
@@ -109,53 +109,57 @@ class PythonHost:
 
     def close(self) -> None:
         """As Transport.close."""
-        self._requests.put(_CLOSED)
+        self._input.put(_END_OF_INPUT)
         self._thread.join(timeout=600)
         self._ended = True
-        for file in self._open.values():
+        for file in self._open_files.values():
             file.close()
-        for path in self._temporary:
+        for path in self._temporary_directories:
             shutil.rmtree(path, ignore_errors=True)
 
     def _run(self) -> None:
-        while line := self._requests.get():
+        while line := self._input.get():
             if not line.strip():
                 continue
             request = RequestFrame.decode(line)
             if request.data is not None:
-                request = replace(request, data=decode_bytes(self._requests.get()))
+                request = replace(request, data=decode_bytes(self._input.get()))
                 request.parameters["data"] = request.data
             if request.operation in ("renew", "cancel", "close"):
                 continue
             if request.attempt:
-                self._say(AnswerFrame(request.number, "again", {"attempt": request.attempt}))
-            if request.number in self._said:
-                for said in self._said[request.number]:
-                    self._put(said)
+                self._send_answer(
+                    AnswerFrame(request.number, "again", {"attempt": request.attempt})
+                )
+            if request.number in self._sent_answers:
+                for answer_line in self._sent_answers[request.number]:
+                    self._enqueue_lines(answer_line)
                 continue
-            self._said = {request.number: []}  # nobody asks again for an older one
+            self._sent_answers = {request.number: []}  # nobody asks again for an older one
             try:
-                for properties in self._do(request):
-                    self._say_result(request.number, properties)
+                for properties in self._execute(request):
+                    self._send_result(request.number, properties)
             except CmdletFailure as failure:
-                self._fail(request, failure)
+                self._send_error(request, failure)
             except OSError as error:
                 message = f"{error.strerror}: '{error.filename}'" if error.filename else str(error)
                 code = 0x80070000 | ((error.errno or 0) & 0xFFFF)
-                self._fail(request, CmdletFailure(message, hresult=code, category="WriteError"))
-            self._say(AnswerFrame(request.number, "end"))
+                self._send_error(
+                    request, CmdletFailure(message, hresult=code, category="WriteError")
+                )
+            self._send_answer(AnswerFrame(request.number, "end"))
 
-    def _say_result(self, number: int, properties: dict[str, object]) -> None:
+    def _send_result(self, number: int, properties: dict[str, object]) -> None:
         data = properties.pop("data", None)
         if not isinstance(data, bytes):
-            self._say(AnswerFrame(number, "result", {"properties": properties}))
+            self._send_answer(AnswerFrame(number, "result", {"properties": properties}))
             return
         content: dict[str, object] = {"properties": properties, "bytes": len(data)}
-        self._say(AnswerFrame(number, "result", content), data)
+        self._send_answer(AnswerFrame(number, "result", content), data)
 
     def _make_temporary_directory(self, parameters: dict[str, object]) -> dict[str, object]:
         path = Path(tempfile.mkdtemp(prefix="imagetool-"))
-        self._temporary.append(path)
+        self._temporary_directories.append(path)
         return {"path": str(path)}
 
     def _open_file(self, parameters: dict[str, object]) -> dict[str, object]:
@@ -168,32 +172,32 @@ class PythonHost:
             empty: dict[str, object] = {"size": 0, "busy": False, "target": target}
             return empty | {"lengths": [0] * (len(ranges) // 3), "data": b""}
         file = path.open("rb")
-        self._shut(parameters)
-        self._open[parameters["file"]] = file
+        self._close_file(parameters)
+        self._open_files[parameters["file"]] = file
         stat = path.stat()
         written = datetime.fromtimestamp(stat.st_mtime, UTC)
         found: dict[str, object] = {"size": stat.st_size, "busy": False, "written": written}
         found["target"] = target
-        return found | self._ranges(parameters)
+        return found | self._read_ranges(parameters)
 
-    def _ranges(self, parameters: dict[str, object]) -> dict[str, object]:
+    def _read_ranges(self, parameters: dict[str, object]) -> dict[str, object]:
         ranges = parameters["ranges"]
         assert isinstance(ranges, list)
         parts = []
         for file, offset, length in zip(ranges[::3], ranges[1::3], ranges[2::3], strict=True):
-            self._open[file].seek(offset)
-            parts.append(self._open[file].read(length))
+            self._open_files[file].seek(offset)
+            parts.append(self._open_files[file].read(length))
         packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         data = packer.compress(b"".join(parts)) + packer.flush()
         return {"lengths": [len(part) for part in parts], "data": data}
 
-    def _shut(self, parameters: dict[str, object]) -> dict[str, object]:
-        file = self._open.pop(parameters["file"], None)
+    def _close_file(self, parameters: dict[str, object]) -> dict[str, object]:
+        file = self._open_files.pop(parameters["file"], None)
         if file is not None:
             file.close()
         return {}
 
-    def _fail(self, request: RequestFrame, failure: CmdletFailure) -> None:
+    def _send_error(self, request: RequestFrame, failure: CmdletFailure) -> None:
         content: dict[str, object] = {
             "message": failure.message,
             "hresult": failure.hresult,
@@ -201,9 +205,9 @@ class PythonHost:
             "category": failure.category,
             "errorid": ",".join(filter(None, (failure.error_id, request.cmdlet))),
         }
-        self._say(AnswerFrame(request.number, "error", content))
+        self._send_answer(AnswerFrame(request.number, "error", content))
 
-    def _do(self, request: RequestFrame) -> list[dict[str, object]]:
+    def _execute(self, request: RequestFrame) -> list[dict[str, object]]:
         if request.operation != "invoke":
             operation = self._operations.get(request.operation)
             if operation is None:
@@ -217,19 +221,19 @@ class PythonHost:
                 error_id="NotAllowed",
             )
 
-        def report(said: StreamRecord) -> None:
-            content: dict[str, object] = {"message": said.text}
-            if said.kind == "progress":
-                content = {"activity": facts.name, "status": said.text, "percent": said.percent}
-            self._say(AnswerFrame(request.number, said.kind, content))
+        def report(record: StreamRecord) -> None:
+            content: dict[str, object] = {"message": record.text}
+            if record.kind == "progress":
+                content = {"activity": facts.name, "status": record.text, "percent": record.percent}
+            self._send_answer(AnswerFrame(request.number, record.kind, content))
 
-        records = self._world.call(facts.name, bind(facts, request.parameters), report)
+        results = self._emulated_host.call(facts.name, bind(facts, request.parameters), report)
         return [
             {
-                name: list(record.properties) if name == "*" else record.properties.get(name)
+                name: list(result.properties) if name == "*" else result.properties.get(name)
                 for name in request.properties
             }
-            for record in records
+            for result in results
         ]
 
 
@@ -300,21 +304,21 @@ def _write(parameters: dict[str, object]) -> dict[str, object]:
     return {}
 
 
-def _find(parameters: dict[str, object]) -> dict[str, object]:
+def _expand_pattern(parameters: dict[str, object]) -> dict[str, object]:
     pattern = str(parameters["pattern"])
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return {"paths": [pattern]}
     return {"paths": glob.glob(pattern)}  # noqa: PTH207  # takes absolute patterns as well
 
 
-def _volume(parameters: dict[str, object]) -> dict[str, object]:
+def _volume_facts(parameters: dict[str, object]) -> dict[str, object]:
     path = _path(parameters).absolute()
     usage = shutil.disk_usage(next(item for item in (path, *path.parents) if item.exists()))
     found: dict[str, object] = {"path": str(path), "kind": "Fixed", "system": ""}
     return found | {"free": usage.free, "size": usage.total}
 
 
-def _facts() -> dict[str, object]:
+def _host_facts() -> dict[str, object]:
     return {
         "user": getpass.getuser(),
         "domain": platform.node(),

@@ -17,39 +17,39 @@ from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
 from typing import NamedTuple
 
-from imagetool.lab.winrm import encryption, envelope, refusals
-from imagetool.lab.winrm.authentication import Denied, Security
-from imagetool.lab.winrm.faults import Fault, Faults
+from imagetool.lab.winrm import encryption, envelope, soap_faults
+from imagetool.lab.winrm.authentication import ConnectionAuthenticator, Unauthorized
+from imagetool.lab.winrm.fault_injection import FaultInjector, InjectedFault
 from imagetool.lab.winrm.limits import Limits
-from imagetool.lab.winrm.operations import ACTIONS, Operations
-from imagetool.lab.winrm.refusals import Refused
-from imagetool.lab.winrm.served import Served
+from imagetool.lab.winrm.operations import ACTION_NAMES, ShellOperations
+from imagetool.lab.winrm.served_request import ServedRequest
 from imagetool.lab.winrm.shells import Shells
+from imagetool.lab.winrm.soap_faults import SoapFault
 
-PATH = "/wsman"
-_HANDSHAKE_PATIENCE = 10.0
-_SEALED_OVERHEAD = 64 << 10
-_LINGER = 0.5
-_MOST_DISCARDED = 16 << 20
-_CHUNK = 64 << 10
-_REMEMBERED = 10_000
+WSMAN_PATH = "/wsman"
+_TLS_HANDSHAKE_TIMEOUT = 10.0
+_MAX_SEALING_OVERHEAD = 64 << 10
+_LINGER_TIMEOUT = 0.5
+_MAX_DISCARDED_SIZE = 16 << 20
+_READ_SIZE = 64 << 10
+_MAX_SERVED_REQUESTS = 10_000
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What goes back."""
 
     status: int
     body: bytes = b""
-    content_type: str = encryption.PLAIN
+    content_type: str = encryption.SOAP_CONTENT_TYPE
     challenges: tuple[str, ...] = ()
     close: bool = False
 
 
-class Dropped(Exception):
+class ConnectionDropped(Exception):
     """The connection ends here, without an answer."""
 
 
-class Server(socketserver.TCPServer):
+class HttpServer(socketserver.TCPServer):
     """Listens on 127.0.0.1; a thread for each connection."""
 
     allow_reuse_address = True
@@ -60,23 +60,23 @@ class Server(socketserver.TCPServer):
         port: int,
         tls: ssl.SSLContext | None,
         limits: Limits,
-        faults: Faults,
-        security: Callable[[], Security],
+        faults: FaultInjector,
+        new_authenticator: Callable[[], ConnectionAuthenticator],
     ) -> None:
-        super().__init__(("127.0.0.1", port), Connection)
+        super().__init__(("127.0.0.1", port), ClientConnection)
         self.tls = tls
         self.limits = limits
         self.faults = faults
-        self.security = security
+        self.new_authenticator = new_authenticator
         self.closing = threading.Event()
-        self.served: deque[Served] = deque(maxlen=_REMEMBERED)
-        self.operations: Operations
+        self.served_requests: deque[ServedRequest] = deque(maxlen=_MAX_SERVED_REQUESTS)
+        self.operations: ShellOperations
         self.shells: Shells
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
-    def start(self, operations: Operations, shells: Shells) -> None:
+    def start(self, operations: ShellOperations, shells: Shells) -> None:
         """Begin to answer."""
         self.operations = operations
         self.shells = shells
@@ -100,23 +100,23 @@ class Server(socketserver.TCPServer):
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with contextlib.suppress(OSError, Dropped, ValueError):
+            with contextlib.suppress(OSError, ConnectionDropped, ValueError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._answer(connection)
+                self._handle_connection(connection)
         finally:
             with self._lock:
                 self._connections.pop(connection, None)
             connection.close()
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _handle_connection(self, connection: socket.socket) -> None:
         peer = ("127.0.0.1", 0)
         if self.tls is None:
-            Connection(connection, peer, self)
+            ClientConnection(connection, peer, self)
             return
-        connection.settimeout(_HANDSHAKE_PATIENCE)
+        connection.settimeout(_TLS_HANDSHAKE_TIMEOUT)
         # A copy, so that close() can end the socket under a handshake that goes on.
         with self.tls.wrap_socket(connection.dup(), server_side=True) as secured:
-            Connection(secured, peer, self)
+            ClientConnection(secured, peer, self)
 
     def close(self) -> None:
         """End every connection, and listen no more."""
@@ -134,7 +134,7 @@ class Server(socketserver.TCPServer):
             thread.join(timeout=5)
 
 
-class Connection(BaseHTTPRequestHandler):
+class ClientConnection(BaseHTTPRequestHandler):
     """One connection and its client."""
 
     protocol_version = "HTTP/1.1"
@@ -144,145 +144,151 @@ class Connection(BaseHTTPRequestHandler):
     default_request_version = "HTTP/1.0"
     # One packet for an answer: the client waits for it, and Nagle with it.
     wbufsize = -1
-    server: Server
+    server: HttpServer
 
     def setup(self) -> None:
         """Give the connection its patience, and nobody's security."""
         super().setup()
         self.connection.settimeout(self.server.limits.connection_timeout_ms / 1000)
-        self.security = self.server.security()
+        self.authenticator = self.server.new_authenticator()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: whoever wants to know reads Endpoint.served."""
+        """Nothing: whoever wants to know reads Endpoint.served_requests."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """An answer without a body, after which the connection ends."""
         self.close_connection = True
-        self._write(Answer(code, close=True), "", 0, None)
+        self._send(HttpResponse(code, close=True), "", 0, None)
 
     def do_POST(self) -> None:
         """Answer a request."""
-        length = self._length()
-        if isinstance(length, Answer):
-            self._write(length, "", 0, None)
+        length = self._content_length()
+        if isinstance(length, HttpResponse):
+            self._send(length, "", 0, None)
             return
         body = self.rfile.read(length)
         if len(body) < length:
-            raise Dropped
+            raise ConnectionDropped
         self.action = "Authenticate"
-        self.due: dict[str, Fault] = {}
-        answer = self._answer(body)
-        if "delay" in self.due and self.server.closing.wait(self.due["delay"].seconds):
-            raise Dropped
-        if "drop after" in self.due:
-            self.server.served.append(Served(self.action, 0, length, 0))
-            raise Dropped
-        self._write(answer, self.action, length, self.due.get("drop within"))
+        self.due_faults: dict[str, InjectedFault] = {}
+        answer = self._respond(body)
+        if "delay" in self.due_faults and self.server.closing.wait(
+            self.due_faults["delay"].seconds
+        ):
+            raise ConnectionDropped
+        if "drop after" in self.due_faults:
+            self.server.served_requests.append(ServedRequest(self.action, 0, length, 0))
+            raise ConnectionDropped
+        self._send(answer, self.action, length, self.due_faults.get("drop within"))
 
-    def _length(self) -> int | Answer:
+    def _content_length(self) -> int | HttpResponse:
         """The length of the body, or why it is not read."""
-        if self.path.partition("?")[0].rstrip("/").lower() != PATH:
-            return Answer(404, close=True)
+        if self.path.partition("?")[0].rstrip("/").lower() != WSMAN_PATH:
+            return HttpResponse(404, close=True)
         coding = self.headers.get_all("Transfer-Encoding")
         lengths = set(self.headers.get_all("Content-Length") or ())
         if coding is not None:
-            return Answer(400 if lengths else 411, close=True)
+            return HttpResponse(400 if lengths else 411, close=True)
         if not lengths:
-            return Answer(411, close=True)
+            return HttpResponse(411, close=True)
         value = lengths.pop()
         if lengths or not value.isascii() or not value.isdigit():
-            return Answer(400, close=True)
+            return HttpResponse(400, close=True)
         # Sealed, a message has a few bytes more for each 16 KB.
-        most = self.server.limits.max_envelope_size * 2 + _SEALED_OVERHEAD
-        if len(value) > 10 or int(value) > most:
-            return Answer(413, close=True)
+        max_length = self.server.limits.max_envelope_size * 2 + _MAX_SEALING_OVERHEAD
+        if len(value) > 10 or int(value) > max_length:
+            return HttpResponse(413, close=True)
         return int(value)
 
     def handle_expect_100(self) -> bool:
         """Ask for the body only where it will be read."""
-        length = self._length()
-        if isinstance(length, Answer):
-            self._write(length, "", 0, None)
+        length = self._content_length()
+        if isinstance(length, HttpResponse):
+            self._send(length, "", 0, None)
             return False
         return super().handle_expect_100()
 
-    def _happens(self, action: str) -> None:
+    def _begin_action(self, action: str) -> None:
         self.action = action
-        self.due = self.server.faults.due(action)
-        if "drop before" in self.due:
-            self.server.served.append(Served(action, 0, 0, 0))
-            raise Dropped
+        self.due_faults = self.server.faults.take_due(action)
+        if "drop before" in self.due_faults:
+            self.server.served_requests.append(ServedRequest(action, 0, 0, 0))
+            raise ConnectionDropped
 
-    def _answer(self, body: bytes) -> Answer:
+    def _respond(self, body: bytes) -> HttpResponse:
         if self.headers.get("WSMANIDENTIFY", "").strip().lower() == "unauthenticated":
             return self._identify(body)
         try:
-            challenges = tuple(self.security.check(self.headers.get("Authorization")))
-        except Denied as denied:
-            self._happens("Authenticate")
-            return Answer(401, challenges=tuple(denied.challenges))
-        context = self.security.context
+            challenges = tuple(self.authenticator.authenticate(self.headers.get("Authorization")))
+        except Unauthorized as unauthorized:
+            self._begin_action("Authenticate")
+            return HttpResponse(401, challenges=tuple(unauthorized.challenges))
+        context = self.authenticator.context
         content_type = self.headers.get("Content-Type", "")
         try:
-            protocol = encryption.protocol_of(content_type)
+            protocol = encryption.parse_protocol(content_type)
             if protocol is not None:
                 if context is None:
-                    raise encryption.NotReadable("nobody's context")
+                    raise encryption.UnsealError("nobody's context")
                 body = encryption.unseal(context, content_type, body)
-        except encryption.NotReadable:
+        except encryption.UnsealError:
             # As WinRM: what another connection's context sealed is a bad request here.
-            return Answer(400, challenges=challenges)
+            return HttpResponse(400, challenges=challenges)
         if not body:
             # A client that will seal its messages begins with an empty one, for the handshake.
-            self._happens("Authenticate")
-            return Answer(200, challenges=challenges)
+            self._begin_action("Authenticate")
+            return HttpResponse(200, challenges=challenges)
         if protocol is None and self.server.tls is None:
-            return Answer(500, challenges=challenges)  # AllowUnencrypted is false
-        answer = self._process(body)
+            return HttpResponse(500, challenges=challenges)  # AllowUnencrypted is false
+        answer = self._process_envelope(body)
         if protocol is not None and context is not None:
             content_type, sealed = encryption.seal(context, protocol, answer.body)
             answer = answer._replace(body=sealed, content_type=content_type)
         return answer._replace(challenges=challenges)
 
-    def _identify(self, body: bytes) -> Answer:
+    def _identify(self, body: bytes) -> HttpResponse:
         try:
             if not envelope.is_identify(envelope.parse(body)):
-                raise refusals.unknown_action("")
-        except Refused as refused:
-            return Answer(400, envelope.write_fault(refused, ""))
-        self._happens("Identify")
-        return Answer(200, envelope.write_identity(False))
+                raise soap_faults.unknown_action("")
+        except SoapFault as fault:
+            return HttpResponse(400, envelope.build_fault(fault, ""))
+        self._begin_action("Identify")
+        return HttpResponse(200, envelope.build_identify_response(False))
 
-    def _process(self, body: bytes) -> Answer:
+    def _process_envelope(self, body: bytes) -> HttpResponse:
         """The answer to an envelope, or a fault; never an exception of a reader's."""
         relates_to = ""
         limits = self.server.limits
         self.action = ""
         try:
             if len(body) > limits.max_envelope_size:
-                raise refusals.too_large(limits.max_envelope_size)
+                raise soap_faults.envelope_too_large(limits.max_envelope_size)
             root = envelope.parse(body)
             if envelope.is_identify(root):
-                self._happens("Identify")
-                return Answer(200, envelope.write_identity(True))
-            relates_to = envelope.message_id(root)
-            request = envelope.read(root)
-            self._happens(ACTIONS.get(request.action, ""))
-            if "kill" in self.due:
+                self._begin_action("Identify")
+                return HttpResponse(200, envelope.build_identify_response(True))
+            relates_to = envelope.read_message_id(root)
+            request = envelope.read_request(root)
+            self._begin_action(ACTION_NAMES.get(request.action, ""))
+            if "kill" in self.due_faults:
                 self.server.shells.kill(request.shell_id)
-            if "busy" in self.due:
-                raise refusals.busy()
-            if "denied" in self.due:
-                raise refusals.access_denied(self.due["denied"].status)
+            if "busy" in self.due_faults:
+                raise soap_faults.resource_busy()
+            if "denied" in self.due_faults:
+                raise soap_faults.access_denied(self.due_faults["denied"].status)
             action, content = self.server.operations.answer(request)
-            if "timed out" in self.due:
-                raise refusals.timed_out()
-            return Answer(200, envelope.write(action, relates_to, content))
-        except Refused as refused:
-            return Answer(refused.status, envelope.write_fault(refused, relates_to))
+            if "timed out" in self.due_faults:
+                raise soap_faults.timed_out()
+            return HttpResponse(200, envelope.build_response(action, relates_to, content))
+        except SoapFault as fault:
+            return HttpResponse(fault.status, envelope.build_fault(fault, relates_to))
 
-    def _write(self, answer: Answer, action: str, received: int, cut: Fault | None) -> None:
-        self.server.served.append(Served(action, answer.status, received, len(answer.body)))
+    def _send(
+        self, answer: HttpResponse, action: str, received: int, drop_within: InjectedFault | None
+    ) -> None:
+        self.server.served_requests.append(
+            ServedRequest(action, answer.status, received, len(answer.body))
+        )
         self.send_response(answer.status)
         for challenge in answer.challenges:
             self.send_header("WWW-Authenticate", challenge)
@@ -292,10 +298,10 @@ class Connection(BaseHTTPRequestHandler):
         if answer.close:
             self.send_header("Connection", "close")
         self.end_headers()
-        if cut is not None:
+        if drop_within is not None:
             self.wfile.write(answer.body[: len(answer.body) // 2])
             self.wfile.flush()
-            raise Dropped
+            raise ConnectionDropped
         self.wfile.write(answer.body)
         self.wfile.flush()
         if answer.close:
@@ -303,10 +309,10 @@ class Connection(BaseHTTPRequestHandler):
 
     def _linger(self) -> None:
         """Let the client finish what it sends, within bounds: else it would not see the answer."""
-        self.connection.settimeout(_LINGER)
-        left = _MOST_DISCARDED
+        self.connection.settimeout(_LINGER_TIMEOUT)
+        left = _MAX_DISCARDED_SIZE
         with contextlib.suppress(OSError):
-            while left > 0 and (data := self.rfile.read1(_CHUNK)):
+            while left > 0 and (data := self.rfile.read1(_READ_SIZE)):
                 left -= len(data)
 
     rfile: BufferedReader
