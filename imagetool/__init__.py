@@ -2,7 +2,7 @@
 
     with imagetool.open_image("template.vhdx") as image:
         print(image.windows().product)
-    print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.name)
+    print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.outcome)
 
 Every failure is an `imagetool.errors.ImagetoolError` with a sentence, a hint and an exit code.
 Nothing is imported before it is asked for.

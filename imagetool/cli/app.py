@@ -14,7 +14,7 @@ from typing import Annotated, Never
 import typer
 
 from imagetool import __version__
-from imagetool.cli.failure import fail, show_traceback, tracebacks
+from imagetool.cli.failure import print_traceback, report_failure, show_tracebacks
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 
@@ -31,7 +31,7 @@ _program = typer.Typer(
         "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
     ),
 )
-_MODULES = {
+_COMMAND_MODULES = {
     "images": ("inspect", "verify"),
     "registry": ("registry",),
     "files": ("file",),
@@ -39,23 +39,23 @@ _MODULES = {
     "packages": ("package",),
     "servicing": ("inject",),
     "host": ("host",),
-    "rehearsal": ("lab",),
-    "later": (),
+    "lab": ("lab",),
+    "planned": (),
 }
-"""Which module of this folder has which commands; `later` has whatever else there is."""
+"""Which module of this folder has which commands; `planned` has whatever else there is."""
 
-_FAULT, _INTERRUPTED = 70, 130
+_EXIT_FAULT, _EXIT_INTERRUPTED = 70, 130
 
 
-def program(arguments: Sequence[str]) -> typer.Typer:
+def build_program(arguments: Sequence[str]) -> typer.Typer:
     """The program with the command that the arguments name, else with all its commands.
 
     A command line runs one command: building the others would take longer than most answers.
     """
     named = next((item for item in arguments if not item.startswith("-")), "")
-    chosen = [module for module, commands in _MODULES.items() if named in commands]
-    for module in chosen or _MODULES:
-        import_module(f"imagetool.cli.{module}").add_to(_program)
+    chosen = [module for module, commands in _COMMAND_MODULES.items() if named in commands]
+    for module in chosen or _COMMAND_MODULES:
+        import_module(f"imagetool.cli.{module}").add_commands(_program)
     return _program
 
 
@@ -75,29 +75,29 @@ def _options(
     ] = False,
 ) -> None:
     """Read, verify and update the Hyper-V integration services of guest images, unmounted."""
-    show_traceback(debug)
+    show_tracebacks(debug)
 
 
 def run() -> Never:
     """Run the command line and exit: with the failure's code, and its sentence and hint."""
-    unheard = io.StringIO()
+    discarded = io.StringIO()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, unheard)
+            setattr(sys, name, discarded)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A Windows console or a C locale lacks many characters; no name may end the program.
             stream.reconfigure(errors="backslashreplace")
     try:
-        command = typer.main.get_command(program(sys.argv[1:]))
+        command = typer.main.get_command(build_program(sys.argv[1:]))
         code = command.main(prog_name="imagetool", standalone_mode=False)
         sys.stdout.flush()
-        if sys.stdout is unheard and unheard.getvalue():
-            code = fail(_closed())
+        if sys.stdout is discarded and discarded.getvalue():
+            code = report_failure(_stdout_closed())
     except ImagetoolError as error:
-        code = fail(error)
+        code = report_failure(error)
     except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+        code = _EXIT_INTERRUPTED
     except SystemExit as error:
         # typer's answer to a broken pipe; nothing else ends a command so.
         broken = isinstance(error.__context__, BrokenPipeError)
@@ -107,28 +107,28 @@ def run() -> Never:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        code = fail(_unwritten(error))
+        code = report_failure(_write_error(error))
     except Exception as error:
         show = getattr(error, "show", None)
         if show is not None:  # typer's own: the command line is wrong
             show()
             code = int(getattr(error, "exit_code", 2))
         else:
-            code = _fault(error)
-    if code == _INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+            code = _report_fault(error)
+    if code == _EXIT_INTERRUPTED:  # which typer makes of Ctrl-C, without a word
         typer.echo("imagetool: interrupted", err=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is going
     gc.freeze()  # and need not be searched for circles first
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _closed() -> ImagetoolError:
+def _stdout_closed() -> ImagetoolError:
     from imagetool.errors import CannotWrite
 
     return CannotWrite("standard output is closed", hint="Leave it open, or send it somewhere.")
 
 
-def _unwritten(error: OSError) -> ImagetoolError:
+def _write_error(error: OSError) -> ImagetoolError:
     from imagetool.errors import CannotWrite
 
     name = f"{error.filename}: " if error.filename else ""
@@ -137,10 +137,10 @@ def _unwritten(error: OSError) -> ImagetoolError:
     )
 
 
-def _fault(error: Exception) -> int:
+def _report_fault(error: Exception) -> int:
     typer.echo(
         f"imagetool: a fault in imagetool itself: {type(error).__name__}: {safe(error)}", err=True
     )
     typer.echo("hint: please report it, with the output of the same command and --debug", err=True)
-    tracebacks(error)
-    return _FAULT
+    print_traceback(error)
+    return _EXIT_FAULT

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.locations import opened_image
 from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption
-from imagetool.cli.places import opened_image
 from imagetool.cli.progress import Progress
 
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("map", epilog="Example: imagetool disk map template.vhdx")(show_map)
@@ -31,9 +31,9 @@ def show_map(
     parents: ParentsOption = None,
 ) -> None:
     """The container, its partitions and volumes, and what is allocated."""
-    from imagetool.report.data import document
+    from imagetool.report.data import json_document
     from imagetool.report.guests import disk_data, disk_text
-    from imagetool.report.text import safe, size, table
+    from imagetool.report.text import format_size, format_table, safe
 
     with opened_image(image, parents) as opened:
         allocated = list(opened.disk.allocated_ranges())
@@ -46,17 +46,17 @@ def show_map(
                 "allocated_ranges": allocated,
                 "warnings": _warnings(opened),
             }
-            typer.echo(document("disk-map", content), nl=False)
+            typer.echo(json_document("disk-map", content), nl=False)
             return
         rows = [(name, value) for name, value in opened.disk.identifiers.items()]
         rows += [("parent", name) for name in opened.disk.chain]
-        rows.append(("allocated", f"{size(total)} in {len(allocated)} stretches"))
+        rows.append(("allocated", f"{format_size(total)} in {len(allocated)} stretches"))
         rows += [("warning", text) for text in _warnings(opened)]
-        typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{table(rows)}", nl=False)
+        typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{format_table(rows)}", nl=False)
 
 
 def _warnings(opened: Image) -> list[str]:
-    return [*opened.file_warnings, *opened.disk.warnings, *opened.table.warnings]
+    return [*opened.file_warnings, *opened.disk.warnings, *opened.partition_table.warnings]
 
 
 def export_raw(

@@ -7,26 +7,26 @@ import typer
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 
-_wanted = [False]
+_shown = [False]
 
 
-def show_traceback(wanted: bool) -> None:
+def show_tracebacks(shown: bool) -> None:
     """Whether failures come with a traceback (--debug)."""
-    _wanted[0] = wanted
+    _shown[0] = shown
 
 
-def tracebacks(error: BaseException) -> None:
+def print_traceback(error: BaseException) -> None:
     """The traceback, where it is wanted."""
-    if _wanted[0]:
+    if _shown[0]:
         import traceback
 
         traceback.print_exception(error)
 
 
-def fail(error: ImagetoolError) -> int:
+def report_failure(error: ImagetoolError) -> int:
     """Say a failure on standard error; its exit code."""
     typer.echo(f"imagetool: {safe(error.message)}", err=True)
     if error.hint:
         typer.echo(f"hint: {safe(error.hint)}", err=True)
-    tracebacks(error)
+    print_traceback(error)
     return error.exit_code

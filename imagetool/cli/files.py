@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.locations import opened_image
 from imagetool.cli.options import (
     Format,
     FormatOption,
@@ -18,7 +19,6 @@ from imagetool.cli.options import (
     PathArgument,
     VolumeOption,
 )
-from imagetool.cli.places import opened_image
 from imagetool.cli.progress import Progress
 from imagetool.errors import SeveralInstallations, WrongUsage
 from imagetool.report.text import safe
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from imagetool.filesystem import Node
     from imagetool.guest.image import Image
 
-_CHUNK = 1 << 20
-_MAX_SIZE = 16 << 30
+_CHUNK_SIZE = 1 << 20
+_DEFAULT_MAX_SIZE = 16 << 30
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("list", epilog="Example: imagetool file list t.vhdx 'C:\\Windows\\System32'")(
@@ -48,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _node(
+def _opened_node(
     image: str, path: str, volume: int | None, parents: Sequence[str] | None
 ) -> Iterator[tuple[Image, Node]]:
     """The node at `path`: on the volume of Windows, or the only one that can be read; its image."""
@@ -61,23 +61,25 @@ def _node(
             )
         path = rest
     with opened_image(image, parents) as opened:
-        number = _chosen(opened, image) if volume is None else volume
-        yield opened, opened.volume(opened.place(number)).lookup(path)
+        number = _default_volume(opened, image) if volume is None else volume
+        yield opened, opened.volume(opened.block_device(number)).lookup(path)
 
 
-def _chosen(opened: Image, image: str) -> int:
+def _default_volume(opened: Image, image: str) -> int:
     """The volume that is meant: that of Windows, the root of Linux, or the only one."""
     from imagetool.filesystem.recognise import SUPPORTED_FILE_SYSTEMS
 
-    roots = [item.place.number for item in opened.installations]
-    roots = roots or [place.number for place, _ in opened.linux]
+    roots = [item.block_device.number for item in opened.installations]
+    roots = roots or [device.number for device, _ in opened.linux]
     if not roots:
         roots = [
-            place.number for place in opened.places if place.file_system in SUPPORTED_FILE_SYSTEMS
+            device.number
+            for device in opened.block_devices
+            if device.file_system in SUPPORTED_FILE_SYSTEMS
         ]
     if not roots:
-        if len(opened.places) == 1:
-            return opened.places[0].number  # opening it says what is wrong with it
+        if len(opened.block_devices) == 1:
+            return opened.block_devices[0].number  # opening it says what is wrong with it
         opened.windows()
     if len(roots) > 1:
         raise SeveralInstallations(
@@ -95,10 +97,10 @@ def list_files(
     parents: ParentsOption = None,
 ) -> None:
     """List a directory of an image."""
-    from imagetool.report.data import document
-    from imagetool.report.text import moment, table
+    from imagetool.report.data import json_document
+    from imagetool.report.text import format_table, format_time
 
-    with _node(image, path, volume, parents) as (_, node):
+    with _opened_node(image, path, volume, parents) as (_, node):
         entries = list(node.entries())
         if output_format is Format.JSON:
             listed = [
@@ -110,20 +112,20 @@ def list_files(
                 }
                 for entry in entries
             ]
-            typer.echo(document("file-list", {"path": node.path, "entries": listed}), nl=False)
+            typer.echo(json_document("file-list", {"path": node.path, "entries": listed}), nl=False)
             return
         rows = [
             (
-                moment(entry.modified),
+                format_time(entry.modified),
                 f"{'' if entry.is_directory else entry.size:>12}",
                 f"{entry.name}{'/' if entry.is_directory else ''}",
             )
             for entry in entries
         ]
-        typer.echo(table(rows), nl=False)
+        typer.echo(format_table(rows), nl=False)
 
 
-def _split(path: str) -> tuple[str, str]:
+def _split_stream(path: str) -> tuple[str, str]:
     """A path and the alternate stream behind its last colon, if there is one."""
     head, _, last = path.replace("/", "\\").rpartition("\\")
     name, _, stream = last.partition(":") if not (len(last) == 2 and not head) else (last, "", "")
@@ -138,11 +140,11 @@ def read(
 ) -> None:
     """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
     drive = path[:2] if path[1:2] == ":" else ""
-    name, stream = _split(path[len(drive) :])
-    with _node(image, drive + name, volume, parents) as (_, node):
+    name, stream = _split_stream(path[len(drive) :])
+    with _opened_node(image, drive + name, volume, parents) as (_, node):
         source = node.open(stream)
-        for offset in range(0, source.size, _CHUNK):
-            sys.stdout.buffer.write(source.read_at(offset, _CHUNK))
+        for offset in range(0, source.size, _CHUNK_SIZE):
+            sys.stdout.buffer.write(source.read_at(offset, _CHUNK_SIZE))
         sys.stdout.buffer.flush()
 
 
@@ -156,14 +158,14 @@ def extract(
     parents: ParentsOption = None,
     max_size: Annotated[
         int, typer.Option("--max-size", metavar="BYTES", help="Refuse more in all.")
-    ] = _MAX_SIZE,
+    ] = _DEFAULT_MAX_SIZE,
 ) -> None:
     """Write a file, or a directory and all below it, to a new place here."""
     from imagetool.disk.safe_names import safe_name
     from imagetool.filesystem.extract import Extraction
 
     with (
-        _node(image, path, volume, parents) as (opened, node),
+        _opened_node(image, path, volume, parents) as (opened, node),
         Progress("extracting") as progress,
     ):
         if target.is_dir():

@@ -23,7 +23,7 @@ UserOption = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     example = "Example: imagetool host check hv01 --path 'D:\\images\\template.vhdx'"
@@ -52,17 +52,17 @@ def check(
     """Whether a host can be used, and what to do where it cannot; nothing is changed there."""
     from imagetool.cli.hosts import named_host, session_opener
     from imagetool.host.check import check_host
-    from imagetool.report.data import document
-    from imagetool.report.hosts import checked_data, checked_text
+    from imagetool.report.data import json_document
+    from imagetool.report.hosts import host_report_data, host_report_text
 
     if not host:
         raise WrongUsage("HOST is empty", hint="Name a host; a variable may not be set.")
     chosen = named_host(host)
     checked = check_host(chosen, session_opener(chosen), path, self_test=self_test)
     if output_format is Format.JSON:
-        typer.echo(document("host-check", checked_data(checked)), nl=False)
+        typer.echo(json_document("host-check", host_report_data(checked)), nl=False)
     else:
-        typer.echo(checked_text(checked), nl=False)
+        typer.echo(host_report_text(checked), nl=False)
     raise typer.Exit(0 if checked.usable else 4)
 
 
@@ -71,7 +71,7 @@ def login(host: HostArgument, user: UserOption = "") -> None:
     from imagetool.host.configuration.credentials import store_password
     from imagetool.report.text import safe
 
-    chosen = _over_winrm(host)
+    chosen = _winrm_host(host)
     stored = store_password(chosen, user)
     typer.echo(f"the keyring has the password of {safe(stored)} on {chosen.origin}", err=True)
 
@@ -81,13 +81,13 @@ def logout(host: HostArgument, user: UserOption = "") -> None:
     from imagetool.host.configuration.credentials import delete_password
     from imagetool.report.text import safe
 
-    chosen = _over_winrm(host)
+    chosen = _winrm_host(host)
     gone = delete_password(chosen, user)
     typer.echo(f"the keyring no longer has the password of {safe(gone)} on {chosen.origin}",
                err=True)  # fmt: skip
 
 
-def _over_winrm(text: str) -> Host:
+def _winrm_host(text: str) -> Host:
     from imagetool.cli.hosts import named_host
     from imagetool.errors import WrongUsage
 

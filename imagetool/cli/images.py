@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagetool.cli.failure import fail
+from imagetool.cli.failure import report_failure
+from imagetool.cli.locations import HostSessions, Location
 from imagetool.cli.options import (
     Format,
     FormatOption,
     ParentsOption,
     VolumeOption,
-    here,
-    worst,
+    local_path,
+    worst_exit_code,
 )
-from imagetool.cli.places import Hosts, Place
 from imagetool.cli.progress import Progress
 from imagetool.errors import CannotWrite, ImagetoolError, WrongUsage
 from imagetool.report.text import safe
@@ -27,9 +27,9 @@ from imagetool.report.text import safe
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
     from imagetool.package import Media
-    from imagetool.servicing.verify import Unknown, Verification
+    from imagetool.servicing.verify import NoVerdict, Verification
 
-    Result = Verification | Unknown
+    VerifyResult = Verification | NoVerdict
 
 ImagesArgument = Annotated[
     list[str],
@@ -37,7 +37,7 @@ ImagesArgument = Annotated[
 ]
 
 
-class Require(StrEnum):
+class Requirement(StrEnum):
     """What a verdict must show."""
 
     INSTALLED = "installed"
@@ -52,7 +52,7 @@ class VerifyFormat(StrEnum):
     JUNIT = "junit"
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
         epilog="Example: imagetool inspect template.vhdx --format json",
@@ -69,36 +69,38 @@ def inspect(
     parents: ParentsOption = None,
 ) -> None:
     """What an image holds: disk, volumes, Windows, integration components."""
-    from imagetool.report.data import document
+    from imagetool.report.data import json_document
 
     codes: list[int] = []
     documents: list[dict[str, object]] = []
-    with Hosts() as hosts:
-        for place in hosts.places(images):
+    with HostSessions() as hosts:
+        for location in hosts.locations(images):
             try:
-                with place.open(parents) as image:
-                    text, data = _inspected(image, volume)
+                with location.open(parents) as image:
+                    text, data = _inspect_one(image, volume)
             except ImagetoolError as error:
-                codes.append(fail(error))
-                documents.append({"image": place.name, "error": error.message, "hint": error.hint})
+                codes.append(report_failure(error))
+                documents.append(
+                    {"image": location.name, "error": error.message, "hint": error.hint}
+                )
                 continue
             documents.append(data)
             if output_format is Format.TEXT:
                 typer.echo(text, nl=False)
     if output_format is Format.JSON:
-        typer.echo(document("inspect", {"images": documents}), nl=False)
-    raise typer.Exit(worst(codes))
+        typer.echo(json_document("inspect", {"images": documents}), nl=False)
+    raise typer.Exit(worst_exit_code(codes))
 
 
-def _inspected(image: Image, volume: int | None) -> tuple[str, dict[str, object]]:
+def _inspect_one(image: Image, volume: int | None) -> tuple[str, dict[str, object]]:
     from imagetool.guest.inspection import inspect_image
     from imagetool.report import guests
-    from imagetool.report.text import table
+    from imagetool.report.text import format_table
 
     found = inspect_image(image, volume)
     data: dict[str, object] = {"image": image.path, "disk": guests.disk_data(image)}
     text = f"{safe(image.path)}\n" + guests.disk_text(image)
-    return text + table(guests.inspection_rows(found)), data | guests.inspection_data(found)
+    return text + format_table(guests.inspection_rows(found)), data | guests.inspection_data(found)
 
 
 def verify(
@@ -112,7 +114,8 @@ def verify(
         typer.Option("--package", metavar="PACKAGE", help="An ISO or CAB with that version."),
     ] = None,
     require: Annotated[
-        Require | None, typer.Option("--require", help="What must be shown; by default by guest.")
+        Requirement | None,
+        typer.Option("--require", help="What must be shown; by default by guest."),
     ] = None,
     service: Annotated[
         list[str] | None,
@@ -129,87 +132,89 @@ def verify(
 ) -> None:
     """Whether the integration services of images are what they should be, and why."""
     from imagetool.package import Version
-    from imagetool.servicing.verify import Unknown
+    from imagetool.servicing.verify import NoVerdict
 
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
     with ExitStack() as stack:
-        places = stack.enter_context(Hosts()).places(images)
-        media = [stack.enter_context(_package(item)) for item in package or ()]
-        wanted = {
+        locations = stack.enter_context(HostSessions()).locations(images)
+        media = [stack.enter_context(_open_package(item)) for item in package or ()]
+        criteria = {
             "at_least": version,
             "media": media,
             "require": require.value if require is not None else None,
             "volume": volume,
         }
-        results: list[Result] = []
+        results: list[VerifyResult] = []
         try:
-            _verify_all(places, parents, wanted, results)
+            _verify_all(locations, parents, criteria, results)
         except KeyboardInterrupt:
             if output_format is VerifyFormat.TEXT and output is None and len(results) > 1:
-                _write(_rendered(results, output_format), None)  # what is known by now
+                _write(_render(results, output_format), None)  # what is known by now
             raise
-    _write(_rendered(results, output_format), output)
+    _write(_render(results, output_format), output)
     codes = [
-        result.error.exit_code if isinstance(result, Unknown) else int(not result.verdict.holds)
+        result.error.exit_code if isinstance(result, NoVerdict) else int(not result.verdict.holds)
         for result in results
     ]
-    raise typer.Exit(worst(codes))
+    raise typer.Exit(worst_exit_code(codes))
 
 
-def _package(path: str) -> Media:
+def _open_package(path: str) -> Media:
     from imagetool.package import open_package
 
-    return open_package(here(path))
+    return open_package(local_path(path))
 
 
 def _verify_all(
-    places: Sequence[Place],
+    locations: Sequence[Location],
     parents: Sequence[str] | None,
-    wanted: dict[str, Any],
-    results: list[Result],
+    criteria: dict[str, Any],
+    results: list[VerifyResult],
 ) -> None:
     """A verdict on each image, or why there is none; failures are said as they come."""
-    from imagetool.servicing.verify import Unknown
+    from imagetool.servicing.verify import NoVerdict
     from imagetool.servicing.verify import verify as judge
 
     with Progress("verifying") as progress:
-        for place in places:
+        for location in locations:
             try:
-                with place.open(parents) as image:
-                    result = judge(image, **wanted)
+                with location.open(parents) as image:
+                    result = judge(image, **criteria)
                 for text in result.warnings:
-                    typer.echo(f"warning: {safe(place.name)}: {safe(text)}", err=True)
+                    typer.echo(f"warning: {safe(location.name)}: {safe(text)}", err=True)
                 results.append(result)
             except ImagetoolError as error:
-                fail(error)
-                results.append(Unknown(place.name, error))
-            progress(len(results), len(places))
+                report_failure(error)
+                results.append(NoVerdict(location.name, error))
+            progress(len(results), len(locations))
 
 
-def _rendered(results: Sequence[Result], output_format: VerifyFormat) -> str:
+def _render(results: Sequence[VerifyResult], output_format: VerifyFormat) -> str:
     from imagetool.report import guests
-    from imagetool.servicing.verify import Unknown
+    from imagetool.servicing.verify import NoVerdict
 
     if output_format is VerifyFormat.JUNIT:
-        from imagetool.report.junit import junit
+        from imagetool.report.junit import junit_document
 
-        return junit(results)
+        return junit_document(results)
     if output_format is VerifyFormat.JSON:
-        from imagetool.report.data import document
+        from imagetool.report.data import json_document
 
         listed = [
             guests.failure_data(*item)
-            if isinstance(item, Unknown)
+            if isinstance(item, NoVerdict)
             else guests.verification_data(item)
             for item in results
         ]
-        return document("verify", {"images": listed})
-    if len(results) == 1 and not isinstance(results[0], Unknown):
+        return json_document("verify", {"images": listed})
+    if len(results) == 1 and not isinstance(results[0], NoVerdict):
         return guests.verification_text(results[0])
     return "".join(
-        guests.failure_line(*item) if isinstance(item, Unknown) else guests.verification_line(item)
+        guests.failure_line(*item)
+        if isinstance(item, NoVerdict)
+        else guests.verification_line(item)
         for item in results
     )
 

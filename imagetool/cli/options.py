@@ -11,8 +11,8 @@ import typer
 
 from imagetool.errors import Unsupported
 
-_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
-_ORDER = (70, 6, 7, 5, 4, 3, 1)
+_HOST_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
+_EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
 
 
 class Format(StrEnum):
@@ -37,13 +37,13 @@ PathArgument = Annotated[
 ]
 
 
-def host_and_path(image: str) -> tuple[str, str]:
+def split_host_path(image: str) -> tuple[str, str]:
     """The host that an image lies on (empty: here), and its path there.
 
     A file that exists here wins, and a single letter before the colon is a drive. `local:` is this
     machine, whose files are read without a session.
     """
-    match = _HOST.fullmatch(image)
+    match = _HOST_PATH.fullmatch(image)
     if match is None or _exists(image):
         return "", image
     known = match[1].lower()
@@ -57,12 +57,12 @@ def _exists(path: str) -> bool:
         return False
 
 
-def here(image: str) -> Path:
+def local_path(image: str) -> Path:
     """The path on this machine of an image that a host is to change, or of a package.
 
     For the emulated host a path there is a path here. Raises Unsupported for another host.
     """
-    host, path = host_and_path(image)
+    host, path = split_host_path(image)
     if host in ("", "lab"):
         return Path(path)
     raise Unsupported(
@@ -71,6 +71,6 @@ def here(image: str) -> Path:
     )
 
 
-def worst(codes: list[int]) -> int:
+def worst_exit_code(codes: list[int]) -> int:
     """The exit code for several images: the first of 70, 6, 7, 5, 4, 3, 1 that occurred."""
-    return next((code for code in _ORDER if code in codes), max(codes, default=0))
+    return next((code for code in _EXIT_CODES_BY_SEVERITY if code in codes), max(codes, default=0))

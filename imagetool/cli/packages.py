@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from imagetool.cli.options import Format, FormatOption, here
+from imagetool.cli.options import Format, FormatOption, local_path
 from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
 
@@ -17,10 +17,10 @@ PackageArgument = Annotated[
     str,
     typer.Argument(metavar="PACKAGE", help="A vmguest.iso, a CAB, or a folder with update.mum."),
 ]
-_MAX_SIZE = 1 << 30
+_DEFAULT_MAX_SIZE = 1 << 30
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("show", epilog="Example: imagetool package show vmguest.iso")(show)
@@ -42,14 +42,14 @@ def show(
 ) -> None:
     """What a package is, for which systems, and what it brings."""
     from imagetool.package import open_package
-    from imagetool.report.data import document
+    from imagetool.report.data import json_document
     from imagetool.report.packages import media_text, package_data
 
-    with open_package(here(package)) as media:
+    with open_package(local_path(package)) as media:
         if output_format is Format.JSON:
             listed = [package_data(item, brief=brief) for item in media.packages]
             content: dict[str, object] = {"package": media.name, "kind": media.kind}
-            typer.echo(document("package-show", content | {"packages": listed}), nl=False)
+            typer.echo(json_document("package-show", content | {"packages": listed}), nl=False)
         else:
             typer.echo(media_text(media, brief=brief), nl=False)
 
@@ -57,10 +57,10 @@ def show(
 def list_members(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:
     """List the files of a disc, cabinet or folder."""
     from imagetool.package import open_media
-    from imagetool.report.data import document
-    from imagetool.report.text import table
+    from imagetool.report.data import json_document
+    from imagetool.report.text import format_table
 
-    with open_media(here(package)) as media:
+    with open_media(local_path(package)) as media:
         if media.disc is not None:
             rows = [(file.size, file.path) for file in media.disc.files]
         elif media.cabinet is not None:
@@ -69,9 +69,11 @@ def list_members(package: PackageArgument, output_format: FormatOption = Format.
             rows = [(member.size, member.name) for member in media.packages[0].members()]
         if output_format is Format.JSON:
             listed = [{"name": name, "size": size} for size, name in rows]
-            typer.echo(document("package-list", {"package": media.name, "files": listed}), nl=False)
+            typer.echo(
+                json_document("package-list", {"package": media.name, "files": listed}), nl=False
+            )
         else:
-            typer.echo(table((f"{size:>12}", name) for size, name in rows), nl=False)
+            typer.echo(format_table((f"{size:>12}", name) for size, name in rows), nl=False)
 
 
 def extract(
@@ -79,7 +81,7 @@ def extract(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory, new or empty.")],
     max_size: Annotated[
         int, typer.Option("--max-size", metavar="BYTES", help="Refuse more than this in all.")
-    ] = _MAX_SIZE,
+    ] = _DEFAULT_MAX_SIZE,
 ) -> None:
     """Write all files of a cabinet or disc into a directory."""
     from functools import partial
@@ -87,7 +89,7 @@ def extract(
     from imagetool.disk.safe_names import safe_path
     from imagetool.package import open_media
 
-    with open_media(here(package)) as media:
+    with open_media(local_path(package)) as media:
         items: list[tuple[str, int, Callable[[], bytes]]] = []
         if media.disc is not None:
             disc = media.disc
@@ -109,9 +111,13 @@ def extract(
                 hint="Raise --max-size if you trust the package.",
             )
         # All names are judged before the first byte is written.
-        places = [safe_path(target, name) for name, _, _ in items]
-        refused = _written(
-            target, [(read, place) for (_, _, read), place in zip(items, places, strict=True)]
+        destinations = [safe_path(target, name) for name, _, _ in items]
+        refused = _write_files(
+            target,
+            [
+                (read, destination)
+                for (_, _, read), destination in zip(items, destinations, strict=True)
+            ],
         )
     count = len(items) - len(refused)
     typer.echo(f"{target}: {count} files of {len(items)}", err=True)
@@ -121,29 +127,31 @@ def extract(
         raise refused[0]
 
 
-def _written(target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsupported]:
+def _write_files(
+    target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]
+) -> list[Unsupported]:
     """Write what can be read; why the others cannot. Of a damaged cabinet nothing is left."""
     from imagetool.disk.new_file import new_file
 
     refused: list[Unsupported] = []
     made: list[Path] = []
     try:
-        for read, place in items:
+        for read, destination in items:
             try:
                 data = read()
             except Unsupported as error:
                 refused.append(error)
                 continue
-            missing = [folder for folder in (place.parent, *place.parent.parents)
+            missing = [folder for folder in (destination.parent, *destination.parent.parents)
                        if not folder.exists()]  # fmt: skip
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                destination.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise CannotWrite(f"{place.parent}: {error.strerror}") from None
+                raise CannotWrite(f"{destination.parent}: {error.strerror}") from None
             made += reversed(missing)
-            with new_file(place) as file:
+            with new_file(destination) as file:
                 file.write(data)
-            made.append(place)
+            made.append(destination)
     except BaseException:  # an interruption, too
         for path in reversed(made):
             with suppress(OSError):
@@ -164,16 +172,18 @@ def check(
     from imagetool.package import open_package
     from imagetool.package.signature.certificates import read_roots
     from imagetool.package.signature.check import Judgement, check_package
-    from imagetool.report.data import document
-    from imagetool.report.packages import checked_data, checked_text
+    from imagetool.report.data import json_document
+    from imagetool.report.packages import package_report_data, package_report_text
 
     roots = [root for path in trust or () for root in read_roots(path)]
-    with open_package(here(package)) as media:
+    with open_package(local_path(package)) as media:
         results = [check_package(item, roots) for item in media.packages]
         if output_format is Format.JSON:
-            content: dict[str, object] = {"packages": [checked_data(item) for item in results]}
-            typer.echo(document("package-check", {"package": media.name} | content), nl=False)
+            content: dict[str, object] = {
+                "packages": [package_report_data(item) for item in results]
+            }
+            typer.echo(json_document("package-check", {"package": media.name} | content), nl=False)
         else:
-            typer.echo("".join(map(checked_text, results)), nl=False)
+            typer.echo("".join(map(package_report_text, results)), nl=False)
     genuine = all(item.judgement is Judgement.GENUINE for item in results)
     raise typer.Exit(0 if genuine else 1)

@@ -7,29 +7,29 @@ import time
 
 import typer
 
-_PATIENCE = 1.0
-_PAUSE = 0.1
+_DELAY = 1.0
+_INTERVAL = 0.1
 
 
 class Progress:
     """Shows a percentage on standard error; use it as a context manager, and call it."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._begun = self._shown = time.monotonic()
-        self._wanted = sys.stderr.isatty()
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._started = self._shown = time.monotonic()
+        self._enabled = sys.stderr.isatty()
         self._on_screen = False
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` is done."""
         now = time.monotonic()
-        if not self._wanted or now - self._begun < _PATIENCE or now - self._shown < _PAUSE:
+        if not self._enabled or now - self._started < _DELAY or now - self._shown < _INTERVAL:
             return
         self._shown = now
         self._on_screen = True
         percent = 100 * done // total if total else 100
         bar = "#" * (percent // 4)
-        typer.echo(f"\r{self._what} [{bar:<25}] {percent:3} %", nl=False, err=True)
+        typer.echo(f"\r{self._label} [{bar:<25}] {percent:3} %", nl=False, err=True)
 
     def __enter__(self) -> Progress:
         return self

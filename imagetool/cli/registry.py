@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.locations import opened_file
 from imagetool.cli.options import (
     Format,
     FormatOption,
@@ -15,7 +16,6 @@ from imagetool.cli.options import (
     ParentsOption,
     VolumeOption,
 )
-from imagetool.cli.places import opened_file
 
 if TYPE_CHECKING:
     from imagetool.registry import Key
@@ -25,7 +25,7 @@ KeyArgument = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command(
@@ -40,7 +40,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _key(image: str, key: str, volume: int | None, parents: Sequence[str] | None) -> Iterator[Key]:
+def _opened_key(
+    image: str, key: str, volume: int | None, parents: Sequence[str] | None
+) -> Iterator[Key]:
     from imagetool.guest.image import Image
     from imagetool.guest.keys import find_key, find_key_in_hive, is_hive
 
@@ -63,18 +65,18 @@ def get(
     parents: ParentsOption = None,
 ) -> None:
     """Print a value: text as it is, lists one a line, bytes in hexadecimal, numbers in decimal."""
-    from imagetool.guest.keys import value_of
-    from imagetool.report.data import document
+    from imagetool.guest.keys import get_value
+    from imagetool.report.data import json_document
     from imagetool.report.text import safe
 
-    with _key(image, key, volume, parents) as found:
-        item = value_of(found, key, value)
+    with _opened_key(image, key, volume, parents) as found:
+        item = get_value(found, key, value)
         if output_format is Format.JSON:
             content = {"key": key, "name": item.name, "type": item.type_name, "data": item.data}
-            text = document("registry-get", content | {"last_written": found.last_written})
+            text = json_document("registry-get", content | {"last_written": found.last_written})
             typer.echo(text, nl=False)
         else:
-            typer.echo(safe(item.text(), lines=True))
+            typer.echo(safe(item.text(), keep_line_feeds=True))
 
 
 def list_key(
@@ -85,10 +87,10 @@ def list_key(
     parents: ParentsOption = None,
 ) -> None:
     """List the subkeys and values of a key."""
-    from imagetool.report.data import document
-    from imagetool.report.text import moment, safe, table
+    from imagetool.report.data import json_document
+    from imagetool.report.text import format_table, format_time, safe
 
-    with _key(image, key, volume, parents) as found:
+    with _opened_key(image, key, volume, parents) as found:
         subkeys, values = list(found.subkeys()), found.values()
         if output_format is Format.JSON:
             content: dict[str, object] = {
@@ -102,8 +104,8 @@ def list_key(
                     for item in values
                 ],
             }
-            typer.echo(document("registry-list", content), nl=False)
+            typer.echo(json_document("registry-list", content), nl=False)
             return
-        rows = [(f"{item.name}\\", "", moment(item.last_written)) for item in subkeys]
+        rows = [(f"{item.name}\\", "", format_time(item.last_written)) for item in subkeys]
         rows += [(item.name or "(default)", item.type_name, safe(item.text())) for item in values]
-        typer.echo(table(rows), nl=False)
+        typer.echo(format_table(rows), nl=False)

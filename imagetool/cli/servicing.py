@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.hosts import HostOption
-from imagetool.cli.options import VolumeOption, here
+from imagetool.cli.options import VolumeOption, local_path
 from imagetool.errors import Unsupported
 
 if TYPE_CHECKING:
     from imagetool.host.answers import Event
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
         epilog="Example: imagetool inject template.vhdx --package vmguest.iso --host local "
@@ -62,10 +62,10 @@ def inject(
         )
     chosen = named_host(host)
     opener = session_opener(chosen)
-    steps = _Steps()
+    steps = _StepReporter()
     result = service(
-        here(image),
-        here(package[0]),
+        local_path(image),
+        local_path(package[0]),
         opener,
         output,
         volume=volume,
@@ -78,16 +78,17 @@ def inject(
         return
     typer.echo(
         f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "
-        f"verdict {result.proof.verdict.name.value}\n"
-        f"serviced by {safe(result.host)} on {safe(chosen.name)}; {safe(image)} is as it was"
+        f"verdict {result.proof.verdict.outcome.value}\n"
+        f"serviced by {safe(result.host_description)} on {safe(chosen.name)}; "
+        f"{safe(image)} is as it was"
     )
 
 
-class _Steps:
+class _StepReporter:
     """Steps on standard error as they begin, with the time since the start."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._clock: Callable[[], float] = time.monotonic
 
@@ -96,7 +97,7 @@ class _Steps:
         from imagetool.report.text import safe
 
         self._clear()
-        typer.echo(f"{self._clock() - self._begun:6.1f} s  {safe(step)}", err=True)
+        typer.echo(f"{self._clock() - self._started:6.1f} s  {safe(step)}", err=True)
 
     def event(self, event: Event) -> None:
         """Say a warning; show progress on a terminal."""

@@ -14,28 +14,32 @@ from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
-from imagetool.guest.installation import Installation
-from imagetool.guest.payload import Payload, foresee_payload, read_payload
-from imagetool.guest.services import DATA_EXCHANGE, Service, read_services
+from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.payload import PayloadStatus, foresee_payload, read_payload
+from imagetool.guest.services import DATA_EXCHANGE, GuestService, read_services
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
 
-PACKAGE_NAMES = (
+INTEGRATION_PACKAGE_NAMES = (
     "Microsoft-Hyper-V-Integration-Services-Package",
     "Microsoft-Hyper-V-Integration-Services-Package-2",
 )
-VALUE_KEY = "Microsoft\\Virtual Machine\\Auto"
-VALUE_NAME = "IntegrationServicesVersion"
-IN_BOX_PREFIXES = (
+INTEGRATION_VERSION_KEY = "Microsoft\\Virtual Machine\\Auto"
+INTEGRATION_VERSION_NAME = "IntegrationServicesVersion"
+_IN_BOX_PREFIXES = (
     "Microsoft-Hyper-V-Guest-",
     "Microsoft-Windows-HyperV-Guest-",
     "HyperV-Guest-",
 )
 
-_PACKAGES = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
-_SYSTEM_CLASS = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
-_VMBUS_DEVICES = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
-FILES = (VMBUS_SYS, "Windows\\System32\\drivers\\storvsc.sys", "Windows\\System32\\icsvc.dll")
+_PACKAGES_KEY = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
+_SYSTEM_CLASS_KEY = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"
+_VMBUS_HARDWARE_IDS = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
+VERSIONED_FILES = (
+    VMBUS_SYS,
+    "Windows\\System32\\drivers\\storvsc.sys",
+    "Windows\\System32\\icsvc.dll",
+)
 
 _MOST_FORESEEN = 16
 
@@ -63,8 +67,8 @@ class ServicedPackage(NamedTuple):
     identity: Identity
     state: int
     """CurrentState as a signed number; negative: failed."""
-    installed: datetime | None
-    payload: Payload | None
+    installed_at: datetime | None
+    payload: PayloadStatus | None
     """What it left in the image; read for integration services packages only."""
 
     @property
@@ -73,7 +77,7 @@ class ServicedPackage(NamedTuple):
         return "failed" if self.state < 0 else STATE_NAMES.get(self.state, f"0x{self.state:02x}")
 
 
-class Components(NamedTuple):
+class IntegrationComponents(NamedTuple):
     """The evidence about a guest's integration components."""
 
     recorded: str | None
@@ -83,13 +87,13 @@ class Components(NamedTuple):
     active_driver: Version | None
     """The wvmbus driver that the next boot runs."""
     active_driver_package: str
-    bound: Version | None
+    bound_driver: Version | None
     """The driver that the last boot on Hyper-V bound to the VMBus device."""
     packages: tuple[ServicedPackage, ...]
     """Integration services packages, whatever their state."""
-    in_box: tuple[ServicedPackage, ...]
+    in_box_packages: tuple[ServicedPackage, ...]
     """Packages of the system itself that bring integration components."""
-    services: tuple[Service, ...]
+    services: tuple[GuestService, ...]
     """Boot drivers and guest services."""
     vmbus_sys: Version | None
     storvsc_sys: Version | None
@@ -98,7 +102,7 @@ class Components(NamedTuple):
     @property
     def data_exchange_start(self) -> int | None:
         """The effective start of vmickvpexchange; None where there is no such service."""
-        found = (item.effective for item in self.services if item.name == DATA_EXCHANGE)
+        found = (item.effective_start for item in self.services if item.name == DATA_EXCHANGE)
         return next(found, None)
 
     @property
@@ -107,25 +111,32 @@ class Components(NamedTuple):
         return Version.parse(self.recorded) if self.recorded is not None else None
 
 
-def read_components(windows: Installation) -> Components:
+def read_integration_components(windows: WindowsInstallation) -> IntegrationComponents:
     """All the evidence. Raises Corrupt where the image is damaged where it matters."""
-    windows.image.ahead([partial(foresee_payload, windows, PACKAGE_NAMES[0])])
+    windows.image.ahead([partial(foresee_payload, windows, INTEGRATION_PACKAGE_NAMES[0])])
     windows.image.ahead(
         partial(ask, windows)
-        for ask in (active_driver, _file_versions, _bound_driver, _serviced, _in_box, read_services)
+        for ask in (
+            active_driver,
+            _file_versions,
+            _bound_driver,
+            _integration_packages,
+            _in_box_packages,
+            read_services,
+        )
     )
-    auto = windows.software.find(VALUE_KEY)
-    value = auto.value(VALUE_NAME) if auto is not None else None
+    auto = windows.software.find(INTEGRATION_VERSION_KEY)
+    value = auto.value(INTEGRATION_VERSION_NAME) if auto is not None else None
     active, active_package = active_driver(windows)
     vmbus, storvsc, icsvc = _file_versions(windows)
-    return Components(
+    return IntegrationComponents(
         recorded=None if value is None else value.text(),
         recorded_at=auto.last_written if auto is not None and value is not None else None,
         active_driver=active,
         active_driver_package=active_package,
-        bound=_bound_driver(windows),
-        packages=tuple(_serviced(windows)),
-        in_box=tuple(_in_box(windows)),
+        bound_driver=_bound_driver(windows),
+        packages=tuple(_integration_packages(windows)),
+        in_box_packages=tuple(_in_box_packages(windows)),
         services=read_services(windows),
         vmbus_sys=vmbus,
         storvsc_sys=storvsc,
@@ -133,31 +144,31 @@ def read_components(windows: Installation) -> Components:
     )
 
 
-def _file_versions(windows: Installation) -> list[Version | None]:
-    nodes = windows.volume.find_many(FILES)
+def _file_versions(windows: WindowsInstallation) -> list[Version | None]:
+    nodes = windows.volume.find_many(VERSIONED_FILES)
     windows.image.ahead(partial(file_version, node) for node in nodes)
     return [file_version(node) for node in nodes]
 
 
-def _serviced(windows: Installation) -> list[ServicedPackage]:
-    return read_packages(windows, PACKAGE_NAMES, with_payload=True)
+def _integration_packages(windows: WindowsInstallation) -> list[ServicedPackage]:
+    return read_packages(windows, INTEGRATION_PACKAGE_NAMES, with_payload=True)
 
 
 def read_packages(
-    windows: Installation, names: Iterable[str], *, with_payload: bool = False
+    windows: WindowsInstallation, names: Iterable[str], *, with_payload: bool = False
 ) -> list[ServicedPackage]:
     """The packages of these names that Component Based Servicing knows, whatever their state."""
-    return _packages(windows, [f"{name}~" for name in names], with_payload)
+    return _find_packages(windows, [f"{name}~" for name in names], with_payload)
 
 
-def _in_box(windows: Installation) -> list[ServicedPackage]:
-    return _packages(windows, IN_BOX_PREFIXES, with_payload=False)
+def _in_box_packages(windows: WindowsInstallation) -> list[ServicedPackage]:
+    return _find_packages(windows, _IN_BOX_PREFIXES, with_payload=False)
 
 
-def _packages(
-    windows: Installation, prefixes: Sequence[str], with_payload: bool
+def _find_packages(
+    windows: WindowsInstallation, prefixes: Sequence[str], with_payload: bool
 ) -> list[ServicedPackage]:
-    key = windows.software.find(_PACKAGES)
+    key = windows.software.find(_PACKAGES_KEY)
     found: list[ServicedPackage] = []
     if key is None:
         return found
@@ -185,12 +196,12 @@ def _install_time(key: Key) -> datetime | None:
     return None if high is None or low is None else from_filetime(high << 32 | low)
 
 
-def _bound_driver(windows: Installation) -> Version | None:
+def _bound_driver(windows: WindowsInstallation) -> Version | None:
     """The newest DriverVersion among the VMBus devices that a boot on Hyper-V left behind."""
-    key = windows.system.find(f"{windows.control_set}\\{_SYSTEM_CLASS}")
+    key = windows.system.find(f"{windows.control_set}\\{_SYSTEM_CLASS_KEY}")
     versions = [
         Version.parse(device.text("DriverVersion"))
         for device in (key.subkeys() if key is not None else ())
-        if device.text("MatchingDeviceId").upper() in _VMBUS_DEVICES
+        if device.text("MatchingDeviceId").upper() in _VMBUS_HARDWARE_IDS
     ]
     return max((version for version in versions if version is not None), default=None)

@@ -13,41 +13,41 @@ from functools import partial
 
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Node, Volume
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Version
 from imagetool.registry import Key
 
 WINDOWS_7, WINDOWS_8 = Version(6, 1), Version(6, 2)
-REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
+DRIVER_STORE = "Windows\\System32\\DriverStore\\FileRepository"
 VMBUS_SYS = "Windows\\System32\\drivers\\vmbus.sys"
 
-_PACKAGES = "DriverDatabase\\DriverPackages"
-_LARGEST_INF = 1 << 20
-_DRIVER_VERSION = re.compile(r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)", re.I | re.M)
+_DRIVER_PACKAGES_KEY = "DriverDatabase\\DriverPackages"
+_MAX_INF_SIZE = 1 << 20
+_DRIVER_VER = re.compile(r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)", re.I | re.M)
 
 
-def active_driver(windows: Installation) -> tuple[Version | None, str]:
+def active_driver(windows: WindowsInstallation) -> tuple[Version | None, str]:
     """The version of the wvmbus driver that the next start runs, and the package that holds it."""
     if windows.version >= WINDOWS_8:
         key = windows.system.find("DriverDatabase\\DriverInfFiles\\wvmbus.inf")
         name = key.text("Active") if key is not None else ""
-        found = windows.system.find(f"{_PACKAGES}\\{name}") if name else None
+        found = windows.system.find(f"{_DRIVER_PACKAGES_KEY}\\{name}") if name else None
         return read_driver_version(found.get("Version")) if found is not None else None, name
     if windows.version >= WINDOWS_7:
-        stored = [item for item in _stored(windows, "wvmbus.inf") if item[0] is not None]
+        stored = [item for item in _inf_versions(windows, "wvmbus.inf") if item[0] is not None]
         return max(stored, default=(None, ""), key=lambda item: item[0] or Version(0, 0))
     return file_version(windows.volume.find(VMBUS_SYS)), ""
 
 
-def driver_places(windows: Installation, wanted: Sequence[tuple[str, Version]]) -> list[str]:
+def find_inf_paths(windows: WindowsInstallation, infs: Sequence[tuple[str, Version]]) -> list[str]:
     """Where INFs of these versions lie in the driver store; empty where no package has one."""
     if windows.version >= WINDOWS_8:
-        packages = windows.system.find(_PACKAGES)
+        packages = windows.system.find(_DRIVER_PACKAGES_KEY)
         if packages is not None:
-            windows.image.ahead(partial(_foresee, packages, inf) for inf, _ in wanted)
-        return [_in_database(packages, inf, version) for inf, version in wanted]
-    return [_in_store(windows, inf, version) for inf, version in wanted]
+            windows.image.ahead(partial(_foresee, packages, inf) for inf, _ in infs)
+        return [_inf_path_in_database(packages, inf, version) for inf, version in infs]
+    return [_inf_path_in_store(windows, inf, version) for inf, version in infs]
 
 
 def _foresee(packages: Key, inf: str) -> None:
@@ -56,21 +56,21 @@ def _foresee(packages: Key, inf: str) -> None:
         package.get("Version")
 
 
-def _in_database(packages: Key | None, inf: str, version: Version) -> str:
+def _inf_path_in_database(packages: Key | None, inf: str, version: Version) -> str:
     for package in packages.subkeys(f"{inf}_") if packages is not None else ():
         if read_driver_version(package.get("Version")) == version:
-            return f"{REPOSITORY}\\{package.name}\\{inf}"
+            return f"{DRIVER_STORE}\\{package.name}\\{inf}"
     return ""
 
 
-def _in_store(windows: Installation, inf: str, version: Version) -> str:
-    for stored, name in _stored(windows, inf):
+def _inf_path_in_store(windows: WindowsInstallation, inf: str, version: Version) -> str:
+    for stored, name in _inf_versions(windows, inf):
         if stored == version:
-            return f"{REPOSITORY}\\{name}\\{inf}"
+            return f"{DRIVER_STORE}\\{name}\\{inf}"
     return ""
 
 
-def _stored(windows: Installation, inf: str) -> Iterator[tuple[Version | None, str]]:
+def _inf_versions(windows: WindowsInstallation, inf: str) -> Iterator[tuple[Version | None, str]]:
     """DriverVer and name of each package of that INF in the driver store."""
     for name, node in stored_infs(windows.volume, inf):
         yield read_inf_version(node), name
@@ -78,20 +78,20 @@ def _stored(windows: Installation, inf: str) -> Iterator[tuple[Version | None, s
 
 def stored_infs(volume: Volume, inf: str) -> list[tuple[str, Node]]:
     """The packages of that INF in the driver store, and the INF itself in each."""
-    folder = volume.find(REPOSITORY)
+    folder = volume.find(DRIVER_STORE)
     if folder is None or not folder.is_directory:
         return []
     names = [entry.name for entry in folder.entries(f"{inf}_") if entry.is_directory]
-    nodes = volume.find_many([f"{REPOSITORY}\\{name}\\{inf}" for name in names])
+    nodes = volume.find_many([f"{DRIVER_STORE}\\{name}\\{inf}" for name in names])
     return [(name, node) for name, node in zip(names, nodes, strict=True) if node is not None]
 
 
 def read_inf_version(node: Node) -> Version | None:
     """The version in an INF's DriverVer; INFs are UTF-16 with a mark, or a code page's bytes."""
-    data = node.open().read_at(0, _LARGEST_INF)
+    data = node.open().read_at(0, _MAX_INF_SIZE)
     mark = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb": "utf-8"}
     text = data.decode(mark.get(data[:2], "latin-1"), "replace")
-    found = _DRIVER_VERSION.search(text)
+    found = _DRIVER_VER.search(text)
     return Version.parse(found[1]) if found else None
 
 

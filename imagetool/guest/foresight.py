@@ -10,30 +10,30 @@ from __future__ import annotations
 from functools import partial
 
 from imagetool.filesystem import Volume
-from imagetool.guest.components import FILES, PACKAGE_NAMES
-from imagetool.guest.drivers import REPOSITORY, file_version
+from imagetool.guest.components import INTEGRATION_PACKAGE_NAMES, VERSIONED_FILES
+from imagetool.guest.drivers import DRIVER_STORE, file_version
 from imagetool.guest.image import Image
-from imagetool.guest.installation import CONFIG
+from imagetool.guest.installation import HIVE_DIRECTORY
 from imagetool.guest.payload import foresee
 
-_HIVES = (f"{CONFIG}\\SOFTWARE", f"{CONFIG}\\SYSTEM")
-_DIRECTORIES = (REPOSITORY, "Windows\\WinSxS\\Manifests")
+_HIVES = (f"{HIVE_DIRECTORY}\\SOFTWARE", f"{HIVE_DIRECTORY}\\SYSTEM")
+_DIRECTORIES = (DRIVER_STORE, "Windows\\WinSxS\\Manifests")
 _HEAD = 65536
 
 
 def look_ahead(image: Image) -> None:
     """Read what a verdict or an inspection will read; a question for `Image.ahead`."""
-    for place in image.places:
-        if place.file_system != "NTFS":
+    for device in image.block_devices:
+        if device.file_system != "NTFS":
             continue
-        volume = image.volume(place)
+        volume = image.volume(device)
         image.ahead(partial(_head, volume, path) for path in _HIVES)
-        image.ahead(partial(_version, volume, path) for path in FILES)
+        image.ahead(partial(_version, volume, path) for path in VERSIONED_FILES)
         # A name that is not there leads to where it would be.
         image.ahead(partial(volume.find, f"{path}\\amd64") for path in _DIRECTORIES)
         image.ahead(
             [
-                partial(foresee, image, volume, PACKAGE_NAMES[0]),
+                partial(foresee, image, volume, INTEGRATION_PACKAGE_NAMES[0]),
                 partial(getattr, volume, "warnings"),
             ]
         )

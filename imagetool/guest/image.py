@@ -22,16 +22,16 @@ from imagetool.errors import (
     WrongUsage,
 )
 from imagetool.filesystem import Volume, open_volume, recognise
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 
 if TYPE_CHECKING:
     from imagetool.guest.linux import LinuxFacts
 
-_BEGINNING = ((0, 34 * 512), (1 << 20, 4096))
-_LINUX = ("ext", "XFS", "Btrfs")
+_PREFETCHED_RANGES = ((0, 34 * 512), (1 << 20, 4096))
+_LINUX_FILE_SYSTEMS = ("ext", "XFS", "Btrfs")
 
 
-class Place(NamedTuple):
+class BlockDevice(NamedTuple):
     """A partition, a logical volume, or the whole disk, and what lies there."""
 
     number: int
@@ -73,107 +73,107 @@ class Image:
         return self._file.size
 
     @lazy
-    def table(self) -> PartitionTable:
+    def partition_table(self) -> PartitionTable:
         """The partition table. Raises Corrupt."""
         # The first partition nearly always begins at 1 MiB.
-        self.ahead([partial(self.disk.read_many, _BEGINNING)])
+        self.ahead([partial(self.disk.read_many, _PREFETCHED_RANGES)])
         return read_partitions(self.disk)
 
     @lazy
-    def places(self) -> tuple[Place, ...]:
+    def block_devices(self) -> tuple[BlockDevice, ...]:
         """Every partition with the file system in it, then every logical volume on them.
 
         Where the disk has no partitions it is place 1 as a whole.
         """
-        if self.table.scheme == "none":
-            found = [Place(1, None, self.disk, recognise(self.disk))]
+        if self.partition_table.scheme == "none":
+            found = [BlockDevice(1, None, self.disk, recognise(self.disk))]
         else:
             found = []
-            parts = [(item, item.slice(self.disk)) for item in self.table.partitions]
+            parts = [(item, item.slice(self.disk)) for item in self.partition_table.partitions]
             self.ahead(partial(recognise, source) for _, source in parts)
             for partition, source in parts:
-                found.append(Place(partition.number, partition, source, recognise(source)))
-        if any(place.file_system == "LVM" for place in found):
+                found.append(BlockDevice(partition.number, partition, source, recognise(source)))
+        if any(device.file_system == "LVM" for device in found):
             found += self._logical_volumes(found)
         return tuple(found)
 
-    def _logical_volumes(self, places: Sequence[Place]) -> list[Place]:
+    def _logical_volumes(self, devices: Sequence[BlockDevice]) -> list[BlockDevice]:
         """The logical volumes; what cannot be read of them is said, and no obstacle."""
         from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
 
         physical = []
-        for place in places:
-            if place.file_system == "LVM":
+        for device in devices:
+            if device.file_system == "LVM":
                 try:
-                    physical.append(read_physical_volume(place.source))
+                    physical.append(read_physical_volume(device.source))
                 except ImagetoolError as error:
-                    self._failed(error)
-        found: list[Place] = []
-        number = max(place.number for place in places)
+                    self._record_failure(error)
+        found: list[BlockDevice] = []
+        number = max(device.number for device in devices)
         try:
             for volume in logical_volumes(physical):
                 number += 1
                 try:
                     source = volume.open()
-                    found.append(Place(number, None, source, recognise(source), volume.name))
+                    found.append(BlockDevice(number, None, source, recognise(source), volume.name))
                 except ImagetoolError as error:
-                    self._failed(error)
+                    self._record_failure(error)
         except ImagetoolError as error:
-            self._failed(error)
+            self._record_failure(error)
         return found
 
     @lazy
     def _volumes(self) -> dict[int, Volume]:
         return {}
 
-    def volume(self, place: Place) -> Volume:
+    def volume(self, device: BlockDevice) -> Volume:
         """The volume at a place. Raises Unsupported, Encrypted, NotRecognised, Corrupt."""
-        if place.number not in self._volumes:
-            self._volumes[place.number] = open_volume(place.source)
-        return self._volumes[place.number]
+        if device.number not in self._volumes:
+            self._volumes[device.number] = open_volume(device.source)
+        return self._volumes[device.number]
 
-    def place(self, number: int) -> Place:
+    def block_device(self, number: int) -> BlockDevice:
         """The place of that number. Raises WrongUsage where there is none."""
-        for place in self.places:
-            if place.number == number:
-                return place
+        for device in self.block_devices:
+            if device.number == number:
+                return device
         raise WrongUsage(
             f"{self.path}: there is no volume {number}",
             hint="`imagetool disk map` shows the numbers.",
         )
 
     @lazy
-    def installations(self) -> tuple[Installation, ...]:
+    def installations(self) -> tuple[WindowsInstallation, ...]:
         """Every Windows on the disk."""
         found = []
-        places = [place for place in self.places if place.file_system == "NTFS"]
-        self.ahead(partial(Installation.find, self, place) for place in places)
-        for place in places:
+        devices = [device for device in self.block_devices if device.file_system == "NTFS"]
+        self.ahead(partial(WindowsInstallation.find, self, device) for device in devices)
+        for device in devices:
             try:
-                installation = Installation.find(self, place)
+                installation = WindowsInstallation.find(self, device)
             except ImagetoolError as error:
-                self._failed(error)
+                self._record_failure(error)
                 continue
             if installation is not None:
                 found.append(installation)
         return tuple(found)
 
     @lazy
-    def linux(self) -> tuple[tuple[Place, LinuxFacts], ...]:
+    def linux(self) -> tuple[tuple[BlockDevice, LinuxFacts], ...]:
         """Every volume that is the root of a Linux, and what it says of itself."""
-        from imagetool.guest.linux import read_linux
+        from imagetool.guest.linux import read_linux_facts
 
         found = []
-        for place in self.places:
-            if place.file_system not in _LINUX:
+        for device in self.block_devices:
+            if device.file_system not in _LINUX_FILE_SYSTEMS:
                 continue
             try:
-                facts = read_linux(self.volume(place))
+                facts = read_linux_facts(self.volume(device))
             except ImagetoolError as error:
-                self._failed(error)
+                self._record_failure(error)
                 continue
             if facts is not None:
-                found.append((place, facts))
+                found.append((device, facts))
         return tuple(found)
 
     @lazy
@@ -181,7 +181,7 @@ class Image:
         """Why volumes could not be looked into; said where nothing else is found."""
         return []
 
-    def _failed(self, error: ImagetoolError) -> None:
+    def _record_failure(self, error: ImagetoolError) -> None:
         if all(error.message != other.message for other in self._failures):
             self._failures.append(error)
 
@@ -190,17 +190,17 @@ class Image:
         """Volumes that could not be looked into, although others could."""
         return tuple(error.message for error in self._failures)
 
-    def windows(self, number: int | None = None) -> Installation:
+    def windows(self, number: int | None = None) -> WindowsInstallation:
         """The Windows of the image, or that on volume `number`.
 
         Raises SeveralInstallations where there are several and none was chosen, Encrypted or
         NoOperatingSystem where there is none.
         """
         if number is not None:
-            place = self.place(number)
-            found = Installation.find(self, place) if place.file_system == "NTFS" else None
+            device = self.block_device(number)
+            found = WindowsInstallation.find(self, device) if device.file_system == "NTFS" else None
             if found is None:
-                self.volume(place)
+                self.volume(device)
                 raise NoOperatingSystem(
                     f"{self.path}: volume {number} holds no Windows",
                     hint="`imagetool disk map` shows what lies where.",
@@ -210,31 +210,33 @@ class Image:
             return self.installations[0]
         if self.installations:
             names = " and ".join(
-                f"volume {item.place.number} ({item.product})" for item in self.installations
+                f"volume {item.block_device.number} ({item.product})" for item in self.installations
             )
             raise SeveralInstallations(
                 f"{self.path}: Windows is installed several times: {names}",
                 hint="Choose one with --volume N.",
             )
-        raise self._no_windows()
+        raise self._no_windows_error()
 
-    def _no_windows(self) -> ImagetoolError:
+    def _no_windows_error(self) -> ImagetoolError:
         """Why there is no Windows: something else is there, locked or damaged."""
         if self.linux:
-            place, facts = self.linux[0]
+            device, facts = self.linux[0]
             return Unsupported(
-                f"{self.path}: Linux, {facts.name} (volume {place.number}): not looked into yet",
+                f"{self.path}: Linux, {facts.name} (volume {device.number}): not looked into yet",
                 hint="Integration components are part of a Linux kernel; Windows is judged.",
             )
-        for place in self.places:
-            if place.file_system in ("BitLocker", "LUKS"):
+        for device in self.block_devices:
+            if device.file_system in ("BitLocker", "LUKS"):
                 try:
-                    self.volume(place)
+                    self.volume(device)
                 except Encrypted as error:
                     return error
         if self._failures:
             return self._failures[0]
-        seen = ", ".join(place.file_system or "unknown" for place in self.places) or "nothing"
+        seen = (
+            ", ".join(device.file_system or "unknown" for device in self.block_devices) or "nothing"
+        )
         return NoOperatingSystem(
             f"{self.path}: no Windows was found (volumes: {seen})",
             hint="`imagetool disk map` shows what lies on the disk.",

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
-from imagetool.guest.components import Components, read_components
+from imagetool.guest.components import IntegrationComponents, read_integration_components
 from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.guest.linux import LinuxFacts
-from imagetool.guest.pending import Pending, read_pending
-from imagetool.guest.windows import WindowsFacts, read_facts
+from imagetool.guest.pending import PendingOperations, read_pending
+from imagetool.guest.windows import WindowsFacts, read_windows_facts
 
-_DYNAMIC_DISK = ("5808c8aa-7e8f-42e0-85d2-e1e90434cfb3", "af9b60a0-1431-4f62-bc68-3311714a69ad")
-_DYNAMIC_DISK_MBR = "42"
-_STORAGE_SPACES = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
-_ENCRYPTED = ("BitLocker", "LUKS")
+_DYNAMIC_DISK_TYPES = (
+    "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",
+    "af9b60a0-1431-4f62-bc68-3311714a69ad",
+)
+_DYNAMIC_DISK_MBR_TYPE = "42"
+_STORAGE_SPACES_TYPE = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
+_ENCRYPTED_FILE_SYSTEMS = ("BitLocker", "LUKS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class Inspection:
     """What an image holds. Without an operating system `note` says what was found instead."""
 
     windows: WindowsFacts | None
-    components: Components | None
-    pending: Pending | None
+    components: IntegrationComponents | None
+    pending: PendingOperations | None
     linux: LinuxFacts | None
     note: str
     warnings: tuple[str, ...]
@@ -45,7 +48,7 @@ def inspect_image(image: Image, volume: int | None = None) -> Inspection:
         linux = image.linux[0][1] if image.linux else None
         note = "" if linux is not None else error.message
         return Inspection(None, None, None, linux, note, tuple(warnings))
-    facts, components = read_facts(windows), read_components(windows)
+    facts, components = read_windows_facts(windows), read_integration_components(windows)
     pending = read_pending(windows)
     warnings += image.warnings
     warnings += _guest_warnings(windows, components, pending)
@@ -54,39 +57,44 @@ def inspect_image(image: Image, volume: int | None = None) -> Inspection:
 
 def _everything(image: Image, volume: int | None) -> None:
     windows = image.windows(volume)
-    image.ahead(partial(ask, windows) for ask in (read_facts, read_components, read_pending))
+    image.ahead(
+        partial(ask, windows)
+        for ask in (read_windows_facts, read_integration_components, read_pending)
+    )
     _ = windows.volume.warnings
 
 
 def _disk_warnings(image: Image) -> list[str]:
-    warnings = [*image.file_warnings, *image.disk.warnings, *image.table.warnings]
+    warnings = [*image.file_warnings, *image.disk.warnings, *image.partition_table.warnings]
     if image.disk.chain:
         warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
-    for place in image.places:
-        kind = place.partition.type if place.partition is not None else ""
-        if kind in _DYNAMIC_DISK or kind == _DYNAMIC_DISK_MBR:
-            warnings.append(f"volume {place.number} belongs to a dynamic disk: no servicing")
-        if kind == _STORAGE_SPACES:
-            warnings.append(f"volume {place.number} belongs to Storage Spaces: no servicing")
-        if place.file_system == "ReFS":
+    for device in image.block_devices:
+        kind = device.partition.type if device.partition is not None else ""
+        if kind in _DYNAMIC_DISK_TYPES or kind == _DYNAMIC_DISK_MBR_TYPE:
+            warnings.append(f"volume {device.number} belongs to a dynamic disk: no servicing")
+        if kind == _STORAGE_SPACES_TYPE:
+            warnings.append(f"volume {device.number} belongs to Storage Spaces: no servicing")
+        if device.file_system == "ReFS":
             warnings.append(
-                f"volume {place.number} is ReFS: mounting it writable on a newer host upgrades it"
+                f"volume {device.number} is ReFS: mounting it writable on a newer host upgrades it"
             )
-        if place.file_system in _ENCRYPTED:
-            warnings.append(f"volume {place.number} is encrypted ({place.file_system})")
+        if device.file_system in _ENCRYPTED_FILE_SYSTEMS:
+            warnings.append(f"volume {device.number} is encrypted ({device.file_system})")
     return warnings
 
 
-def _guest_warnings(windows: Installation, components: Components, pending: Pending) -> list[str]:
-    warnings = [f"volume {windows.place.number}: {text}" for text in windows.volume.warnings]
+def _guest_warnings(
+    windows: WindowsInstallation, components: IntegrationComponents, pending: PendingOperations
+) -> list[str]:
+    warnings = [f"volume {windows.block_device.number}: {text}" for text in windows.volume.warnings]
     for name, hive in (("SOFTWARE", windows.software), ("SYSTEM", windows.system)):
         warnings += [f"{name}: {text}" for text in hive.warnings]
     warnings += [f"pending: {text}" for text in pending.operations]
     warnings += [f"note: {text}" for text in pending.notes]
     warnings += [
         f"the boot driver {service.name} is overridden (Start {service.start}, StartOverride "
-        f"{service.override}): the guest may not find its disk on a Hyper-V SCSI controller"
+        f"{service.start_override}): the guest may not find its disk on a Hyper-V SCSI controller"
         for service in components.services
-        if service.overridden
+        if service.boot_start_overridden
     ]
     return warnings

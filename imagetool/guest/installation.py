@@ -12,29 +12,29 @@ from imagetool.package.identity import Version
 from imagetool.registry import Hive
 
 if TYPE_CHECKING:
-    from imagetool.guest.image import Image, Place
+    from imagetool.guest.image import BlockDevice, Image
 
-CONFIG = "Windows\\System32\\config"
+HIVE_DIRECTORY = "Windows\\System32\\config"
 
 
-class Installation:
+class WindowsInstallation:
     """A Windows on a volume: its files and its hives."""
 
-    def __init__(self, image: Image, place: Place, software: Hive) -> None:
+    def __init__(self, image: Image, device: BlockDevice, software: Hive) -> None:
         self.image = image
-        self.place = place
-        self.volume = image.volume(place)
+        self.block_device = device
+        self.volume = image.volume(device)
         self.software = software
 
     @classmethod
-    def find(cls, image: Image, place: Place) -> Installation | None:
+    def find(cls, image: Image, device: BlockDevice) -> WindowsInstallation | None:
         """The Windows on that volume, or None. A file that is no hive is no sign of Windows."""
-        volume = image.volume(place)
-        path = f"{CONFIG}\\SOFTWARE"
+        volume = image.volume(device)
+        path = f"{HIVE_DIRECTORY}\\SOFTWARE"
         node = volume.find(path)
         if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
             return None
-        return cls(image, place, _open_hive(volume, node, path))
+        return cls(image, device, _open_hive(volume, node, path))
 
     @lazy
     def system(self) -> Hive:
@@ -43,7 +43,7 @@ class Installation:
             return self._open("SYSTEM")
         except NotFound as error:
             raise Corrupt(
-                f"{self.image.path}: this Windows has no SYSTEM hive ({CONFIG})",
+                f"{self.image.path}: this Windows has no SYSTEM hive ({HIVE_DIRECTORY})",
                 hint="The installation is damaged or incomplete: restore the image.",
             ) from error
 
@@ -88,13 +88,13 @@ class Installation:
         return self.system if name.upper() == "SYSTEM" else self._open(name)
 
     def _open(self, name: str) -> Hive:
-        node = self.volume.find(f"{CONFIG}\\{name}")
+        node = self.volume.find(f"{HIVE_DIRECTORY}\\{name}")
         if node is None:
             raise NotFound(
                 f"{self.image.path}: there is no hive {name}",
                 hint="HKLM\\SOFTWARE, HKLM\\SYSTEM, HKLM\\SAM and HKLM\\SECURITY are usual.",
             )
-        return _open_hive(self.volume, node, f"{CONFIG}\\{name}")
+        return _open_hive(self.volume, node, f"{HIVE_DIRECTORY}\\{name}")
 
 
 def _open_hive(volume: Volume, node: Node, path: str) -> Hive:

@@ -9,20 +9,20 @@ from imagetool.errors import EmptyFile, NoFile, NotFound, WrongUsage
 from imagetool.guest.image import Image
 from imagetool.registry import Hive, Key, Value
 
-_ROOTS = ("HKLM", "HKEY_LOCAL_MACHINE")
-_HIVES = ("SOFTWARE", "SYSTEM", "SAM", "SECURITY", "COMPONENTS", "DEFAULT", "DRIVERS")
+_ROOT_KEYS = ("HKLM", "HKEY_LOCAL_MACHINE")
+_HIVE_NAMES = ("SOFTWARE", "SYSTEM", "SAM", "SECURITY", "COMPONENTS", "DEFAULT", "DRIVERS")
 
 
 def find_key(image: Image, path: str, volume: int | None = None) -> Key:
     """The key at `path` in an image. Raises NotFound, WrongUsage for another root."""
     parts = _parts(path)
-    if not parts or parts[0].upper() not in _ROOTS:
+    if not parts or parts[0].upper() not in _ROOT_KEYS:
         raise WrongUsage(
             f"{path!r} does not begin with HKLM",
             hint="Write a key as HKLM\\SOFTWARE\\Microsoft\\…; other roots are not in an image.",
         )
     if len(parts) < 2:
-        raise WrongUsage(f"{path!r} names no hive", hint=f"HKLM has {', '.join(_HIVES[:4])}.")
+        raise WrongUsage(f"{path!r} names no hive", hint=f"HKLM has {', '.join(_HIVE_NAMES[:4])}.")
     windows = image.windows(volume)
     rest = parts[2:]
     if [part.upper() for part in parts[1:3]] == ["SYSTEM", "CURRENTCONTROLSET"]:
@@ -49,7 +49,7 @@ def find_key_in_hive(file: OpenFile, key: str) -> Key:
         for log in logs:
             log.close()
     parts = _parts(key)
-    if len(parts) > 1 and parts[0].upper() in _ROOTS and parts[1].upper() in _HIVES:
+    if len(parts) > 1 and parts[0].upper() in _ROOT_KEYS and parts[1].upper() in _HIVE_NAMES:
         parts = parts[2:]
     if parts and parts[0].upper() == "CURRENTCONTROLSET" and hive.find("Select") is not None:
         number = hive.key("Select").number("Current") or 1
@@ -64,15 +64,15 @@ def is_hive(file: OpenFile) -> bool:
 
 def find_value(image: Image, key: str, name: str, volume: int | None = None) -> Value:
     """The value of that name in the key. Raises NotFound."""
-    return value_of(find_key(image, key, volume), key, name)
+    return get_value(find_key(image, key, volume), key, name)
 
 
-def value_of(found: Key, key: str, name: str) -> Value:
+def get_value(key: Key, path: str, name: str) -> Value:
     """The value of that name; "" is the default one. Raises NotFound."""
-    value = found.value(name)
+    value = key.value(name)
     if value is None:
         raise NotFound(
-            f"there is no value {name or '(default)'} in {key}",
+            f"there is no value {name or '(default)'} in {path}",
             hint="`imagetool registry list` shows what is there.",
         )
     return value

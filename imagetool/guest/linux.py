@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from imagetool.filesystem import Volume
 
-_PLACES = ("etc/os-release", "usr/lib/os-release")
-_LARGEST = 64 << 10
-_LINE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
+_OS_RELEASE_PATHS = ("etc/os-release", "usr/lib/os-release")
+_MAX_OS_RELEASE_SIZE = 64 << 10
+_ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,18 @@ class LinuxFacts:
 
     name: str
     """PRETTY_NAME: Debian GNU/Linux 12 (bookworm)."""
-    identifier: str
+    distribution: str
     """ID: debian."""
     version: str
     """VERSION_ID: 12; empty for a distribution that has none."""
 
 
-def read_linux(volume: Volume) -> LinuxFacts | None:
+def read_linux_facts(volume: Volume) -> LinuxFacts | None:
     """The Linux whose root that volume is, or None."""
-    for place in _PLACES:
-        node = volume.find(place)
+    for path in _OS_RELEASE_PATHS:
+        node = volume.find(path)
         if node is not None and not node.is_directory:
-            fields = parse_os_release(node.open().read_at(0, _LARGEST))
+            fields = parse_os_release(node.open().read_at(0, _MAX_OS_RELEASE_SIZE))
             name = fields.get("PRETTY_NAME") or fields.get("NAME") or "Linux"
             return LinuxFacts(name, fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
     return None
@@ -45,7 +45,7 @@ def parse_os_release(data: bytes) -> dict[str, str]:
     """The assignments of an os-release file; lines that are none are left out."""
     found: dict[str, str] = {}
     for line in data.decode("utf-8", "replace").splitlines():
-        match = _LINE.fullmatch(line.strip())
+        match = _ASSIGNMENT.fullmatch(line.strip())
         if match is None:
             continue
         try:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node, Volume
-from imagetool.guest.drivers import driver_places, stored_infs
-from imagetool.guest.installation import Installation
+from imagetool.guest.drivers import find_inf_paths, stored_infs
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.package.identity import Identity
 
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
     from imagetool.package.cbs import PackageManifest
 
-_SERVICING = "Windows\\servicing\\Packages"
-_STORE = "Windows\\WinSxS"
+_PACKAGES_DIRECTORY = "Windows\\servicing\\Packages"
+_COMPONENT_STORE = "Windows\\WinSxS"
 _MOST = 16  # packages that are foreseen
-_LARGEST_MANIFEST = 4 << 20
+_MAX_MANIFEST_SIZE = 4 << 20
 
 
-class Payload(NamedTuple):
+class PayloadStatus(NamedTuple):
     """What of a package is there; `missing` names what is not, as people look for it."""
 
     manifest: bool
@@ -40,35 +40,35 @@ class Payload(NamedTuple):
         return self.manifest and self.catalog and not self.missing
 
 
-def read_payload(windows: Installation, identity: Identity) -> Payload:
+def read_payload(windows: WindowsInstallation, identity: Identity) -> PayloadStatus:
     """What the package left in the image."""
     manifest, catalog = windows.volume.find_many(
-        [f"{_SERVICING}\\{identity}.mum", f"{_SERVICING}\\{identity}.cat"]
+        [f"{_PACKAGES_DIRECTORY}\\{identity}.mum", f"{_PACKAGES_DIRECTORY}\\{identity}.cat"]
     )
     missing: list[str] = []
     if manifest is not None:
-        missing = _missing(windows, _parse(manifest))
-    return Payload(manifest is not None, catalog is not None, tuple(missing))
+        missing = _missing_files(windows, _parse_manifest(manifest))
+    return PayloadStatus(manifest is not None, catalog is not None, tuple(missing))
 
 
-def _parse(node: Node) -> PackageManifest:
+def _parse_manifest(node: Node) -> PackageManifest:
     from imagetool.package.cbs import parse_package_manifest
 
     source = node.open()
-    if source.size > _LARGEST_MANIFEST:
+    if source.size > _MAX_MANIFEST_SIZE:
         raise Corrupt(f"{source.name}: a package manifest of {source.size} bytes")
     return parse_package_manifest(source.read_at(0, source.size), source.name)
 
 
-def place_of(member: str, identity: Identity) -> str:
+def installed_path(member: str, identity: Identity) -> str:
     """Where a file of the package `identity` belongs in an image, by its name in the package."""
     if member.lower() in ("update.mum", "update.cat"):
-        return f"{_SERVICING}\\{identity}{member[-4:].lower()}"
-    folder = _STORE if "/" in member else f"{_STORE}\\Manifests"
+        return f"{_PACKAGES_DIRECTORY}\\{identity}{member[-4:].lower()}"
+    folder = _COMPONENT_STORE if "/" in member else f"{_COMPONENT_STORE}\\Manifests"
     return f"{folder}\\{member.replace('/', chr(92))}"
 
 
-def store_name(identity: Identity) -> str:
+def store_directory_prefix(identity: Identity) -> str:
     """How the directory of a component in the component store begins; a hash follows.
 
     Architecture, name, token and version, in lower case; a name of more than 40 characters keeps
@@ -80,69 +80,71 @@ def store_name(identity: Identity) -> str:
     return f"{identity.architecture}_{name}_{identity.public_key_token}_{identity.version}_"
 
 
-def _missing(windows: Installation, package: PackageManifest) -> list[str]:
+def _missing_files(windows: WindowsInstallation, package: PackageManifest) -> list[str]:
     image, volume = windows.image, windows.volume
     image.ahead(
         [
-            partial(_not_in_store, image, volume, package),
-            partial(_without_driver, windows, package),
+            partial(_missing_from_store, image, volume, package),
+            partial(_missing_drivers, windows, package),
         ]
     )
-    return _not_in_store(image, volume, package) + _without_driver(windows, package)
+    return _missing_from_store(image, volume, package) + _missing_drivers(windows, package)
 
 
-def _not_in_store(image: Image, volume: Volume, package: PackageManifest) -> list[str]:
+def _missing_from_store(image: Image, volume: Volume, package: PackageManifest) -> list[str]:
     """Drivers and components without a directory or manifest in the component store."""
-    folders = volume.find_many([_STORE, f"{_STORE}\\Manifests"])
+    folders = volume.find_many([_COMPONENT_STORE, f"{_COMPONENT_STORE}\\Manifests"])
     # A deployment component has a manifest, and no directory of its own.
     stores = [node for node in folders if node is not None and node.is_directory]
     updates = [driver.identity for driver in package.drivers]
     prefixes = [
-        store_name(identity)
+        store_directory_prefix(identity)
         for identity in updates + [component.identity for component in package.components]
     ]
     image.ahead(partial(_is_stored, [store], prefix) for store in stores for prefix in prefixes)
-    return [f"{_STORE}\\{prefix}…" for prefix in prefixes if not _is_stored(stores, prefix)]
+    return [
+        f"{_COMPONENT_STORE}\\{prefix}…" for prefix in prefixes if not _is_stored(stores, prefix)
+    ]
 
 
 def _is_stored(stores: Sequence[Node], prefix: str) -> bool:
     return any(True for store in stores for _ in store.entries(prefix))
 
 
-def _without_driver(windows: Installation, package: PackageManifest) -> list[str]:
+def _missing_drivers(windows: WindowsInstallation, package: PackageManifest) -> list[str]:
     """Drivers that the driver store does not have."""
     missing: list[str] = []
-    wanted: list[str] = []
-    places = driver_places(windows, [(item.inf, item.identity.version) for item in package.drivers])
-    for driver, place in zip(package.drivers, places, strict=True):
-        if place:
-            wanted.append(place)
+    expected: list[str] = []
+    paths = find_inf_paths(windows, [(item.inf, item.identity.version) for item in package.drivers])
+    for driver, path in zip(package.drivers, paths, strict=True):
+        if path:
+            expected.append(path)
         else:
             missing.append(f"driver store: {driver.inf} {driver.identity.version}")
-    found = windows.volume.find_many(wanted)
-    return missing + [path for path, node in zip(wanted, found, strict=True) if node is None]
+    found = windows.volume.find_many(expected)
+    return missing + [path for path, node in zip(expected, found, strict=True) if node is None]
 
 
 def foresee(image: Image, volume: Volume, prefix: str) -> None:
     """Read what `read_payload` will of the volume, before anybody knows whether it is Windows."""
-    for package in _by_name(volume, prefix):
-        image.ahead([partial(_not_in_store, image, volume, package)])
+    for package in _find_manifests(volume, prefix):
+        image.ahead([partial(_missing_from_store, image, volume, package)])
         image.ahead(partial(stored_infs, volume, driver.inf) for driver in package.drivers)
 
 
-def foresee_payload(windows: Installation, prefix: str) -> None:
+def foresee_payload(windows: WindowsInstallation, prefix: str) -> None:
     """Read what `read_payload` will, before anybody knows which packages the registry lists."""
-    for package in _by_name(windows.volume, prefix):
-        windows.image.ahead([partial(_without_driver, windows, package)])
+    for package in _find_manifests(windows.volume, prefix):
+        windows.image.ahead([partial(_missing_drivers, windows, package)])
 
 
-def _by_name(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
+def _find_manifests(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
     """The manifests of packages, found by the names of their files."""
-    folder = volume.find(_SERVICING)
+    folder = volume.find(_PACKAGES_DIRECTORY)
     if folder is None or not folder.is_directory:
         return
     names = [entry.name for entry, _ in zip(folder.entries(prefix), range(_MOST), strict=False)]
-    nodes = volume.find_many([f"{_SERVICING}\\{name}" for name in names])
+    nodes = volume.find_many([f"{_PACKAGES_DIRECTORY}\\{name}" for name in names])
     for name, node in zip(names, nodes, strict=True):
         if node is not None and name.lower().endswith(".mum"):
-            yield _parse(node)
+            yield _parse_manifest(node)

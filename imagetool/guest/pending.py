@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.registry import Key
 
-_CBS = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing"
-_XML = "Windows\\WinSxS\\pending.xml"
+_CBS_KEY = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing"
+_PENDING_XML = "Windows\\WinSxS\\pending.xml"
 _COMPLETE = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingOperations:
     """What waits: each a sentence that names where it was seen."""
 
     operations: tuple[str, ...]
@@ -27,10 +27,10 @@ class Pending:
     """What is worth knowing, and decides nothing."""
 
 
-def read_pending(windows: Installation) -> Pending:
+def read_pending(windows: WindowsInstallation) -> PendingOperations:
     """The servicing operations that wait in this Windows."""
     operations: list[str] = []
-    servicing = windows.software.find(_CBS)
+    servicing = windows.software.find(_CBS_KEY)
     if servicing is not None:
         waiting = servicing.subkey("PackagesPending")
         if waiting is not None and waiting.subkey_count:
@@ -41,14 +41,14 @@ def read_pending(windows: Installation) -> Pending:
                 operations.append(f"the key {name} asks for a restart")
         sessions = servicing.subkey("SessionsPending")
         if sessions is not None:
-            operations += _sessions(sessions)
-    xml = windows.volume.find(_XML)
+            operations += _pending_sessions(sessions)
+    xml = windows.volume.find(_PENDING_XML)
     if xml is not None:
-        operations.append(f"{_XML} is there")
-    return Pending(tuple(operations), _renames(windows))
+        operations.append(f"{_PENDING_XML} is there")
+    return PendingOperations(tuple(operations), _pending_renames(windows))
 
 
-def _sessions(key: Key) -> list[str]:
+def _pending_sessions(key: Key) -> list[str]:
     found = [
         f"the servicing session {session.name} is not complete"
         for session in key.subkeys()
@@ -61,7 +61,7 @@ def _sessions(key: Key) -> list[str]:
     return found
 
 
-def _renames(windows: Installation) -> tuple[str, ...]:
+def _pending_renames(windows: WindowsInstallation) -> tuple[str, ...]:
     manager = windows.system.find(f"{windows.control_set}\\Control\\Session Manager")
     listed = manager.get("PendingFileRenameOperations") if manager is not None else None
     if not isinstance(listed, list) or not listed:

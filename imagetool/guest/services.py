@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.registry import Key
 
 BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
@@ -26,28 +26,28 @@ GUEST_SERVICES = (
 )
 DATA_EXCHANGE = "vmickvpexchange"
 
-BOOT, AUTOMATIC, ON_DEMAND, DISABLED = 0, 2, 3, 4
+SERVICE_BOOT_START, SERVICE_AUTO_START, SERVICE_DEMAND_START, SERVICE_DISABLED = 0, 2, 3, 4
 
 
-class Service(NamedTuple):
+class GuestService(NamedTuple):
     """A service or driver: Start as configured, and what overrides it."""
 
     name: str
     start: int | None
-    override: int | None
+    start_override: int | None
 
     @property
-    def effective(self) -> int | None:
+    def effective_start(self) -> int | None:
         """How it starts: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled."""
-        return self.start if self.override is None else self.override
+        return self.start if self.start_override is None else self.start_override
 
     @property
-    def overridden(self) -> bool:
+    def boot_start_overridden(self) -> bool:
         """Whether it is configured to start at boot, and will not."""
-        return self.start == BOOT and self.effective != BOOT
+        return self.start == SERVICE_BOOT_START and self.effective_start != SERVICE_BOOT_START
 
 
-def read_services(windows: Installation) -> tuple[Service, ...]:
+def read_services(windows: WindowsInstallation) -> tuple[GuestService, ...]:
     """The boot drivers and guest services that the next start knows, in the order above."""
     services = windows.system.find(f"{windows.control_set}\\Services")
     if services is None:
@@ -58,10 +58,10 @@ def read_services(windows: Installation) -> tuple[Service, ...]:
     return tuple(service for service in found if service is not None)
 
 
-def _service(services: Key, name: str) -> Service | None:
+def _service(services: Key, name: str) -> GuestService | None:
     key = services.subkey(name)
     if key is None:
         return None
     override = key.subkey("StartOverride")
     number = override.number("0") if override is not None else None
-    return Service(name, key.number("Start"), number)
+    return GuestService(name, key.number("Start"), number)

@@ -13,33 +13,35 @@ from imagetool.disk.source import Source
 from imagetool.package.identity import Version
 
 _RT_VERSION = 16
-_FIXED_FILE_INFO = b"\xbd\x04\xef\xfe"
-_MOST_SECTIONS = 96
-_HEAD = 4096
+_FIXED_FILE_INFO_SIGNATURE = b"\xbd\x04\xef\xfe"
+_MAX_SECTIONS = 96
+_HEADER_SIZE = 4096
 
 
 def read_version(source: Source) -> Version | None:
     """The file version in the version resource; None where the file has none that is sound."""
     try:
-        return _read(source)
+        return _read_pe(source)
     except struct.error:
         return None
 
 
-def _read(source: Source) -> Version | None:
-    head = source.read_at(0, _HEAD)
+def _read_pe(source: Source) -> Version | None:
+    head = source.read_at(0, _HEADER_SIZE)
     if head[:2] != b"MZ":
         return None
     (pe,) = struct.unpack_from("<I", head, 60)
-    if pe > source.size or pe + 24 > _HEAD:
-        head = head.ljust(pe, b"\0")[:pe] + source.read_at(pe, _HEAD) if pe < 1 << 20 else b""
+    if pe > source.size or pe + 24 > _HEADER_SIZE:
+        head = (
+            head.ljust(pe, b"\0")[:pe] + source.read_at(pe, _HEADER_SIZE) if pe < 1 << 20 else b""
+        )
     if head[pe : pe + 4] != b"PE\0\0":
         return None
     sections, optional_size = struct.unpack_from("<2xH12xH", head, pe + 4)
     optional = pe + 24
     (magic,) = struct.unpack_from("<H", head, optional)
     directories = optional + {0x10B: 96, 0x20B: 112}.get(magic, 0)
-    if directories == optional or sections > _MOST_SECTIONS:
+    if directories == optional or sections > _MAX_SECTIONS:
         return None
     (count,) = struct.unpack_from("<I", head, directories - 4)
     if count < 3:
@@ -49,12 +51,12 @@ def _read(source: Source) -> Version | None:
     for index in range(len(table) // 40):
         size, start, raw_size, raw = struct.unpack_from("<IIII", table, 40 * index + 8)
         if start <= address < start + max(size, raw_size):
-            return _from_resources(source, raw + address - start, raw - start)
+            return _read_from_resources(source, raw + address - start, raw - start)
     return None
 
 
-def _from_resources(source: Source, root: int, shift: int) -> Version | None:
-    """Type 16, then the first name, then the first language; `shift` turns addresses to offsets."""
+def _read_from_resources(source: Source, root: int, shift: int) -> Version | None:
+    """Type 16, then the first name, then the first language; RVA + shift is a file offset."""
     directory, leaf = root, 0
     for level in range(3):
         head = source.read_at(directory, 16)
@@ -71,8 +73,8 @@ def _from_resources(source: Source, root: int, shift: int) -> Version | None:
         directory = leaf
     address, size = struct.unpack_from("<II", source.read_at(leaf, 16))
     data = source.read_at(address + shift, min(size, 512)) if address + shift > 0 else b""
-    place = data.find(_FIXED_FILE_INFO)
-    if place < 0:
+    position = data.find(_FIXED_FILE_INFO_SIGNATURE)
+    if position < 0:
         return None
-    high, low = struct.unpack_from("<II", data, place + 8)
+    high, low = struct.unpack_from("<II", data, position + 8)
     return Version.from_number(high << 32 | low)

@@ -6,25 +6,25 @@ from datetime import datetime
 from typing import NamedTuple
 
 from imagetool.errors import Corrupt
-from imagetool.guest.installation import Installation
+from imagetool.guest.installation import WindowsInstallation
 from imagetool.package.identity import Version
 
-_CURRENT = "Microsoft\\Windows NT\\CurrentVersion"
-_STATE = "Microsoft\\Windows\\CurrentVersion\\Setup\\State"
-_PARAMETERS = "Microsoft\\Virtual Machine\\Guest\\Parameters"
-_SHA2 = "Microsoft\\Windows\\CurrentVersion\\Servicing\\Codesigning\\SHA2"
+_CURRENT_VERSION_KEY = "Microsoft\\Windows NT\\CurrentVersion"
+_SETUP_STATE_KEY = "Microsoft\\Windows\\CurrentVersion\\Setup\\State"
+_GUEST_PARAMETERS_KEY = "Microsoft\\Virtual Machine\\Guest\\Parameters"
+_SHA2_KEY = "Microsoft\\Windows\\CurrentVersion\\Servicing\\Codesigning\\SHA2"
 _WINDOWS_8 = Version(6, 2)
-_LAB = "imagetool\\Lab"
+_EMULATION_KEY = "imagetool\\Lab"
 
 _ARCHITECTURES = {"AMD64": "amd64", "X86": "x86", "ARM64": "arm64", "IA64": "ia64"}
 
 
-class HostedOn(NamedTuple):
+class LastHost(NamedTuple):
     """What the last Hyper-V host told the guest of itself, and when."""
 
     host: str
     virtual_machine: str
-    told: datetime
+    reported_at: datetime
 
 
 class WindowsFacts(NamedTuple):
@@ -38,8 +38,8 @@ class WindowsFacts(NamedTuple):
     computer_name: str
     image_state: str
     """ImageState of the setup, such as IMAGE_STATE_COMPLETE."""
-    hosted_on: HostedOn | None
-    marks: tuple[tuple[str, str], ...]
+    last_host: LastHost | None
+    emulation_marks: tuple[tuple[str, str], ...]
     """What an emulated host wrote into this image: (what, when and which)."""
 
     @property
@@ -48,26 +48,26 @@ class WindowsFacts(NamedTuple):
         return self.image_state.startswith("IMAGE_STATE_GENERALIZE_RESEAL")
 
     @property
-    def carries_its_own(self) -> bool:
+    def has_in_box_components(self) -> bool:
         """Whether integration components are part of the system: Windows 10, Server 2016, later."""
         return self.version.major >= 10
 
 
-def read_facts(windows: Installation) -> WindowsFacts:
+def read_windows_facts(windows: WindowsInstallation) -> WindowsFacts:
     """The facts. Raises Corrupt where the hives lack what every Windows has."""
     software, system = windows.software, windows.system
-    current = software.find(_CURRENT)
+    current = software.find(_CURRENT_VERSION_KEY)
     if current is None:
         raise Corrupt(
-            f"{software.name}: there is no key {_CURRENT}",
+            f"{software.name}: there is no key {_CURRENT_VERSION_KEY}",
             hint="The hive is damaged, or the installation never finished.",
         )
     control = system.find(f"{windows.control_set}\\Control")
     names = control.find("ComputerName\\ComputerName") if control else None
     environment = control.find("Session Manager\\Environment") if control else None
     processor = environment.text("PROCESSOR_ARCHITECTURE") if environment else ""
-    state = software.find(_STATE)
-    marks = software.find(_LAB)
+    state = software.find(_SETUP_STATE_KEY)
+    marks = software.find(_EMULATION_KEY)
     return WindowsFacts(
         product=windows.product,
         edition=current.text("EditionID"),
@@ -75,23 +75,25 @@ def read_facts(windows: Installation) -> WindowsFacts:
         architecture=_ARCHITECTURES.get(processor.upper(), ""),
         computer_name=names.text("ComputerName") if names else "",
         image_state=state.text("ImageState") if state else "",
-        hosted_on=_hosted_on(windows),
-        marks=tuple((value.name, value.text()) for value in marks.values()) if marks else (),
+        last_host=_last_host(windows),
+        emulation_marks=tuple((value.name, value.text()) for value in marks.values())
+        if marks
+        else (),
     )
 
 
-def accepts_sha2(windows: Installation) -> bool:
+def accepts_sha2(windows: WindowsInstallation) -> bool:
     """Whether the guest believes signatures made with SHA-2 alone: Windows 7 only when updated."""
     if windows.version >= _WINDOWS_8:
         return True
-    key = windows.software.find(_SHA2)
+    key = windows.software.find(_SHA2_KEY)
     return key is not None and bool(key.number("SHA2-Codesigning-Support"))
 
 
-def _hosted_on(windows: Installation) -> HostedOn | None:
-    key = windows.software.find(_PARAMETERS)
+def _last_host(windows: WindowsInstallation) -> LastHost | None:
+    key = windows.software.find(_GUEST_PARAMETERS_KEY)
     if key is None:
         return None
     host = key.text("PhysicalHostNameFullyQualified") or key.text("HostName")
     machine = key.text("VirtualMachineName")
-    return HostedOn(host, machine, key.last_written) if host or machine else None
+    return LastHost(host, machine, key.last_written) if host or machine else None

@@ -15,15 +15,15 @@ from imagetool.errors import ServicingFailed
 from imagetool.guest.components import (
     INSTALL_PENDING,
     INSTALLED,
-    PACKAGE_NAMES,
-    VALUE_KEY,
-    VALUE_NAME,
+    INTEGRATION_PACKAGE_NAMES,
+    INTEGRATION_VERSION_KEY,
+    INTEGRATION_VERSION_NAME,
     read_packages,
 )
 from imagetool.guest.drivers import read_driver_version
 from imagetool.guest.image import open_image
-from imagetool.guest.installation import CONFIG, Installation
-from imagetool.guest.services import DATA_EXCHANGE, DISABLED, read_services
+from imagetool.guest.installation import HIVE_DIRECTORY, WindowsInstallation
+from imagetool.guest.services import DATA_EXCHANGE, SERVICE_DISABLED, read_services
 from imagetool.lab.packages import (
     CBS_PACKAGES_KEY,
     DRIVER_INF_FILES_KEY,
@@ -64,14 +64,14 @@ def boot(path: str | Path, volume: int | None = None) -> BootResult:
         windows = image.windows(volume)
         pending = [
             str(item.identity)
-            for item in read_packages(windows, PACKAGE_NAMES)
+            for item in read_packages(windows, INTEGRATION_PACKAGE_NAMES)
             if item.state == INSTALL_PENDING
         ]
         files: list[FileChange] = []
         system: list[KeyChange] = []
         driver = _activate_drivers(windows, files, system)
-        services = {service.name: service.effective for service in read_services(windows)}
-        runs = services.get(DATA_EXCHANGE) not in (None, DISABLED)
+        services = {service.name: service.effective_start for service in read_services(windows)}
+        runs = services.get(DATA_EXCHANGE) not in (None, SERVICE_DISABLED)
         software = [
             KeyChange(f"{CBS_PACKAGES_KEY}\\{name}").set_dword("CurrentState", INSTALLED)
             for name in pending
@@ -81,15 +81,17 @@ def boot(path: str | Path, volume: int | None = None) -> BootResult:
         mark = f"{timestamp:%Y-%m-%dT%H:%M:%SZ}"
         software.append(KeyChange(LAB_MARK_KEY).set_sz("Booted", mark))
         for name, keys in (("SOFTWARE", software), ("SYSTEM", system)):
-            files.append(FileChange(f"{CONFIG}\\{name}", change_guest_hive(windows, name, keys)))
-        partition = windows.place.partition
+            files.append(
+                FileChange(f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys))
+            )
+        partition = windows.block_device.partition
         offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
     write_files(disk, offset, size, files)
     return BootResult(str(path), tuple(pending), driver, runs)
 
 
 def _activate_drivers(
-    windows: Installation, files: list[FileChange], system: list[KeyChange]
+    windows: WindowsInstallation, files: list[FileChange], system: list[KeyChange]
 ) -> Version:
     """Make the newest package of every integration driver the active one; the bus's version."""
     infs = windows.system.find(DRIVER_INF_FILES_KEY)
@@ -125,7 +127,7 @@ def _activate_drivers(
     return bus
 
 
-def _bind_vmbus_device(windows: Installation, version: Version) -> KeyChange:
+def _bind_vmbus_device(windows: WindowsInstallation, version: Version) -> KeyChange:
     """The VMBus device's key with the driver's version; a new one where there is none."""
     path = f"{windows.control_set}\\{_SYSTEM_CLASS_KEY}"
     key = windows.system.find(path)
@@ -143,9 +145,13 @@ def _bind_vmbus_device(windows: Installation, version: Version) -> KeyChange:
     return change.set_sz("InfPath", _VMBUS_INF).set_sz("DriverDesc", "Virtual Machine Bus")
 
 
-def _data_exchange_keys(windows: Installation, version: Version) -> list[KeyChange]:
+def _data_exchange_keys(windows: WindowsInstallation, version: Version) -> list[KeyChange]:
     """What the Data Exchange service writes: what it found, and what the host told it."""
-    auto = KeyChange(VALUE_KEY).set_sz(VALUE_NAME, str(version)).set_sz("OSName", windows.product)
+    auto = (
+        KeyChange(INTEGRATION_VERSION_KEY)
+        .set_sz(INTEGRATION_VERSION_NAME, str(version))
+        .set_sz("OSName", windows.product)
+    )
     host = KeyChange("Microsoft\\Virtual Machine\\Guest\\Parameters")
     host.set_sz("HostName", "LAB").set_sz("PhysicalHostName", "LAB")
     host.set_sz("PhysicalHostNameFullyQualified", "lab.example.org")

@@ -19,8 +19,8 @@ from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ImagetoolError
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
 from imagetool.guest.image import open_image
-from imagetool.guest.installation import CONFIG, Installation
-from imagetool.guest.payload import place_of
+from imagetool.guest.installation import HIVE_DIRECTORY, WindowsInstallation
+from imagetool.guest.payload import installed_path
 from imagetool.lab.cmdlet import CmdletFailure, ReportCallback, StreamRecord
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package
@@ -69,10 +69,10 @@ def add_package(disk: Path, volume: int, cabinet: Path, report: ReportCallback) 
             ) from None
         hives = {"SOFTWARE": (windows.software, software), "SYSTEM": (windows.system, system)}
         files += [
-            FileChange(f"{CONFIG}\\{name}", change_guest_hive(windows, name, keys))
+            FileChange(f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys))
             for name, (_, keys) in hives.items()
         ]
-        partition = windows.place.partition
+        partition = windows.block_device.partition
         offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
     write_files(disk, offset, size, files)
     report(StreamRecord("progress", "Adding the package", 100))
@@ -91,7 +91,7 @@ def _dism_failure(
 
 
 def _check_applicable(
-    windows: Installation, package: Package, cabinet: Path, report: ReportCallback
+    windows: WindowsInstallation, package: Package, cabinet: Path, report: ReportCallback
 ) -> None:
     """What DISM checks: that a parent is installed, for this architecture."""
     names = sorted({parent.name for parent in package.parents})
@@ -106,18 +106,18 @@ def _check_applicable(
     raise _dism_failure(cabinet, _CBS_E_NOT_APPLICABLE, sentence, report)
 
 
-def change_guest_hive(windows: Installation, name: str, keys: list[KeyChange]) -> bytes:
+def change_guest_hive(windows: WindowsInstallation, name: str, keys: list[KeyChange]) -> bytes:
     """A hive of the guest with changes made to it. Raises CmdletFailure for a dirty one."""
     hive: Hive = windows.hive(name)
     if hive.dirty:
         raise CmdletFailure(f"The hive {name} is dirty.", hresult=0x800703F1)
-    node = windows.volume.lookup(f"{CONFIG}\\{name}")
+    node = windows.volume.lookup(f"{HIVE_DIRECTORY}\\{name}")
     source = node.open()
     return change_hive(source.read_at(0, source.size), keys, datetime.now(UTC))
 
 
 def _plan_changes(
-    windows: Installation, package: Package, timestamp: datetime, report: ReportCallback
+    windows: WindowsInstallation, package: Package, timestamp: datetime, report: ReportCallback
 ) -> tuple[list[FileChange], list[KeyChange], list[KeyChange]]:
     identity = package.identity
     files: list[FileChange] = []
@@ -127,7 +127,7 @@ def _plan_changes(
     for number, member in enumerate(members):
         if number % 16 == 0:
             report(StreamRecord("progress", "Adding the package", 90 * number // len(members)))
-        files.append(FileChange(place_of(member.name, identity), package.read(member.name)))
+        files.append(FileChange(installed_path(member.name, identity), package.read(member.name)))
     for component in package.components():
         payload = {
             member.name.rpartition("/")[2]: package.read(member.name)
@@ -158,7 +158,7 @@ def _package_key(identity: Identity, name: str, timestamp: datetime) -> KeyChang
 
 
 def _stage_driver(
-    windows: Installation,
+    windows: WindowsInstallation,
     component: Component,
     payload: dict[str, bytes],
     system: list[KeyChange],
@@ -199,7 +199,7 @@ def _project_files(component: Component, payload: dict[str, bytes]) -> list[File
 
 
 def _add_registry_changes(
-    windows: Installation,
+    windows: WindowsInstallation,
     component: Component,
     software: list[KeyChange],
     system: list[KeyChange],
@@ -237,6 +237,6 @@ def list_packages(disk: Path, volume: int) -> list[tuple[Identity, int, datetime
         key = windows.software.find(CBS_PACKAGES_KEY)
         names = {item.name.partition("~")[0] for item in (key.subkeys() if key else ())}
         return [
-            (item.identity, item.state, item.installed)
+            (item.identity, item.state, item.installed_at)
             for item in read_packages(windows, sorted(names))
         ]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from imagetool.package import Identity, Version
 
 
-def plain(value: object) -> object:
+def json_value(value: object) -> object:
     """A value as JSON can hold it."""
     if isinstance(value, Version | Identity):
         return str(value)
@@ -17,13 +17,13 @@ def plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple) and not isinstance(value, Version):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return value
 
 
-def document(command: str, content: dict[str, object]) -> str:
+def json_document(command: str, content: dict[str, object]) -> str:
     """A JSON document with its schema; text beyond ASCII is escaped, lone surrogates too."""
     schema: dict[str, object] = {"schema": f"imagetool/{command}/1"}
-    return json.dumps(plain(schema | content), indent=2) + "\n"
+    return json.dumps(json_value(schema | content), indent=2) + "\n"

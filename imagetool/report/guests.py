@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imagetool.report.text import moment, safe, size, table
+from imagetool.report.text import format_size, format_table, format_time, safe
 
 if TYPE_CHECKING:
     from imagetool.errors import ImagetoolError
-    from imagetool.guest.components import Components, ServicedPackage
-    from imagetool.guest.image import Image, Place
+    from imagetool.guest.components import IntegrationComponents, ServicedPackage
+    from imagetool.guest.image import BlockDevice, Image
     from imagetool.guest.inspection import Inspection
-    from imagetool.guest.services import Service
+    from imagetool.guest.services import GuestService
     from imagetool.guest.windows import WindowsFacts
     from imagetool.servicing.verify import Verification
 
-_STARTS = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
+_START_TYPES = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
 
 
 def disk_data(image: Image) -> dict[str, object]:
@@ -29,21 +29,21 @@ def disk_data(image: Image) -> dict[str, object]:
         "sector_size": image.disk.sector_size,
         "identifiers": image.disk.identifiers,
         "chain": image.disk.chain,
-        "partition_table": image.table.scheme,
-        "disk_identifier": image.table.identifier,
+        "partition_table": image.partition_table.scheme,
+        "disk_identifier": image.partition_table.identifier,
         "volumes": [
             {
-                "number": place.number,
-                "offset": place.partition.offset if place.partition else 0,
-                "size": place.source.size,
-                "type": place.partition.type if place.partition else "",
-                "type_name": place.partition.type_name if place.partition else "",
-                "label": place.partition.label if place.partition else "",
-                "identifier": place.partition.identifier if place.partition else "",
-                "file_system": place.file_system,
-                "logical_volume": place.name,
+                "number": device.number,
+                "offset": device.partition.offset if device.partition else 0,
+                "size": device.source.size,
+                "type": device.partition.type if device.partition else "",
+                "type_name": device.partition.type_name if device.partition else "",
+                "label": device.partition.label if device.partition else "",
+                "identifier": device.partition.identifier if device.partition else "",
+                "file_system": device.file_system,
+                "logical_volume": device.name,
             }
-            for place in image.places
+            for device in image.block_devices
         ],
     }
 
@@ -54,33 +54,37 @@ def disk_text(image: Image) -> str:
     rows: list[Sequence[object]] = [
         (
             "disk",
-            f"{disk.format}, {disk.kind}, {size(disk.size)} in a file of {size(image.file_size)}",
+            f"{disk.format}, {disk.kind}, {format_size(disk.size)} "
+            f"in a file of {format_size(image.file_size)}",
         ),
-        ("partitions", f"{image.table.scheme.upper()} {image.table.identifier}".strip()),
+        (
+            "partitions",
+            f"{image.partition_table.scheme.upper()} {image.partition_table.identifier}".strip(),
+        ),
     ]
     volumes = [
         (
-            f"  {place.number}",
-            f"{place.file_system or '-':<9}",
-            f"{size(place.source.size):>10}",
-            _kind(place),
-            place.partition.label if place.partition else "",
+            f"  {device.number}",
+            f"{device.file_system or '-':<9}",
+            f"{format_size(device.source.size):>10}",
+            _describe_device(device),
+            device.partition.label if device.partition else "",
         )
-        for place in image.places
+        for device in image.block_devices
     ]
-    return table(rows) + table(volumes)
+    return format_table(rows) + format_table(volumes)
 
 
-def _kind(place: Place) -> str:
+def _describe_device(device: BlockDevice) -> str:
     """What a place on the disk is."""
-    if place.partition is not None:
-        return place.partition.type_name
-    return f"logical volume {place.name}" if place.name else "the whole disk"
+    if device.partition is not None:
+        return device.partition.type_name
+    return f"logical volume {device.name}" if device.name else "the whole disk"
 
 
 def facts_data(facts: WindowsFacts) -> dict[str, object]:
     """The facts, for JSON."""
-    hosted = facts.hosted_on
+    hosted = facts.last_host
     return {
         "product": facts.product,
         "edition": facts.edition,
@@ -93,8 +97,12 @@ def facts_data(facts: WindowsFacts) -> dict[str, object]:
         "generalised": facts.generalised,
         "last_host": None
         if hosted is None
-        else {"host": hosted.host, "virtual_machine": hosted.virtual_machine, "at": hosted.told},
-        "emulated": dict(facts.marks),
+        else {
+            "host": hosted.host,
+            "virtual_machine": hosted.virtual_machine,
+            "at": hosted.reported_at,
+        },
+        "emulated": dict(facts.emulation_marks),
     }
 
 
@@ -106,29 +114,34 @@ def facts_rows(facts: WindowsFacts) -> list[Sequence[object]]:
         ("computer", facts.computer_name),
         ("state", f"{facts.image_state}{' (generalised)' if facts.generalised else ''}"),
     ]
-    if facts.hosted_on is not None:
-        host = facts.hosted_on
-        rows.append(("last host", f"{host.host}, as {host.virtual_machine}, {moment(host.told)}"))
-    rows += [("emulated", f"{name} {text}") for name, text in facts.marks]
+    if facts.last_host is not None:
+        host = facts.last_host
+        rows.append(
+            (
+                "last host",
+                f"{host.host}, as {host.virtual_machine}, {format_time(host.reported_at)}",
+            )
+        )
+    rows += [("emulated", f"{name} {text}") for name, text in facts.emulation_marks]
     return rows
 
 
-def components_data(components: Components) -> dict[str, object]:
+def components_data(components: IntegrationComponents) -> dict[str, object]:
     """The evidence, for JSON."""
     return {
         "recorded": components.recorded,
         "recorded_at": components.recorded_at,
         "active_driver": components.active_driver,
         "active_driver_package": components.active_driver_package,
-        "bound_driver": components.bound,
+        "bound_driver": components.bound_driver,
         "packages": [_package_data(package) for package in components.packages],
-        "in_box_packages": [_package_data(package) for package in components.in_box],
+        "in_box_packages": [_package_data(package) for package in components.in_box_packages],
         "services": [
             {
                 "name": service.name,
                 "start": service.start,
-                "start_override": service.override,
-                "effective_start": service.effective,
+                "start_override": service.start_override,
+                "effective_start": service.effective_start,
             }
             for service in components.services
         ],
@@ -144,39 +157,39 @@ def _package_data(package: ServicedPackage) -> dict[str, object]:
         "identity": package.identity,
         "state": package.state,
         "state_name": package.state_name,
-        "installed_at": package.installed,
+        "installed_at": package.installed_at,
         "manifest": payload.manifest if payload is not None else None,
         "catalog": payload.catalog if payload is not None else None,
         "missing": payload.missing if payload is not None else None,
     }
 
 
-def components_rows(components: Components) -> list[Sequence[object]]:
+def components_rows(components: IntegrationComponents) -> list[Sequence[object]]:
     """The evidence, for people."""
     recorded = "nothing"
     if components.recorded is not None:
-        recorded = f"{components.recorded}, key written {moment(components.recorded_at)}"
+        recorded = f"{components.recorded}, key written {format_time(components.recorded_at)}"
     rows: list[Sequence[object]] = [
         ("recorded", recorded),
         (
             "active driver",
             f"{components.active_driver or 'none'}  {components.active_driver_package}",
         ),
-        ("bound driver", components.bound or "none"),
+        ("bound driver", components.bound_driver or "none"),
         ("vmbus.sys", components.vmbus_sys or "none"),
         ("storvsc.sys", components.storvsc_sys or "none"),
         ("icsvc.dll", components.icsvc_dll or "none"),
     ]
     rows += [
-        ("services" if not place else "", f"{service.name:<18}  {_start(service)}")
-        for place, service in enumerate(components.services)
+        ("services" if not index else "", f"{service.name:<18}  {_format_start(service)}")
+        for index, service in enumerate(components.services)
     ]
     rows += [
-        ("in-box" if not place else "", f"{package.identity} {package.state_name}")
-        for place, package in enumerate(components.in_box)
+        ("in-box" if not index else "", f"{package.identity} {package.state_name}")
+        for index, package in enumerate(components.in_box_packages)
     ]
     for package in components.packages:
-        when = f", {moment(package.installed)}" if package.installed else ""
+        when = f", {format_time(package.installed_at)}" if package.installed_at else ""
         rows.append(("package", f"{package.identity} {package.state_name}{when}"))
         if package.payload is not None:
             there = "complete" if package.payload.complete else "incomplete"
@@ -184,14 +197,14 @@ def components_rows(components: Components) -> list[Sequence[object]]:
     return rows
 
 
-def _start(service: Service) -> str:
+def _format_start(service: GuestService) -> str:
     """How a service starts, and what overrides its configuration."""
-    effective = service.effective
-    text = "no start" if effective is None else str(_STARTS.get(effective, effective))
-    if service.override is None or service.override == service.start:
+    effective = service.effective_start
+    text = "no start" if effective is None else str(_START_TYPES.get(effective, effective))
+    if service.start_override is None or service.start_override == service.start:
         return text
-    configured = "none" if service.start is None else _STARTS.get(service.start, service.start)
-    return f"{text} (configured: {configured}; StartOverride {service.override})"
+    configured = "none" if service.start is None else _START_TYPES.get(service.start, service.start)
+    return f"{text} (configured: {configured}; StartOverride {service.start_override})"
 
 
 def inspection_data(found: Inspection) -> dict[str, object]:
@@ -203,7 +216,7 @@ def inspection_data(found: Inspection) -> dict[str, object]:
         guest = {
             "system": "Linux",
             "product": found.linux.name,
-            "distribution": found.linux.identifier,
+            "distribution": found.linux.distribution,
             "version": found.linux.version,
         }
     return {
@@ -238,7 +251,7 @@ def verification_data(result: Verification) -> dict[str, object]:
     verdict = result.verdict
     return {
         "image": result.image,
-        "verdict": verdict.name.value,
+        "verdict": verdict.outcome.value,
         "holds": verdict.holds,
         "required": verdict.required,
         "required_because": verdict.required_because,
@@ -271,9 +284,11 @@ def failure_data(image: str, error: ImagetoolError) -> dict[str, object]:
 def verification_line(result: Verification) -> str:
     """A verdict in one line, with its reasons."""
     verdict = result.verdict
-    said = "holds" if verdict.holds else "fails"
+    holds = "holds" if verdict.holds else "fails"
     reasons = safe("; ".join(verdict.reasons))
-    return f"{safe(result.image)}: {verdict.name.value} ({verdict.required} {said}): {reasons}\n"
+    return (
+        f"{safe(result.image)}: {verdict.outcome.value} ({verdict.required} {holds}): {reasons}\n"
+    )
 
 
 def failure_line(image: str, error: ImagetoolError) -> str:
@@ -284,8 +299,8 @@ def failure_line(image: str, error: ImagetoolError) -> str:
 def verification_text(result: Verification) -> str:
     """A verdict in one line, with the reasons and versions below it."""
     verdict = result.verdict
-    said = "holds" if verdict.holds else "fails"
-    lines = [f"{safe(result.image)}: {verdict.name.value} ({verdict.required} {said})\n"]
+    holds = "holds" if verdict.holds else "fails"
+    lines = [f"{safe(result.image)}: {verdict.outcome.value} ({verdict.required} {holds})\n"]
     lines += [f"  {safe(reason)}\n" for reason in verdict.reasons]
     rows: list[Sequence[object]] = [
         ("present", verdict.present or "none"),
@@ -294,4 +309,4 @@ def verification_text(result: Verification) -> str:
         ("wanted", f"{verdict.wanted or 'none'}{f'  {result.package}' if result.package else ''}"),
         ("required", f"{verdict.required}: {verdict.required_because}"),
     ]
-    return "".join(lines) + table(rows, indent="  ")
+    return "".join(lines) + format_table(rows, indent="  ")

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from imagetool import __version__
 from imagetool.host.check import HostReport
 from imagetool.host.check.findings import HostFinding
-from imagetool.report.text import safe, table
+from imagetool.report.text import format_table, safe
 
 
-def checked_text(checked: HostReport) -> str:
+def host_report_text(checked: HostReport) -> str:
     """A row a fact; under each that is not ok, what to do."""
-    text = _rows(checked.findings)
+    text = _format_rows(checked.findings)
     if checked.trials is not None:
         text += (
             f"\nself-test of imagetool {__version__}; names of computers, users, domains and "
-            "paths are taken out\n" + _rows(checked.trials)
+            "paths are taken out\n" + _format_rows(checked.trials)
         )
     return text
 
 
-def _rows(rows: Sequence[HostFinding]) -> str:
-    lines = table((row.state, row.name, row.found) for row in rows).splitlines()
+def _format_rows(rows: Sequence[HostFinding]) -> str:
+    lines = format_table((row.state, row.name, row.found) for row in rows).splitlines()
     said = []
     for row, line in zip(rows, lines, strict=True):
         said.append(line)
@@ -31,7 +31,7 @@ def _rows(rows: Sequence[HostFinding]) -> str:
     return "".join(f"{line}\n" for line in said)
 
 
-def checked_data(checked: HostReport) -> dict[str, object]:
+def host_report_data(checked: HostReport) -> dict[str, object]:
     """What `imagetool/host-check/1` holds."""
     host = checked.host
     data: dict[str, object] = {
@@ -40,15 +40,15 @@ def checked_data(checked: HostReport) -> dict[str, object]:
         "transport": host.transport if host.remote else None,
         "path": checked.path or None,
         "usable": checked.usable,
-        "facts": [_data(row) for row in checked.findings],
+        "facts": [_row_data(row) for row in checked.findings],
     }
     if checked.trials is not None:
         data["imagetool"] = __version__
-        data["self_test"] = [_data(row) for row in checked.trials]
+        data["self_test"] = [_row_data(row) for row in checked.trials]
     return data
 
 
-def _data(row: HostFinding) -> dict[str, object]:
+def _row_data(row: HostFinding) -> dict[str, object]:
     return {
         "name": row.name,
         "state": str(row.state),

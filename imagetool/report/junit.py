@@ -9,32 +9,32 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from imagetool.report.text import safe
-from imagetool.servicing.verify import Unknown, Verification
+from imagetool.servicing.verify import NoVerdict, Verification
 
-Result = Verification | Unknown
+VerifyResult = Verification | NoVerdict
 
 
-def junit(results: Sequence[Result]) -> str:
+def junit_document(results: Sequence[VerifyResult]) -> str:
     """The document: a verdict that does not hold is a failure, an image without one an error."""
     suite = Element("testsuite", name="imagetool verify", tests=str(len(results)))
     failures = errors = 0
     for result in results:
-        if isinstance(result, Unknown):
+        if isinstance(result, NoVerdict):
             errors += 1
             image, error = result
-            case = _case(suite, image)
+            case = _add_test_case(suite, image)
             item = SubElement(case, "error", type="unknown", message=safe(error.message))
             item.text = safe(error.hint)
             continue
-        case = _case(suite, result.image)
+        case = _add_test_case(suite, result.image)
         verdict = result.verdict
-        said = f"{verdict.name.value}: {'; '.join(verdict.reasons)}"
+        summary = f"{verdict.outcome.value}: {'; '.join(verdict.reasons)}"
         if not verdict.holds:
             failures += 1
-            item = SubElement(case, "failure", type=verdict.name.value, message=safe(said))
+            item = SubElement(case, "failure", type=verdict.outcome.value, message=safe(summary))
             item.text = safe(f"{verdict.required} was required: {verdict.required_because}")
         rows = (
-            f"verdict {verdict.name.value} ({said})",
+            f"verdict {verdict.outcome.value} ({summary})",
             f"present {verdict.present}, bound {verdict.bound}, recorded {verdict.recorded}, "
             f"wanted {verdict.wanted}",
             f"guest {result.facts.product} {result.facts.version}",
@@ -48,5 +48,5 @@ def junit(results: Sequence[Result]) -> str:
     )
 
 
-def _case(suite: Element, image: str) -> Element:
+def _add_test_case(suite: Element, image: str) -> Element:
     return SubElement(suite, "testcase", classname="imagetool.verify", name=safe(image))

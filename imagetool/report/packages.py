@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imagetool.report.text import moment, safe, size, table
+from imagetool.report.text import format_size, format_table, format_time, safe
 
 if TYPE_CHECKING:
     from imagetool.package import Media, Package
@@ -82,8 +82,8 @@ def package_text(package: Package, *, brief: bool = False) -> str:
         *(("", parent) for parent in parents),
     ]
     rows += [
-        ("drivers" if not place else "", f"{driver.inf:<20}  {driver.identity.version}")
-        for place, driver in enumerate(manifest.drivers)
+        ("drivers" if not index else "", f"{driver.inf:<20}  {driver.identity.version}")
+        for index, driver in enumerate(manifest.drivers)
     ]
     if not brief:
         services = [
@@ -92,12 +92,12 @@ def package_text(package: Package, *, brief: bool = False) -> str:
             for service in item.manifest.services
         ]
         rows += [
-            ("services" if not place else "", f"{service.name:<20}  {version}  {service.start}")
-            for place, (service, version) in enumerate(services)
+            ("services" if not index else "", f"{service.name:<20}  {version}  {service.start}")
+            for index, (service, version) in enumerate(services)
         ]
         rows.append(("signature", _finding_text(_signature(package))))
-    rows.append(("size", f"{size(package.size)}, {len(package.members())} files"))
-    return table([(package.name,)]) + table(rows, indent="  ")
+    rows.append(("size", f"{format_size(package.size)}, {len(package.members())} files"))
+    return format_table([(package.name,)]) + format_table(rows, indent="  ")
 
 
 def _signature(package: Package) -> Finding:
@@ -107,7 +107,7 @@ def _signature(package: Package) -> Finding:
     return check_signature(package)
 
 
-def checked_data(checked: PackageReport) -> dict[str, object]:
+def package_report_data(checked: PackageReport) -> dict[str, object]:
     """What a check found, for JSON."""
     return {
         "name": checked.package,
@@ -133,14 +133,14 @@ def _finding_text(finding: Finding) -> str:
     signer = finding.signer
     if signer is None:
         return f"{finding.judgement.value}: {finding.reason}"
-    when = f", {moment(signer.signed_at)}" if signer.signed_at else ", at an unknown time"
+    when = f", {format_time(signer.signed_at)}" if signer.signed_at else ", at an unknown time"
     return f"{finding.judgement.value}: {finding.reason}; {signer.name}, under {signer.root}{when}"
 
 
-def checked_text(checked: PackageReport) -> str:
+def package_report_text(checked: PackageReport) -> str:
     """What a check found, for people."""
     rows = [(item.subject, _finding_text(item)) for item in checked.findings]
-    return f"{safe(checked.package)}: {checked.judgement.value}\n" + table(rows, indent="  ")
+    return f"{safe(checked.package)}: {checked.judgement.value}\n" + format_table(rows, indent="  ")
 
 
 def media_text(media: Media, *, brief: bool = False) -> str:

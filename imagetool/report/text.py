@@ -6,35 +6,35 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-_KEPT = "\n"
-_HOSTILE = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
+_LINE_FEED = "\n"
+_ESCAPED_CATEGORIES = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
 
 
-def safe(value: object, *, lines: bool = False) -> str:
+def safe(value: object, *, keep_line_feeds: bool = False) -> str:
     """A text that cannot move the cursor, change direction or pretend to be something else.
 
     Control characters, bidirectional marks and the like come as \\u escapes, lone surrogates as
-    U+FFFD. Line feeds are kept with `lines`.
+    U+FFFD. Line feeds are kept with `keep_line_feeds`.
     """
     text = str(value)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_safe_character(char, lines) for char in text)
+    return "".join(_safe_character(char, keep_line_feeds) for char in text)
 
 
-def _safe_character(char: str, lines: bool) -> str:
-    if lines and char in _KEPT:
+def _safe_character(char: str, keep_line_feeds: bool) -> str:
+    if keep_line_feeds and char == _LINE_FEED:
         return char
     category = unicodedata.category(char)
     if category == "Cs":
         return "\ufffd"
-    if category in _HOSTILE:
+    if category in _ESCAPED_CATEGORIES:
         code = ord(char)
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     return char
 
 
-def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
+def format_table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
     """Rows whose columns align; the last column takes what it needs."""
     cells = [[safe(cell) for cell in row] for row in rows]
     if not cells:
@@ -47,20 +47,20 @@ def table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
     return "".join(
         indent
         + "  ".join(
-            cell.ljust(widths[place]) if place + 1 < len(row) else cell
-            for place, cell in enumerate(row)
+            cell.ljust(widths[index]) if index + 1 < len(row) else cell
+            for index, cell in enumerate(row)
         ).rstrip()
         + "\n"
         for row in cells
     )
 
 
-def moment(value: datetime | None) -> str:
+def format_time(value: datetime | None) -> str:
     """A time for people, in UTC."""
     return "" if value is None else value.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def size(value: int) -> str:
+def format_size(value: int) -> str:
     """A size for people: 68.0 MiB."""
     number = float(value)
     for unit in ("bytes", "KiB", "MiB", "GiB"):

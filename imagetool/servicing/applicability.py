@@ -17,11 +17,11 @@ from imagetool.package.identity import Version
 
 _WINDOWS_7 = Version(6, 1)
 _WINDOWS_10 = Version(10, 0)
-_PRESENT = (0x70, 0x80)
-_WAITING = (0x60, 0x70, 0x80)
+_INSTALLED_STATES = (0x70, 0x80)
+_PRESENT_STATES = (0x60, 0x70, 0x80)
 
 
-class Serviced(Protocol):
+class KnownPackage(Protocol):
     """A package that the guest knows."""
 
     @property
@@ -45,7 +45,7 @@ class GuestFacts(Protocol):
         """amd64, x86 …; empty where the image does not say."""
 
     @property
-    def packages(self) -> Sequence[Serviced]:
+    def packages(self) -> Sequence[KnownPackage]:
         """The packages that matter: possible parents, and integration services packages."""
 
     @property
@@ -65,7 +65,7 @@ class Rule(Enum):
     SUPERSEDED = "superseded"
     WRONG_ARCHITECTURE = "wrong architecture"
     NO_PARENT = "no parent"
-    CARRIES_ITS_OWN = "carries its own"
+    IN_BOX = "carries its own"
     TOO_OLD = "too old"
     NO_SHA2 = "no SHA-2 support"
 
@@ -76,7 +76,7 @@ class Fit:
 
     package: Package
     rule: Rule
-    read: str
+    explanation: str
 
     @property
     def applies(self) -> bool:
@@ -108,34 +108,34 @@ class Choice:
         return max(fitting, key=lambda package: package.version, default=None)
 
 
-def fit(package: Package, guest: GuestFacts) -> Fit:
+def check_fit(package: Package, guest: GuestFacts) -> Fit:
     """Whether the package is for the guest."""
 
-    def decided(rule: Rule, read: str) -> Fit:
-        return Fit(package, rule, read)
+    def make_fit(rule: Rule, explanation: str) -> Fit:
+        return Fit(package, rule, explanation)
 
     if guest.version >= _WINDOWS_10:
-        return decided(Rule.CARRIES_ITS_OWN, f"Windows {guest.version} carries its own components")
+        return make_fit(Rule.IN_BOX, f"Windows {guest.version} carries its own components")
     if guest.architecture and package.architecture != guest.architecture:
-        return decided(
+        return make_fit(
             Rule.WRONG_ARCHITECTURE, f"it is for {package.architecture}, not {guest.architecture}"
         )
     if guest.version < _WINDOWS_7:
-        return decided(Rule.TOO_OLD, f"DISM does not service Windows {guest.version}")
-    parent = _parent(package, guest)
+        return make_fit(Rule.TOO_OLD, f"DISM does not service Windows {guest.version}")
+    parent = _find_parent(package, guest)
     if parent is None:
         names = sorted({f"{item.name} {item.version}" for item in package.parents})
-        return decided(Rule.NO_PARENT, f"none of its parents is installed ({', '.join(names)})")
+        return make_fit(Rule.NO_PARENT, f"none of its parents is installed ({', '.join(names)})")
     same = [item for item in guest.packages if item.identity.name == package.identity.name]
     for item in sorted(same, key=lambda item: item.identity.version, reverse=True):
-        if item.state not in _WAITING:
+        if item.state not in _PRESENT_STATES:
             continue
         if item.identity == package.identity:
-            return decided(Rule.ALREADY_INSTALLED, f"{item.identity} is in the image")
+            return make_fit(Rule.ALREADY_INSTALLED, f"{item.identity} is in the image")
         if item.identity.version > package.version:
-            return decided(Rule.SUPERSEDED, f"the newer {item.identity} is in the image")
+            return make_fit(Rule.SUPERSEDED, f"the newer {item.identity} is in the image")
     if guest.active_driver is not None and guest.active_driver > package.version:
-        return decided(
+        return make_fit(
             Rule.SUPERSEDED, f"the active driver {guest.active_driver} is newer than the package"
         )
     if (
@@ -143,23 +143,23 @@ def fit(package: Package, guest: GuestFacts) -> Fit:
         and package.digest_algorithms
         and "sha1" not in package.digest_algorithms
     ):
-        return decided(
+        return make_fit(
             Rule.NO_SHA2,
             f"it is signed with {', '.join(package.digest_algorithms)} alone, and the guest "
             "has not learned that (KB4474419, servicing stack KB4490628)",
         )
-    return decided(Rule.APPLICABLE, f"its parent {parent} is installed")
+    return make_fit(Rule.APPLICABLE, f"its parent {parent} is installed")
 
 
 def choose(packages: Sequence[Package], guest: GuestFacts) -> Choice:
     """The package that is for the guest: an applicable one before one that is there already."""
-    fits = tuple(fit(package, guest) for package in packages)
+    fits = tuple(check_fit(package, guest) for package in packages)
     fitting = [item for item in fits if item.is_for_guest]
     fitting.sort(key=lambda item: (not item.applies, [-n for n in item.package.version]))
     return Choice(fitting[0] if fitting else None, fits)
 
 
-def _parent(package: Package, guest: GuestFacts) -> Identity | None:
+def _find_parent(package: Package, guest: GuestFacts) -> Identity | None:
     for parent in package.parents:
         for item in guest.packages:
             own = item.identity
@@ -170,6 +170,6 @@ def _parent(package: Package, guest: GuestFacts) -> Identity | None:
                 parent.language,
             )
             fitting = own.version[:2] == parent.version[:2] and own.version >= parent.version
-            if same and fitting and item.state in _PRESENT:
+            if same and fitting and item.state in _INSTALLED_STATES:
                 return own
     return None

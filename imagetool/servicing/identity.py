@@ -34,12 +34,12 @@ def identify(image: Image) -> ImageIdentity:
     )
 
 
-def check_same_image(session: Session, here: Path, there: str) -> None:
-    """That the file at `there` on the session's host is the image `here`. Raises HostFailed."""
-    with open_image(here) as image:
+def check_same_image(session: Session, local_path: Path, host_path: str) -> None:
+    """Check that `host_path` on the host is the image at `local_path`. Raises HostFailed."""
+    with open_image(local_path) as image:
         own = identify(image)
     try:
-        with open_image(there, files=HostFiles(session)) as image:
+        with open_image(host_path, files=HostFiles(session)) as image:
             other = identify(image)
     except Unreadable as error:
         raise HostFailed(
@@ -48,7 +48,7 @@ def check_same_image(session: Session, here: Path, there: str) -> None:
         ) from error
     if own != other:
         raise HostFailed(
-            f"{there}: on the host this is another image than here: {_difference(own, other)}",
+            f"{host_path}: on the host this is another image than here: {_difference(own, other)}",
             hint=_HINT,
         )
 

@@ -18,18 +18,18 @@ from uuid import uuid4
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.session import Session
+from imagetool.servicing.cleanup import CleanupStack, ignore_interrupts
 from imagetool.servicing.identity import check_same_image
-from imagetool.servicing.mount import Mounted, dismount, mount
+from imagetool.servicing.mount import MountedImage, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
 from imagetool.servicing.proof import prove
-from imagetool.servicing.undo import Undo, without_interruption
 from imagetool.servicing.verify import Verification
 
-_STATES = ("Installed", "InstallPending")
-_DISK_FULL = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
+_SUCCESS_STATES = ("Installed", "InstallPending")
+_DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
 
 
-def _silent(step: str) -> None:
+def _ignore_step(step: str) -> None:
     return None
 
 
@@ -40,7 +40,7 @@ class Injection:
     plan: Plan
     output: str
     """Empty where there was nothing to do."""
-    host: str
+    host_description: str
     """Which PowerShell did it."""
     package_state: str
     """As the host read it back: Installed or InstallPending."""
@@ -54,7 +54,7 @@ def inject(
     output: str | Path,
     *,
     volume: int | None = None,
-    on_step: Callable[[str], None] = _silent,
+    on_step: Callable[[str], None] = _ignore_step,
     on_event: Callable[[Event], None] | None = None,
 ) -> Injection:
     """Service a copy of `image` with the fitting package of `package`, as `output`.
@@ -70,18 +70,18 @@ def inject(
     plan = make_plan(source, Path(package), volume)
     if plan.nothing_to_do:
         return Injection(plan, "", "", "", None)
-    with ExitStack() as until_the_end, open_session() as session:
+    with ExitStack() as outer_stack, open_session() as session:
         on_step(f"talk to the host: {session.description}")
         _check_host(session, source)
-        with Undo() as undo:
+        with CleanupStack() as cleanup:
             state, proof = _transaction(
                 session,
                 plan,
                 source,
                 Path(package),
                 target,
-                undo,
-                until_the_end,
+                cleanup,
+                outer_stack,
                 on_step,
                 on_event,
             )
@@ -116,26 +116,28 @@ def _transaction(
     image: Path,
     package: Path,
     target: Path,
-    undo: Undo,
-    until_the_end: ExitStack,
+    cleanup: CleanupStack,
+    outer_stack: ExitStack,
     on_step: Callable[[str], None],
     on_event: Callable[[Event], None] | None,
 ) -> tuple[str, Verification]:
     try:
         on_step("stage the package in a private directory on the host")
         private = target.parent / f"imagetool-{uuid4().hex}"
-        undo.push(f"the directory {private}", lambda: session.files.remove_directory(str(private)))
+        cleanup.push(
+            f"the directory {private}", lambda: session.files.remove_directory(str(private))
+        )
         session.files.make_private_directory(str(private))
         cabinet = private / "package.cab"
-        undo.push(f"the file {cabinet}", lambda: session.files.delete(str(cabinet)))
+        cleanup.push(f"the file {cabinet}", lambda: session.files.delete(str(cabinet)))
         session.files.upload(plan.cabinet, str(cabinet))
 
         on_step("copy the image")
         copy = private / f"copy{target.suffix or '.vhdx'}"
-        keep_no_copy = undo.push(f"the file {copy}", lambda: session.files.delete(str(copy)))
+        delete_copy = cleanup.push(f"the file {copy}", lambda: session.files.delete(str(copy)))
         session.files.copy(str(image), str(copy))
 
-        disk = mount(session, copy, private / "mount", plan.offset, undo, on_step)
+        disk = mount(session, copy, private / "mount", plan.partition_offset, cleanup, on_step)
         on_step(f"add {plan.identity}")
         session.invoke(
             "Add-WindowsPackage",
@@ -144,19 +146,19 @@ def _transaction(
             on_event=on_event,
         )
         on_step("read the package's state back")
-        state = _state(session, disk, plan)
+        state = _read_package_state(session, disk, plan)
         on_step("dismount")
-        dismount(undo, disk)
+        dismount(cleanup, disk)
 
         on_step("prove the copy with our own readers")
         proof = prove(copy, plan, package)
         on_step("give the result its name")
         # From here on the result is there: an interruption comes too late to take it back.
-        until_the_end.enter_context(without_interruption())
+        outer_stack.enter_context(ignore_interrupts())
         session.files.rename(str(copy), str(target))
-        undo.forget(keep_no_copy)
+        cleanup.keep(delete_copy)
     except CmdletFailed as error:
-        if error.hresult in _DISK_FULL:
+        if error.hresult in _DISK_FULL_CODES:
             raise CannotWrite(
                 f"the disk that {target.parent} lies on is full; {image} is as it was",
                 hint="A serviced copy needs the size of the image, and some for the package.",
@@ -165,7 +167,7 @@ def _transaction(
     return state, proof
 
 
-def _state(session: Session, disk: Mounted, plan: Plan) -> str:
+def _read_package_state(session: Session, disk: MountedImage, plan: Plan) -> str:
     """What the host says of the package now. Success is what is read back, not what was said."""
     records = session.invoke(
         "Get-WindowsPackage", Path=str(disk.directory), properties=("PackageName", "PackageState")
@@ -173,7 +175,7 @@ def _state(session: Session, disk: Mounted, plan: Plan) -> str:
     for record in records:
         if str(record.get("PackageName")).lower() == str(plan.identity).lower():
             state = str(record.get("PackageState"))
-            if state in _STATES:
+            if state in _SUCCESS_STATES:
                 return state
             raise ServicingFailed(f"the host says that {plan.identity} is {state} in the copy")
     raise ServicingFailed(

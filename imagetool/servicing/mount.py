@@ -15,16 +15,16 @@ from pathlib import Path
 
 from imagetool.errors import HostFailed
 from imagetool.host.session import Session
-from imagetool.servicing.undo import Undo, Undoing
+from imagetool.servicing.cleanup import CleanupAction, CleanupStack
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountedImage:
     """A mounted image: its disk number, the directory that is its volume, and the way back."""
 
-    disk: int
+    disk_number: int
     directory: Path
-    undoings: tuple[Undoing, ...]
+    cleanup_actions: tuple[CleanupAction, ...]
 
 
 def mount(
@@ -32,19 +32,19 @@ def mount(
     image: Path,
     directory: Path,
     offset: int,
-    undo: Undo,
+    cleanup: CleanupStack,
     on_step: Callable[[str], None],
-) -> Mounted:
+) -> MountedImage:
     """Mount `image` on the host, with the partition at `offset` bytes in the empty `directory`.
 
     Raises HostFailed where the host refuses, or shows no such partition.
     """
     on_step("mount the copy, without a drive letter")
-    dismount = undo.push(f"the mounted image {image}", lambda: _dismount(session, image))
+    dismount = cleanup.push(f"the mounted image {image}", lambda: _dismount(session, image))
     records = session.invoke(
         "Mount-VHD", Path=str(image), NoDriveLetter=True, Passthru=True, properties=("DiskNumber",)
     )
-    number = _number(records, "DiskNumber", f"Mount-VHD gave no disk number for {image}")
+    number = _required_number(records, "DiskNumber", f"Mount-VHD gave no disk number for {image}")
 
     on_step(f"bring disk {number} online, then make it writable")
     state = session.invoke(
@@ -63,28 +63,28 @@ def mount(
         "Get-Partition", DiskNumber=number, properties=("PartitionNumber", "Offset")
     )
     fitting = [record for record in partitions if record.get("Offset") == offset]
-    partition = _number(
+    partition = _required_number(
         fitting, "PartitionNumber", f"{image}: the host shows no partition at offset {offset}"
     )
     path = str(directory)
-    remove_directory = undo.push(
+    remove_directory = cleanup.push(
         f"the directory {directory}", lambda: session.files.remove_directory(path)
     )
     session.files.make_directory(path)
-    remove_path = undo.push(
+    remove_path = cleanup.push(
         f"the access path {directory}",
         lambda: _remove_access_path(session, number, partition, path),
     )
     session.invoke(
         "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=path
     )
-    return Mounted(number, directory, (remove_path, remove_directory, dismount))
+    return MountedImage(number, directory, (remove_path, remove_directory, dismount))
 
 
-def dismount(undo: Undo, disk: Mounted) -> None:
+def dismount(cleanup: CleanupStack, disk: MountedImage) -> None:
     """Take the access path away before its directory, then the disk from the host."""
-    for undoing in disk.undoings:
-        undo.now(undoing)
+    for action in disk.cleanup_actions:
+        cleanup.run_now(action)
 
 
 def _remove_access_path(session: Session, disk: int, partition: int, path: str) -> None:
@@ -123,7 +123,7 @@ def _dismount(session: Session, image: Path) -> None:
         )
 
 
-def _number(records: Sequence[dict[str, object]], name: str, sentence: str) -> int:
+def _required_number(records: Sequence[dict[str, object]], name: str, sentence: str) -> int:
     value = records[0].get(name) if records else None
     if not isinstance(value, int):
         raise HostFailed(sentence, hint="Look at the disk with Get-Disk on the host.")

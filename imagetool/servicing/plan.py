@@ -12,7 +12,7 @@ from imagetool.package import Identity, open_package
 from imagetool.servicing.applicability import Rule
 from imagetool.servicing.verify import choose_package, read_evidence
 
-_LARGEST_PACKAGE = 256 << 20
+_MAX_PACKAGE_SIZE = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Plan:
     """The cabinet itself, as it is handed to the host."""
     product: str
     volume: int
-    offset: int
+    partition_offset: int
     """Where the volume of Windows begins, in bytes."""
-    identifiers: DiskIdentity
+    disk_identity: DiskIdentity
     reason: str
     """Why this package: the rule, and what it read."""
     nothing_to_do: bool
@@ -57,10 +57,10 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
         facts, components = read_evidence(windows)
         choice = choose_package(windows, facts, components, media.packages)
         # A guest that carries its own components needs nothing, whatever the package is for.
-        own = [item for item in choice.fits if item.rule is Rule.CARRIES_ITS_OWN]
+        own = [item for item in choice.fits if item.rule is Rule.IN_BOX]
         chosen = choice.fit or (own[0] if own else None)
         if chosen is None:
-            reasons = "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits)
+            reasons = "; ".join(f"{fit.package.name}: {fit.explanation}" for fit in choice.fits)
             raise DoesNotApply(
                 f"{image}: no package of {package} is for this guest: {reasons}",
                 hint="`imagetool package show` says for which systems its packages are.",
@@ -69,9 +69,9 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             _check_pending(
                 image, [p.identity for p in components.packages if p.state == INSTALL_PENDING]
             )
-        if chosen.package.size > _LARGEST_PACKAGE:
+        if chosen.package.size > _MAX_PACKAGE_SIZE:
             raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
-        partition = windows.place.partition
+        partition = windows.block_device.partition
         return Plan(
             image=str(image),
             media=str(package),
@@ -79,10 +79,10 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             identity=chosen.package.identity,
             cabinet=chosen.package.read_cabinet(),
             product=facts.product,
-            volume=windows.place.number,
-            offset=partition.offset if partition is not None else 0,
-            identifiers=read_identity(image),
-            reason=f"{chosen.rule.value}: {chosen.read}",
+            volume=windows.block_device.number,
+            partition_offset=partition.offset if partition is not None else 0,
+            disk_identity=read_disk_identity(image),
+            reason=f"{chosen.rule.value}: {chosen.explanation}",
             nothing_to_do=not chosen.applies,
         )
 
@@ -95,11 +95,11 @@ def _check_pending(image: Path, pending: list[Identity]) -> None:
         )
 
 
-def read_identity(image: Path) -> DiskIdentity:
+def read_disk_identity(image: Path) -> DiskIdentity:
     """The disk's identifiers, read afresh."""
     with open_image(image) as opened:
         return DiskIdentity(
             disk_id=opened.disk.identifiers.get("VirtualDiskId", ""),
-            table_id=opened.table.identifier,
-            partition_ids=tuple(item.identifier for item in opened.table.partitions),
+            table_id=opened.partition_table.identifier,
+            partition_ids=tuple(item.identifier for item in opened.partition_table.partitions),
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from imagetool.errors import ImagetoolError, ServicingFailed
 from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT
 from imagetool.guest.image import open_image
-from imagetool.guest.installation import Installation
-from imagetool.guest.payload import place_of
+from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.payload import installed_path
 from imagetool.package import Package, open_package
-from imagetool.servicing.plan import Plan, read_identity
+from imagetool.servicing.plan import Plan, read_disk_identity
 from imagetool.servicing.verify import Verification, verify
 
 
@@ -32,9 +32,9 @@ def prove(image: Path, plan: Plan, package: Path) -> Verification:
 
 
 def _prove(image: Path, plan: Plan, package: Path) -> Verification:
-    found = read_identity(image)
-    if found != plan.identifiers:
-        raise _unproved(f"its identifiers changed from {plan.identifiers} to {found}")
+    found = read_disk_identity(image)
+    if found != plan.disk_identity:
+        raise _proof_failed(f"its identifiers changed from {plan.disk_identity} to {found}")
     with open_package(package) as media, open_image(image) as opened:
         windows = opened.windows(plan.volume)
         chosen = next(item for item in media.packages if item.name == plan.package)
@@ -42,7 +42,7 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
         result = verify(opened, media=[media], require="installed", volume=plan.volume)
     states = {item.identity: item.state for item in result.components.packages}
     if states.get(plan.identity) not in (INSTALL_PENDING, INSTALLED, PERMANENT):
-        raise _unproved(f"{plan.identity} is not among its installed packages")
+        raise _proof_failed(f"{plan.identity} is not among its installed packages")
     gaps = [
         gap
         for item in result.components.packages
@@ -50,26 +50,26 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
         for gap in item.payload.missing
     ]
     if gaps:
-        raise _unproved(f"{gaps[0]} is missing")
+        raise _proof_failed(f"{gaps[0]} is missing")
     if not result.verdict.installed:
-        raise _unproved(f"the verdict is {result.verdict.name.value}")
+        raise _proof_failed(f"the verdict is {result.verdict.outcome.value}")
     return result
 
 
-def _prove_files(windows: Installation, package: Package) -> None:
+def _prove_files(windows: WindowsInstallation, package: Package) -> None:
     """Every file of the package lies in the image with the bytes that it has in the package."""
     members = package.members()
-    paths = [place_of(member.name, package.identity) for member in members]
+    paths = [installed_path(member.name, package.identity) for member in members]
     for member, path, node in zip(members, paths, windows.volume.find_many(paths), strict=True):
         if node is None:
-            raise _unproved(f"{path} is missing")
+            raise _proof_failed(f"{path} is missing")
         source = node.open()
         digest = hashlib.sha256(source.read_at(0, source.size)).digest()
         if digest != hashlib.sha256(package.read(member.name)).digest():
-            raise _unproved(f"{path} has other bytes than the package")
+            raise _proof_failed(f"{path} has other bytes than the package")
 
 
-def _unproved(what: str) -> ServicingFailed:
+def _proof_failed(what: str) -> ServicingFailed:
     return ServicingFailed(
         f"the serviced copy is not what it must be: {what}",
         hint="The image is as it was; look at the host's DISM log.",

@@ -15,20 +15,20 @@ from imagetool.guest.components import (
     PARTIALLY_INSTALLED,
     PERMANENT,
     UNINSTALL_PENDING,
-    Components,
+    IntegrationComponents,
     ServicedPackage,
 )
 from imagetool.guest.windows import WindowsFacts
 from imagetool.package.identity import Version
 
-_NEVER = Version(0, 0)
+_LOWEST_VERSION = Version(0, 0)
 _WINDOWS_10 = Version(10, 0)
 _DISABLED = 4
-_SERVICE = "Data Exchange (vmickvpexchange)"
-_OFF = f"{_SERVICE} is disabled in the guest"
+_DATA_EXCHANGE = "Data Exchange (vmickvpexchange)"
+_DATA_EXCHANGE_DISABLED = f"{_DATA_EXCHANGE} is disabled in the guest"
 
 
-class Name(Enum):
+class Outcome(Enum):
     """The verdicts, in the order of the table."""
 
     BROKEN = "broken"
@@ -43,7 +43,7 @@ class Name(Enum):
 class Verdict(NamedTuple):
     """A verdict, whether it holds, and why."""
 
-    name: Name
+    outcome: Outcome
     installed: bool
     confirmed: bool
     required: str
@@ -67,18 +67,20 @@ class Verdict(NamedTuple):
 
 def judge(
     facts: WindowsFacts,
-    components: Components,
+    components: IntegrationComponents,
     wanted: Version | None = None,
     require: str | None = None,
 ) -> Verdict:
     """The verdict on a Windows guest. `wanted` None means: whatever is present."""
     present = present_version(components)
-    bound, recorded = components.bound, components.recorded_version
+    bound, recorded = components.bound_driver, components.recorded_version
     target = present if wanted is None else wanted
-    name, installed, confirmed, reasons = _row(facts, components, present, target, wanted)
+    outcome, installed, confirmed, reasons = _first_fitting_row(
+        facts, components, present, target, wanted
+    )
     required, because = _requirement(facts, require)
     return Verdict(
-        name=name,
+        outcome=outcome,
         installed=installed,
         confirmed=confirmed,
         required=required,
@@ -91,7 +93,7 @@ def judge(
     )
 
 
-def present_version(components: Components) -> Version | None:
+def present_version(components: IntegrationComponents) -> Version | None:
     """P: the active wvmbus driver, or a newer package that is installed or about to be."""
     versions = [
         package.identity.version
@@ -106,65 +108,65 @@ def present_version(components: Components) -> Version | None:
 def _requirement(facts: WindowsFacts, require: str | None) -> tuple[str, str]:
     if require is not None:
         return require, "asked for"
-    if facts.carries_its_own:
+    if facts.has_in_box_components:
         return "installed", "the guest carries its own integration components"
     if facts.generalised:
         return "installed", "the guest is generalised: a boot would use it up"
     return "confirmed", "the guest can be booted to confirm it"
 
 
-_Row = tuple[Name, bool, bool, list[str]]
+_TableRow = tuple[Outcome, bool, bool, list[str]]
 
 
-def _row(
+def _first_fitting_row(
     facts: WindowsFacts,
-    components: Components,
+    components: IntegrationComponents,
     present: Version | None,
     target: Version | None,
     wanted: Version | None,
-) -> _Row:
+) -> _TableRow:
     """The first row of the table that fits: verdict, installed, confirmed, reasons."""
-    recorded, bound = components.recorded_version, components.bound
+    recorded, bound = components.recorded_version, components.bound_driver
     failed = [
         f"{package.identity} is {package.state_name}"
         for package in components.packages
         if package.state < 0 or package.state in (UNINSTALL_PENDING, PARTIALLY_INSTALLED)
     ]
     if failed:
-        return Name.BROKEN, False, False, failed
+        return Outcome.BROKEN, False, False, failed
     contradictions = _contradictions(components, present)
     if contradictions:
-        return Name.CONTRADICTORY, False, False, contradictions
-    newer_wanted = wanted is not None and wanted >= _WINDOWS_10 and wanted > _or(present)
-    if facts.carries_its_own and not newer_wanted:
+        return Outcome.CONTRADICTORY, False, False, contradictions
+    newer_wanted = wanted is not None and wanted >= _WINDOWS_10 and wanted > _or_lowest(present)
+    if facts.has_in_box_components and not newer_wanted:
         why = ["integration components are part of this Windows"]
         if recorded is not None and recorded < _WINDOWS_10:
             why.append(f"the recorded {recorded} is stale, left by an upgrade")
-        return Name.IN_BOX, True, _or(recorded) >= _WINDOWS_10, why
+        return Outcome.IN_BOX, True, _or_lowest(recorded) >= _WINDOWS_10, why
     if present is None or target is None:
-        return Name.ABSENT, False, False, ["no wvmbus driver is active, and no package is there"]
+        return Outcome.ABSENT, False, False, ["no wvmbus driver is active, and no package is there"]
     if present < target:
-        return Name.OUTDATED, False, False, [f"present {present} is older than wanted {target}"]
-    if _or(recorded) >= target:
-        return Name.CURRENT, True, True, [f"the guest recorded {recorded}"]
-    return Name.UNCONFIRMED, True, False, _why_unconfirmed(facts, components, target, bound)
+        return Outcome.OUTDATED, False, False, [f"present {present} is older than wanted {target}"]
+    if _or_lowest(recorded) >= target:
+        return Outcome.CURRENT, True, True, [f"the guest recorded {recorded}"]
+    return Outcome.UNCONFIRMED, True, False, _unconfirmed_reasons(facts, components, target, bound)
 
 
-def _contradictions(components: Components, present: Version | None) -> list[str]:
+def _contradictions(components: IntegrationComponents, present: Version | None) -> list[str]:
     found = []
-    recorded = _or(components.recorded_version)
-    if recorded > _or(present) and recorded > _or(components.bound):
+    recorded = _or_lowest(components.recorded_version)
+    if recorded > _or_lowest(present) and recorded > _or_lowest(components.bound_driver):
         found.append(
             f"the recorded {recorded} is newer than both the present {present} and the bound "
-            f"{components.bound} driver"
+            f"{components.bound_driver} driver"
         )
     for package in components.packages:
         if package.state == INSTALLED and package.payload is not None:
-            found += _gaps(package)
+            found += _missing_files(package)
     return found
 
 
-def _gaps(package: ServicedPackage) -> list[str]:
+def _missing_files(package: ServicedPackage) -> list[str]:
     payload = package.payload
     assert payload is not None
     gaps = []
@@ -176,8 +178,8 @@ def _gaps(package: ServicedPackage) -> list[str]:
     return gaps
 
 
-def _why_unconfirmed(
-    facts: WindowsFacts, components: Components, target: Version, bound: Version | None
+def _unconfirmed_reasons(
+    facts: WindowsFacts, components: IntegrationComponents, target: Version, bound: Version | None
 ) -> list[str]:
     """Every reason that the evidence shows for a record that is older than what is wanted."""
     reasons = []
@@ -194,15 +196,15 @@ def _why_unconfirmed(
             reasons.append("generalised: the first boot uses the template up")
         reasons += [f"install pending until the next boot: {identity}" for identity in pending]
         if components.data_exchange_start == _DISABLED:
-            reasons.append(f"{_OFF}: a boot will not record anything")
+            reasons.append(f"{_DATA_EXCHANGE_DISABLED}: a boot will not record anything")
     else:
         reasons.append(f"booted with {bound}, yet {said}")
         if components.data_exchange_start == _DISABLED:
-            reasons.append(_OFF)
+            reasons.append(_DATA_EXCHANGE_DISABLED)
         else:
-            reasons.append(f"{_SERVICE} is enabled in the guest: it may be off on the host")
+            reasons.append(f"{_DATA_EXCHANGE} is enabled in the guest: it may be off on the host")
     return reasons
 
 
-def _or(version: Version | None) -> Version:
-    return _NEVER if version is None else version
+def _or_lowest(version: Version | None) -> Version:
+    return _LOWEST_VERSION if version is None else version

@@ -7,11 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import DoesNotApply, ImagetoolError
-from imagetool.guest.components import Components, ServicedPackage, read_components, read_packages
+from imagetool.guest.components import (
+    IntegrationComponents,
+    ServicedPackage,
+    read_integration_components,
+    read_packages,
+)
 from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
-from imagetool.guest.installation import Installation
-from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_facts
+from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_windows_facts
 from imagetool.package.identity import Version
 from imagetool.servicing.verdict import Verdict, judge, present_version
 
@@ -25,7 +30,7 @@ class Verification(NamedTuple):
 
     image: str
     facts: WindowsFacts
-    components: Components
+    components: IntegrationComponents
     verdict: Verdict
     package: str
     """The package whose version was wanted: its name on the disc; empty without one."""
@@ -33,14 +38,14 @@ class Verification(NamedTuple):
     """What a reader should know of how the image was read."""
 
 
-class Unknown(NamedTuple):
+class NoVerdict(NamedTuple):
     """An image without a verdict, and why."""
 
     image: str
     error: ImagetoolError
 
 
-class Guest(NamedTuple):
+class ApplicabilityEvidence(NamedTuple):
     """What the choice of a package asks of a guest (applicability.GuestFacts)."""
 
     version: Version
@@ -50,15 +55,15 @@ class Guest(NamedTuple):
     accepts_sha2: bool = True
 
 
-def read_guest(
-    windows: Installation,
+def read_applicability_evidence(
+    windows: WindowsInstallation,
     facts: WindowsFacts,
-    components: Components,
+    components: IntegrationComponents,
     packages: Sequence[Package],
-) -> Guest:
+) -> ApplicabilityEvidence:
     """The guest as a package sees it: its parents among the installed packages, its driver."""
     parents = _read_parents(windows, packages)
-    return Guest(
+    return ApplicabilityEvidence(
         version=facts.version,
         architecture=facts.architecture,
         packages=(*parents, *components.packages),
@@ -67,7 +72,9 @@ def read_guest(
     )
 
 
-def _read_parents(windows: Installation, packages: Sequence[Package]) -> Sequence[ServicedPackage]:
+def _read_parents(
+    windows: WindowsInstallation, packages: Sequence[Package]
+) -> Sequence[ServicedPackage]:
     names = {parent.name for package in packages for parent in package.parents}
     return read_packages(windows, sorted(names))
 
@@ -81,21 +88,21 @@ def _everything(image: Image, volume: int | None, media: Sequence[Media]) -> Non
 
 
 def choose_package(
-    windows: Installation,
+    windows: WindowsInstallation,
     facts: WindowsFacts,
-    components: Components,
+    components: IntegrationComponents,
     packages: Sequence[Package],
 ) -> Choice:
     """The one of `packages` that fits this guest, and the rule that decided on each."""
     from imagetool.servicing.applicability import choose
 
-    return choose(packages, read_guest(windows, facts, components, packages))
+    return choose(packages, read_applicability_evidence(windows, facts, components, packages))
 
 
-def read_evidence(windows: Installation) -> tuple[WindowsFacts, Components]:
+def read_evidence(windows: WindowsInstallation) -> tuple[WindowsFacts, IntegrationComponents]:
     """The facts and the evidence. Raises Corrupt."""
-    windows.image.ahead([partial(read_facts, windows)])
-    return read_facts(windows), read_components(windows)
+    windows.image.ahead([partial(read_windows_facts, windows)])
+    return read_windows_facts(windows), read_integration_components(windows)
 
 
 def verify(
@@ -123,12 +130,13 @@ def verify(
         version = None
         if choice.newest is not None:
             version, name = choice.newest.version, choice.newest.name
-        elif facts.carries_its_own:
+        elif facts.has_in_box_components:
             version = present_version(components)
         else:
             raise DoesNotApply(
                 f"{image.path}: no package of {', '.join(item.name for item in media)} fits this "
-                "guest: " + "; ".join(f"{fit.package.name}: {fit.read}" for fit in choice.fits),
+                "guest: "
+                + "; ".join(f"{fit.package.name}: {fit.explanation}" for fit in choice.fits),
                 hint="`imagetool package show` says for which systems its packages are.",
             )
         wanted = max((v for v in (wanted, version) if v is not None), default=None)

@@ -94,7 +94,7 @@ def two_windows(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("two")
     raw, volume, target = folder / "raw", folder / "volume", folder / "two.vhdx"
     with open_image(cached_guest(guests.SERVER_2012_R2)) as image:
-        source = image.windows().place.source
+        source = image.windows().block_device.source
         with volume.open("wb") as file:
             for offset in range(0, source.size, MIB):
                 data = source.read_at(offset, MIB)
@@ -218,7 +218,7 @@ def test_a_damaged_hive_and_a_damaged_record_name_their_place(
 
     path = Path(shutil.copyfile(template, tmp_path / "x.vhdx"))
     with open_image(path) as image:
-        partition = image.windows().place.partition
+        partition = image.windows().block_device.partition
         hive = image.windows().volume.lookup("Windows/System32/config/SOFTWARE").open()
         data = bytearray(hive.read_at(0, hive.size))
         number = image.windows().volume.lookup("Windows/System32/config/SYSTEM")._record.number
@@ -349,7 +349,7 @@ def test_a_dirty_hive_in_a_guest_is_replayed_and_said(
         data = lzma.decompress(packed.read_bytes())
         changes.append(FileChange(f"Windows\\System32\\config\\SYSTEM{suffix}", data))
     with open_image(path) as image:
-        partition = image.windows().place.partition
+        partition = image.windows().block_device.partition
     write_files(path, partition.offset, partition.size, changes)
     key = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}\\0003"
     done = run("registry", "get", path, f"HKLM\\SYSTEM\\{key}", "DriverVersion")
@@ -368,7 +368,7 @@ def test_a_dirty_or_hibernated_volume_is_read_and_said(template: Path, tmp_path:
 
     path = Path(shutil.copyfile(template, tmp_path / "x.vhdx"))
     with open_image(path) as image:
-        partition = image.windows().place.partition
+        partition = image.windows().block_device.partition
         flags = image.windows().volume._mft.extents_at(3 * 1024, 1024)[0][0]
         block, inside = divmod(partition.offset + flags, image.disk.metadata.block_size)
         place = image.disk.bat.offset_of(block) + inside

@@ -72,7 +72,7 @@ def test_each_disk_of_the_chain_holds_its_own_version(chain: Path) -> None:
     versions = ("6.3.9600.16384", "6.3.9600.18692", "6.3.9600.19456")
     for name, version in zip(HASHES, versions, strict=True):
         with open_image(chain / name) as image:
-            volume = image.volume(image.places[0])
+            volume = image.volume(image.block_devices[0])
             data = volume.lookup("version.txt").open()
             assert data.read_at(0, 100).decode().strip() == version
             added = volume.find("added-one.bin")

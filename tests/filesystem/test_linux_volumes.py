@@ -150,8 +150,8 @@ def test_the_foreign_ext4_and_ext2_volumes(testdata: Path, tmp_path: Path) -> No
     disk = tmp_path / "ext2.vhd"
     disk.write_bytes(lzma.decompress((testdata / "disk/dfvfs-ext2.vhd.xz").read_bytes()))
     with open_image(disk) as image:
-        assert [place.file_system for place in image.places] == ["ext"]
-        assert dict(files(image.volume(image.places[0])))
+        assert [device.file_system for device in image.block_devices] == ["ext"]
+        assert dict(files(image.volume(image.block_devices[0])))
 
 
 @pytest.mark.parametrize("name", ["xfs-4", "xfs-5"])
@@ -175,9 +175,9 @@ def test_a_logical_volume_of_two_segments_is_put_together(lvm_disk: Path) -> Non
     """lvm2 wrote its description; libvslvm refuses two segments on one physical volume."""
     whole = (lvm_disk.parent / "root").read_bytes()
     with open_image(lvm_disk) as image:
-        names = [(place.number, place.file_system, place.name) for place in image.places]
+        names = [(device.number, device.file_system, device.name) for device in image.block_devices]
         assert names == [(1, "ext", ""), (2, "LVM", ""), (3, "XFS", "vg/root")]
-        source = image.places[2].source
+        source = image.block_devices[2].source
         assert source.size == len(whole)
         digest = hashlib.sha256()
         for offset in range(0, source.size, 3 << 20):
@@ -191,7 +191,7 @@ def test_a_linux_on_lvm_says_what_it_is(lvm_disk: Path) -> None:
         assert found.windows is None
         assert found.linux is not None
         assert found.linux.name == "Fixture GNU/Linux 12 (stand-in)"
-        assert (found.linux.identifier, found.linux.version) == ("fixture", "12")
+        assert (found.linux.distribution, found.linux.version) == ("fixture", "12")
         with pytest.raises(ImagetoolError, match="not looked into yet") as caught:
             image.windows()
         assert caught.value.exit_code == 3

@@ -21,15 +21,15 @@ from imagetool.errors import (
     NotFound,
     WrongUsage,
 )
-from imagetool.guest.components import read_components
+from imagetool.guest.components import read_integration_components
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.keys import find_value
 from imagetool.guest.services import read_services
 from imagetool.guest.version_resource import read_version
-from imagetool.guest.windows import read_facts
+from imagetool.guest.windows import read_windows_facts
 from imagetool.package import Version, open_package
-from imagetool.servicing.verdict import Name
+from imagetool.servicing.verdict import Outcome
 from imagetool.servicing.verify import verify
 
 Build = Callable[[GuestSpec], Path]
@@ -47,23 +47,23 @@ def build(oracle: Callable[[str], str]) -> Build:
 
 def test_the_facts_of_the_template(template: Path) -> None:
     with open_image(template) as image:
-        facts = read_facts(image.windows())
+        facts = read_windows_facts(image.windows())
     assert facts.product == "Windows Server 2012 R2 Standard"
     assert (facts.version, facts.architecture) == (Version(6, 3, 9600), "amd64")
     assert facts.computer_name == "WIN-TEMPLATE"
     assert not facts.generalised
-    assert facts.hosted_on is not None
-    assert facts.hosted_on.host == "hv01.example.org"
-    assert facts.hosted_on.told == guests.BOOTED
-    assert facts.marks == ()
+    assert facts.last_host is not None
+    assert facts.last_host.host == "hv01.example.org"
+    assert facts.last_host.reported_at == guests.BOOTED
+    assert facts.emulation_marks == ()
 
 
 def test_the_evidence_of_the_template(template: Path) -> None:
     with open_image(template) as image:
-        found = read_components(image.windows())
+        found = read_integration_components(image.windows())
     assert found.recorded == "6.3.9600.16384"
     assert found.recorded_at == guests.BOOTED
-    versions = (found.active_driver, found.bound, found.vmbus_sys, found.icsvc_dll)
+    versions = (found.active_driver, found.bound_driver, found.vmbus_sys, found.icsvc_dll)
     assert versions == (IN_BOX,) * 4
     assert found.data_exchange_start == 3
     assert found.packages == ()
@@ -117,21 +117,21 @@ def test_a_damaged_program_has_no_version_and_does_no_harm(
 @pytest.mark.parametrize(
     ("spec", "verdict", "required", "holds", "words"),
     [
-        (guests.SERVER_2012_R2, Name.OUTDATED, "confirmed", False, "older than wanted"),
-        (guests.NEVER_BOOTED, Name.OUTDATED, "confirmed", False, "older than wanted"),
-        (guests.GENERALISED, Name.OUTDATED, "installed", False, "older than wanted"),
-        (guests.CONTRADICTORY, Name.CONTRADICTORY, "confirmed", False, "is newer than both"),
-        (guests.WINDOWS_10, Name.IN_BOX, "installed", True, "part of this Windows"),
+        (guests.SERVER_2012_R2, Outcome.OUTDATED, "confirmed", False, "older than wanted"),
+        (guests.NEVER_BOOTED, Outcome.OUTDATED, "confirmed", False, "older than wanted"),
+        (guests.GENERALISED, Outcome.OUTDATED, "installed", False, "older than wanted"),
+        (guests.CONTRADICTORY, Outcome.CONTRADICTORY, "confirmed", False, "is newer than both"),
+        (guests.WINDOWS_10, Outcome.IN_BOX, "installed", True, "part of this Windows"),
         (
             replace(guests.WINDOWS_10, recorded="6.3.9600.18692"),
-            Name.IN_BOX,
+            Outcome.IN_BOX,
             "installed",
             True,
             "stale",
         ),
         (
             replace(guests.NEVER_BOOTED, driver="6.3.9600.19456"),
-            Name.UNCONFIRMED,
+            Outcome.UNCONFIRMED,
             "confirmed",
             False,
             "no sign of a boot on Hyper-V",
@@ -139,22 +139,28 @@ def test_a_damaged_program_has_no_version_and_does_no_harm(
     ],
 )
 def test_what_fleets_hold_against_a_disc(
-    build: Build, disc: Path, spec: GuestSpec, verdict: Name, required: str, holds: bool, words: str
+    build: Build,
+    disc: Path,
+    spec: GuestSpec,
+    verdict: Outcome,
+    required: str,
+    holds: bool,
+    words: str,
 ) -> None:
     with open_image(build(spec)) as image, open_package(disc) as media:
         found = verify(image, media=[media]).verdict
-    assert (found.name, found.required, found.holds) == (verdict, required, holds)
+    assert (found.outcome, found.required, found.holds) == (verdict, required, holds)
     assert words in " ".join(found.reasons)
 
 
 def test_without_a_wanted_version_the_guests_own_counts(build: Build) -> None:
     for spec, name in (
-        (guests.SERVER_2012_R2, Name.CURRENT),
-        (guests.NEVER_BOOTED, Name.UNCONFIRMED),
-        (guests.DATA_EXCHANGE_DISABLED, Name.CURRENT),
+        (guests.SERVER_2012_R2, Outcome.CURRENT),
+        (guests.NEVER_BOOTED, Outcome.UNCONFIRMED),
+        (guests.DATA_EXCHANGE_DISABLED, Outcome.CURRENT),
     ):
         with open_image(build(spec)) as image:
-            assert verify(image).verdict.name is name
+            assert verify(image).verdict.outcome is name
 
 
 def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build) -> None:
@@ -162,8 +168,8 @@ def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build
         found = {item.name: item for item in read_services(image.windows())}
         warnings = inspect_image(image).warnings
     assert found["storvsc"].start == 0
-    assert (found["storvsc"].override, found["storvsc"].effective) == (3, 3)
-    assert found["vmickvpexchange"].effective == 3
+    assert (found["storvsc"].start_override, found["storvsc"].effective_start) == (3, 3)
+    assert found["vmickvpexchange"].effective_start == 3
     assert "vmicvmsession" not in found
     assert sum("is overridden" in text for text in warnings) == 3
 
@@ -171,22 +177,24 @@ def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build
 def test_windows_7_has_its_driver_in_the_driver_store(build: Build, disc: Path) -> None:
     newer = Serviced("6.x", "6.3.9600.19456", 0x60)
     with open_image(build(guests.SERVER_2008_R2)) as image, open_package(disc) as media:
-        assert (image.disk.format, image.table.scheme) == ("VHD", "mbr")
-        found = read_components(image.windows())
+        assert (image.disk.format, image.partition_table.scheme) == ("VHD", "mbr")
+        found = read_integration_components(image.windows())
         verdict = verify(image, media=[media]).verdict
     assert found.active_driver == Version(6, 1, 7601, 17514)
     assert found.active_driver_package.startswith("wvmbus.inf_amd64_neutral_")
     assert found.data_exchange_start == 2
-    assert verdict.name is Name.OUTDATED
+    assert verdict.outcome is Outcome.OUTDATED
     with open_image(build(replace(guests.SERVER_2008_R2, serviced=(newer,)))) as image:
         # Two packages of one driver: the newest DriverVer is what the next boot runs.
-        assert read_components(image.windows()).active_driver == Version(6, 3, 9600, 19456)
+        assert read_integration_components(image.windows()).active_driver == Version(
+            6, 3, 9600, 19456
+        )
 
 
 def test_before_windows_7_the_driver_itself_is_all_there_is(build: Build) -> None:
     with open_image(build(guests.VISTA)) as image:
-        found = read_components(image.windows())
-        assert verify(image).verdict.name is Name.CURRENT
+        found = read_integration_components(image.windows())
+        assert verify(image).verdict.outcome is Outcome.CURRENT
     assert (found.active_driver, found.active_driver_package) == (Version(6, 1, 7601, 17514), "")
 
 
@@ -196,71 +204,76 @@ NEW = "6.3.9600.19456"
 @pytest.mark.parametrize(
     ("spec", "verdict", "holds", "words"),
     [
-        (guests.NEVER_BOOTED, Name.OUTDATED, False, "older than wanted"),
-        (guests.ROLLED_UP, Name.OUTDATED, False, "6.3.9600.18398 is older"),
-        (replace(guests.ROLLED_UP, driver=NEW), Name.UNCONFIRMED, False, "no sign of a boot"),
-        (guests.WINDOWS_10, Name.IN_BOX, True, "part of this Windows"),
-        (guests.UPGRADED, Name.IN_BOX, True, "stale, left by an upgrade"),
+        (guests.NEVER_BOOTED, Outcome.OUTDATED, False, "older than wanted"),
+        (guests.ROLLED_UP, Outcome.OUTDATED, False, "6.3.9600.18398 is older"),
+        (replace(guests.ROLLED_UP, driver=NEW), Outcome.UNCONFIRMED, False, "no sign of a boot"),
+        (guests.WINDOWS_10, Outcome.IN_BOX, True, "part of this Windows"),
+        (guests.UPGRADED, Outcome.IN_BOX, True, "stale, left by an upgrade"),
         (
             replace(guests.SERVER_2012_R2, driver=NEW, serviced=(Serviced("6.2", NEW),)),
-            Name.UNCONFIRMED,
+            Outcome.UNCONFIRMED,
             False,
             "not booted since",
         ),
         (
             GuestSpec(driver=NEW, bound=NEW, data_exchange_start=4),
-            Name.UNCONFIRMED,
+            Outcome.UNCONFIRMED,
             False,
             "is disabled in the guest",
         ),
-        (GuestSpec(driver=NEW, bound=NEW), Name.UNCONFIRMED, False, "may be off on the host"),
+        (GuestSpec(driver=NEW, bound=NEW), Outcome.UNCONFIRMED, False, "may be off on the host"),
         (
             GuestSpec(driver=NEW, bound=NEW, recorded=NEW, serviced=(Serviced("6.2", NEW),)),
-            Name.CURRENT,
+            Outcome.CURRENT,
             True,
             "the guest recorded",
         ),
         (
             replace(guests.SERVER_2008_R2, serviced=(Serviced("6.x", NEW, 0x60, payload=False),)),
-            Name.UNCONFIRMED,
+            Outcome.UNCONFIRMED,
             False,
             "install pending until the next boot",
         ),
         (
             GuestSpec(serviced=(Serviced("6.2", NEW, payload=False),)),
-            Name.CONTRADICTORY,
+            Outcome.CONTRADICTORY,
             False,
             "its manifest is missing",
         ),
         (
             GuestSpec(serviced=(Serviced("6.2", NEW, 0x65),)),
-            Name.BROKEN,
+            Outcome.BROKEN,
             False,
             "partially installed",
         ),
         (
             replace(guests.GENERALISED, driver=NEW, serviced=(Serviced("6.2", NEW),)),
-            Name.UNCONFIRMED,
+            Outcome.UNCONFIRMED,
             True,
             "generalised",
         ),
-        (replace(guests.GENERALISED, driver=NEW, bound=NEW, recorded=NEW), Name.CURRENT, True, ""),
-        (guests.SERVER_2012, Name.OUTDATED, False, "older than wanted"),
+        (
+            replace(guests.GENERALISED, driver=NEW, bound=NEW, recorded=NEW),
+            Outcome.CURRENT,
+            True,
+            "",
+        ),
+        (guests.SERVER_2012, Outcome.OUTDATED, False, "older than wanted"),
     ],
 )
 def test_what_real_fleets_hold(
-    build: Build, spec: GuestSpec, verdict: Name, holds: bool, words: str
+    build: Build, spec: GuestSpec, verdict: Outcome, holds: bool, words: str
 ) -> None:
     with open_image(build(spec)) as image:
         found = verify(image, at_least=Version.parse(NEW)).verdict
-    assert (found.name, found.holds) == (verdict, holds), found.reasons
+    assert (found.outcome, found.holds) == (verdict, holds), found.reasons
     assert words in " ".join(found.reasons)
 
 
 def test_the_same_version_installed_again_is_current(build: Build, disc: Path) -> None:
     spec = GuestSpec(driver=NEW, bound=NEW, recorded=NEW, serviced=(Serviced("6.2", NEW),))
     with open_image(build(spec)) as image, open_package(disc) as media:
-        assert verify(image, media=[media]).verdict.name is Name.CURRENT
+        assert verify(image, media=[media]).verdict.outcome is Outcome.CURRENT
 
 
 def test_pending_operations_are_said_and_an_empty_list_of_sessions_is_healthy(build: Build) -> None:
@@ -360,7 +373,7 @@ def test_a_windows_without_its_system_hive_is_damaged(template: Path, tmp_path: 
 
     path = Path(shutil.copyfile(template, tmp_path / "image.vhdx"))
     with open_image(path) as image:
-        partition = image.table.partitions[3]
+        partition = image.partition_table.partitions[3]
     changes = [FileChange("Windows\\System32\\config\\SYSTEM", b"no hive at all")]
     write_files(path, partition.offset, partition.size, changes)
     with open_image(path) as image, pytest.raises(ImagetoolError) as caught:

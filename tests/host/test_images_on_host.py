@@ -27,8 +27,8 @@ from fixtures import chains, guests, linux
 from fixtures.cache import cached_folder
 from fixtures.disks import MIB
 from fixtures.guests import cached_guest
-from imagetool.cli.app import program
-from imagetool.cli.failure import fail
+from imagetool.cli.app import build_program
+from imagetool.cli.failure import report_failure
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
@@ -46,7 +46,7 @@ Unpack = Callable[[str], Path]
 
 @cache
 def command() -> Any:
-    return typer.main.get_command(program([]))
+    return typer.main.get_command(build_program([]))
 
 
 class Said:
@@ -59,7 +59,7 @@ class Said:
             try:
                 self.code = command().main(list(map(str, arguments)), standalone_mode=False)
             except ImagetoolError as error:
-                self.code = fail(error)
+                self.code = report_failure(error)
         self.out, self.err = written.getvalue(), complaints.getvalue()
 
     def here(self) -> tuple[int, bytes, str]:
@@ -509,7 +509,7 @@ def test_an_image_that_somebody_writes_to_is_warned_of(
 
 
 def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imagetool.cli.options import host_and_path
+    from imagetool.cli.options import split_host_path
 
     monkeypatch.chdir(tmp_path)
     Path("hv01:t.vhdx").touch()
@@ -528,7 +528,7 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("hv01:", ("", "hv01:")),
         ("x" * 5000 + ":y", ("x" * 5000, "y")),
     ):
-        assert host_and_path(image) == expected
+        assert split_host_path(image) == expected
 
 
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:

@@ -322,7 +322,7 @@ def test_a_windows_7_that_has_not_learned_sha2_is_not_given_such_a_package(
             windows = image.windows()
             facts, components = read_evidence(windows)
             found = choose_package(windows, facts, components, media.packages).fits[0]
-            assert found.rule is rule, found.read
+            assert found.rule is rule, found.explanation
 
 
 def test_the_command_says_it_with_exit_codes(signed: Signed, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagetool.package import Identity, Version, open_package
-from imagetool.servicing.applicability import Rule, choose, fit
+from imagetool.servicing.applicability import Rule, check_fit, choose
 
 TOKEN = "31bf3856ad364e35"
 PARENT = "Microsoft-Hyper-V-Guest-Integration-Drivers-Package"
@@ -97,7 +97,7 @@ def test_the_package_for_a_guest(disc: Path, guest: Guest, rule: Rule, chosen: s
 @pytest.mark.parametrize(
     ("guest", "rule"),
     [
-        (Guest(Version(10, 0, 17763)), Rule.CARRIES_ITS_OWN),
+        (Guest(Version(10, 0, 17763)), Rule.IN_BOX),
         (Guest(packages=[]), Rule.NO_PARENT),
         (Guest(packages=in_box(state=0x40)), Rule.NO_PARENT),
         (Guest(packages=in_box(Version(6, 4, 0, 0))), Rule.NO_PARENT),
@@ -108,12 +108,12 @@ def test_the_package_for_a_guest(disc: Path, guest: Guest, rule: Rule, chosen: s
 )
 def test_what_is_not_for_a_guest_says_why(disc: Path, guest: Guest, rule: Rule) -> None:
     with open_package(disc) as media:
-        found = fit(media.packages[0], guest)
+        found = check_fit(media.packages[0], guest)
         assert found.rule is rule
         assert not found.is_for_guest
-        assert found.read
+        assert found.explanation
 
 
 def test_the_real_package_is_for_a_2012_r2(real_packages: Path) -> None:
     with open_package(real_packages / "windows6.2-hypervintegrationservices-x64.cab") as media:
-        assert fit(media.packages[0], Guest(packages=in_box())).applies
+        assert check_fit(media.packages[0], Guest(packages=in_box())).applies

@@ -21,7 +21,7 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import parse_faults
 from imagetool.package import open_package
 from imagetool.servicing.inject import inject
-from imagetool.servicing.verdict import Name
+from imagetool.servicing.verdict import Outcome
 from imagetool.servicing.verify import verify
 
 pytestmark = pytest.mark.usefixtures("writers")
@@ -47,8 +47,10 @@ def test_a_template_goes_in_and_a_proved_image_comes_out(
     done = inject(template, disc, open_lab, target, on_step=steps.append)
     assert done.package_state == "InstallPending"
     assert done.proof is not None
-    assert done.proof.verdict.name is Name.UNCONFIRMED
-    assert done.host.startswith("PowerShell" if lab_engine == "powershell" else "Python")
+    assert done.proof.verdict.outcome is Outcome.UNCONFIRMED
+    assert done.host_description.startswith(
+        "PowerShell" if lab_engine == "powershell" else "Python"
+    )
     assert [item.name for item in tmp_path.iterdir()] == [target.name]
     assert len(steps) >= 9
     with open_image(target) as image, open_package(disc) as media:
@@ -58,7 +60,7 @@ def test_a_template_goes_in_and_a_proved_image_comes_out(
         assert verify(image, media=[media], require="installed").verdict.holds
     boot(target)
     with open_image(target) as image, open_package(disc) as media:
-        assert verify(image, media=[media]).verdict.name is Name.CURRENT
+        assert verify(image, media=[media]).verdict.outcome is Outcome.CURRENT
 
 
 def test_foreign_readers_find_every_file_of_the_package(
@@ -72,8 +74,8 @@ def test_foreign_readers_find_every_file_of_the_package(
     disk = pyvhdi.file()
     disk.open(str(target))
     with open_image(target) as image:
-        offset = image.table.partitions[3].offset
-        size = image.table.partitions[3].size
+        offset = image.partition_table.partitions[3].offset
+        size = image.partition_table.partitions[3].size
 
     class Volume:
         place = 0
@@ -188,7 +190,7 @@ class Lying(EmulatedHost):
 
             path = Path(str(parameters["Path"]))
             with open_image(path) as image:
-                partition = image.table.partitions[3]
+                partition = image.partition_table.partitions[3]
                 store = image.windows().volume.lookup("Windows/WinSxS")
                 folder = next(e.name for e in store.entries("amd64_wvmbus.inf"))
             change = FileChange(f"Windows\\WinSxS\\{folder}\\vmbus.sys", b"other bytes")

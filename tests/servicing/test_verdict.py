@@ -7,18 +7,18 @@ from typing import TypeVar
 
 import pytest
 
-from imagetool.guest.components import Components, ServicedPackage
-from imagetool.guest.payload import Payload
-from imagetool.guest.services import Service
+from imagetool.guest.components import IntegrationComponents, ServicedPackage
+from imagetool.guest.payload import PayloadStatus
+from imagetool.guest.services import GuestService
 from imagetool.guest.windows import WindowsFacts
 from imagetool.package.identity import Identity, Version
-from imagetool.servicing.verdict import Name, Verdict, judge
+from imagetool.servicing.verdict import Outcome, Verdict, judge
 
 OLD = Version(6, 3, 9600, 16384)
 NEW = Version(6, 3, 9600, 19456)
-COMPLETE = Payload(manifest=True, catalog=True, missing=())
+COMPLETE = PayloadStatus(manifest=True, catalog=True, missing=())
 
-T = TypeVar("T", WindowsFacts, Components)
+T = TypeVar("T", WindowsFacts, IntegrationComponents)
 
 
 def replace(evidence: T, **changes: object) -> T:
@@ -32,101 +32,111 @@ WINDOWS = WindowsFacts(
     architecture="amd64",
     computer_name="TEMPLATE",
     image_state="IMAGE_STATE_COMPLETE",
-    hosted_on=None,
-    marks=(),
+    last_host=None,
+    emulation_marks=(),
 )
 WINDOWS_10 = replace(WINDOWS, product="Windows 10", version=Version(10, 0, 17763, 1))
 GENERALISED = replace(WINDOWS, image_state="IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE")
-NOTHING = Components(
+NOTHING = IntegrationComponents(
     recorded=None,
     recorded_at=None,
     active_driver=None,
     active_driver_package="",
-    bound=None,
+    bound_driver=None,
     packages=(),
-    in_box=(),
-    services=(Service("vmickvpexchange", 3, None),),
+    in_box_packages=(),
+    services=(GuestService("vmickvpexchange", 3, None),),
     vmbus_sys=None,
     storvsc_sys=None,
     icsvc_dll=None,
 )
 IN_BOX = replace(NOTHING, active_driver=OLD)
-BOOTED = replace(IN_BOX, bound=OLD, recorded=str(OLD), recorded_at=datetime(2024, 1, 1, tzinfo=UTC))
+BOOTED = replace(
+    IN_BOX, bound_driver=OLD, recorded=str(OLD), recorded_at=datetime(2024, 1, 1, tzinfo=UTC)
+)
 
 
-def package(state: int, version: Version = NEW, payload: Payload = COMPLETE) -> ServicedPackage:
+def package(
+    state: int, version: Version = NEW, payload: PayloadStatus = COMPLETE
+) -> ServicedPackage:
     name = "Microsoft-Hyper-V-Integration-Services-Package-2"
     return ServicedPackage(
         Identity(name, "31bf3856ad364e35", "amd64", "", version), state, None, payload
     )
 
 
-def row(verdict: Verdict) -> tuple[Name, bool, bool]:
-    return verdict.name, verdict.installed, verdict.confirmed
+def row(verdict: Verdict) -> tuple[Outcome, bool, bool]:
+    return verdict.outcome, verdict.installed, verdict.confirmed
 
 
 @pytest.mark.parametrize("state", [-0x7FF0FFFF, 0x05, 0x65])
 def test_a_failed_or_half_installed_package_is_broken(state: int) -> None:
     verdict = judge(WINDOWS, replace(BOOTED, packages=(package(state),)), NEW)
-    assert row(verdict) == (Name.BROKEN, False, False)
+    assert row(verdict) == (Outcome.BROKEN, False, False)
 
 
 def test_a_record_newer_than_everything_else_is_contradictory() -> None:
     verdict = judge(WINDOWS, replace(BOOTED, recorded=str(NEW)))
-    assert row(verdict) == (Name.CONTRADICTORY, False, False)
+    assert row(verdict) == (Outcome.CONTRADICTORY, False, False)
 
 
 @pytest.mark.parametrize(
     "payload",
-    [Payload(False, True, ()), Payload(True, False, ()), Payload(True, True, ("Windows\\x",))],
+    [
+        PayloadStatus(False, True, ()),
+        PayloadStatus(True, False, ()),
+        PayloadStatus(True, True, ("Windows\\x",)),
+    ],
 )
-def test_an_installed_package_without_all_it_installs_is_contradictory(payload: Payload) -> None:
+def test_an_installed_package_without_all_it_installs_is_contradictory(
+    payload: PayloadStatus,
+) -> None:
     evidence = replace(BOOTED, packages=(package(0x70, payload=payload),))
-    assert row(judge(WINDOWS, evidence, NEW)) == (Name.CONTRADICTORY, False, False)
+    assert row(judge(WINDOWS, evidence, NEW)) == (Outcome.CONTRADICTORY, False, False)
     pending = replace(BOOTED, packages=(package(0x60, payload=payload),))
-    assert judge(WINDOWS, pending, NEW).name is Name.UNCONFIRMED
+    assert judge(WINDOWS, pending, NEW).outcome is Outcome.UNCONFIRMED
 
 
 def test_windows_10_carries_its_own() -> None:
     own = replace(NOTHING, active_driver=Version(10, 0, 17763, 1))
     never = judge(WINDOWS_10, own)
-    assert row(never) == (Name.IN_BOX, True, False)
+    assert row(never) == (Outcome.IN_BOX, True, False)
     assert (never.required, never.holds) == ("installed", True)
     booted = judge(WINDOWS_10, replace(own, recorded="10.0.17763.1"), NEW)
-    assert row(booted) == (Name.IN_BOX, True, True)
-    assert judge(WINDOWS_10, own, Version(10, 0, 20000, 1)).name is Name.OUTDATED
+    assert row(booted) == (Outcome.IN_BOX, True, True)
+    assert judge(WINDOWS_10, own, Version(10, 0, 20000, 1)).outcome is Outcome.OUTDATED
 
 
 def test_a_record_from_before_an_upgrade_to_windows_10_is_stale() -> None:
     own = replace(NOTHING, active_driver=Version(10, 0, 17763, 1), recorded=str(NEW))
     verdict = judge(WINDOWS_10, own)
-    assert row(verdict) == (Name.IN_BOX, True, False)
+    assert row(verdict) == (Outcome.IN_BOX, True, False)
     assert any("stale" in reason for reason in verdict.reasons)
 
 
 def test_a_guest_without_any_driver_lacks_what_it_needs() -> None:
-    assert row(judge(WINDOWS, NOTHING)) == (Name.ABSENT, False, False)
-    assert row(judge(WINDOWS, NOTHING, NEW)) == (Name.ABSENT, False, False)
+    assert row(judge(WINDOWS, NOTHING)) == (Outcome.ABSENT, False, False)
+    assert row(judge(WINDOWS, NOTHING, NEW)) == (Outcome.ABSENT, False, False)
 
 
 def test_an_older_driver_than_wanted_is_outdated() -> None:
-    assert row(judge(WINDOWS, BOOTED, NEW)) == (Name.OUTDATED, False, False)
+    assert row(judge(WINDOWS, BOOTED, NEW)) == (Outcome.OUTDATED, False, False)
 
 
 def test_what_the_guest_recorded_is_current() -> None:
-    assert row(judge(WINDOWS, BOOTED)) == (Name.CURRENT, True, True)
-    new = replace(BOOTED, active_driver=NEW, bound=NEW, recorded=str(NEW))
-    assert row(judge(WINDOWS, new, NEW)) == (Name.CURRENT, True, True)
+    assert row(judge(WINDOWS, BOOTED)) == (Outcome.CURRENT, True, True)
+    new = replace(BOOTED, active_driver=NEW, bound_driver=NEW, recorded=str(NEW))
+    assert row(judge(WINDOWS, new, NEW)) == (Outcome.CURRENT, True, True)
 
 
 def test_versions_are_compared_as_numbers() -> None:
     small = replace(BOOTED, recorded="6.3.9600.9", active_driver=Version(6, 3, 9600, 9))
-    assert judge(WINDOWS, small, Version(6, 3, 9600, 10)).name is Name.OUTDATED
+    assert judge(WINDOWS, small, Version(6, 3, 9600, 10)).outcome is Outcome.OUTDATED
 
 
 def test_a_2012_r2_that_never_booted_is_unconfirmed() -> None:
     verdict = judge(WINDOWS, IN_BOX)
-    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert row(verdict) == (Outcome.UNCONFIRMED, True, False)
     assert verdict.reasons == ("there is no sign of a boot on Hyper-V",)
     assert verdict.required == "confirmed"
     assert not verdict.holds
@@ -134,12 +144,12 @@ def test_a_2012_r2_that_never_booted_is_unconfirmed() -> None:
 
 def test_a_2012_r2_patched_by_rollups_elsewhere_is_unconfirmed() -> None:
     verdict = judge(WINDOWS, replace(NOTHING, active_driver=NEW), NEW)
-    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert row(verdict) == (Outcome.UNCONFIRMED, True, False)
 
 
 def test_injected_and_not_booted_since_says_both_reasons() -> None:
     verdict = judge(WINDOWS, replace(BOOTED, packages=(package(0x60),)), NEW)
-    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert row(verdict) == (Outcome.UNCONFIRMED, True, False)
     assert verdict.present == NEW
     text = " ".join(verdict.reasons)
     assert "not booted since" in text
@@ -149,15 +159,18 @@ def test_injected_and_not_booted_since_says_both_reasons() -> None:
 
 def test_the_same_version_installed_again_is_current() -> None:
     evidence = replace(BOOTED, packages=(package(0x60, OLD),))
-    assert row(judge(WINDOWS, evidence, OLD)) == (Name.CURRENT, True, True)
+    assert row(judge(WINDOWS, evidence, OLD)) == (Outcome.CURRENT, True, True)
 
 
 def test_booted_with_data_exchange_disabled_says_so() -> None:
     evidence = replace(
-        BOOTED, active_driver=NEW, bound=NEW, services=(Service("vmickvpexchange", 4, None),)
+        BOOTED,
+        active_driver=NEW,
+        bound_driver=NEW,
+        services=(GuestService("vmickvpexchange", 4, None),),
     )
     verdict = judge(WINDOWS, evidence, NEW)
-    assert row(verdict) == (Name.UNCONFIRMED, True, False)
+    assert row(verdict) == (Outcome.UNCONFIRMED, True, False)
     assert any("disabled in the guest" in reason for reason in verdict.reasons)
     off = judge(WINDOWS, replace(evidence, services=BOOTED.services), NEW)
     assert any("may be off on the host" in reason for reason in off.reasons)

@@ -13,14 +13,14 @@ from imagetool.errors import ImagetoolError, LeftBehind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Undoing:
+class CleanupAction:
     """One thing to take back: what it leaves behind if it fails, and the action."""
 
-    leaves: str
-    action: Callable[[], object]
+    leftover: str
+    run: Callable[[], object]
 
 
-class Undo:
+class CleanupStack:
     """Undoings, the newest first. Leaving the context runs those that are still there.
 
     Raises LeftBehind where one of them fails; the others run all the same. Ctrl-C is held off
@@ -28,24 +28,24 @@ class Undo:
     """
 
     def __init__(self) -> None:
-        self._stack: list[Undoing] = []
+        self._stack: list[CleanupAction] = []
 
-    def push(self, leaves: str, action: Callable[[], object]) -> Undoing:
+    def push(self, leftover: str, run: Callable[[], object]) -> CleanupAction:
         """Remember how to take back what is about to be done."""
-        undoing = Undoing(leaves, action)
-        self._stack.append(undoing)
-        return undoing
+        action = CleanupAction(leftover, run)
+        self._stack.append(action)
+        return action
 
-    def forget(self, undoing: Undoing) -> None:
+    def keep(self, action: CleanupAction) -> None:
         """What was done stays."""
-        self._stack.remove(undoing)
+        self._stack.remove(action)
 
-    def now(self, undoing: Undoing) -> None:
+    def run_now(self, action: CleanupAction) -> None:
         """Take one thing back as part of the work: a failure is the work's."""
-        undoing.action()
-        self._stack.remove(undoing)
+        action.run()
+        self._stack.remove(action)
 
-    def __enter__(self) -> Undo:
+    def __enter__(self) -> CleanupStack:
         return self
 
     def __exit__(
@@ -55,13 +55,13 @@ class Undo:
         traceback: TracebackType | None,
     ) -> None:
         left: list[str] = []
-        with without_interruption():
+        with ignore_interrupts():
             while self._stack:
-                undoing = self._stack.pop()
+                action = self._stack.pop()
                 try:
-                    undoing.action()
+                    action.run()
                 except ImagetoolError as failure:
-                    left.append(f"{undoing.leaves} ({failure.message})")
+                    left.append(f"{action.leftover} ({failure.message})")
         if left:
             after = f"{error}; then " if isinstance(error, ImagetoolError) else ""
             raise LeftBehind(
@@ -71,7 +71,7 @@ class Undo:
 
 
 @contextmanager
-def without_interruption() -> Iterator[None]:
+def ignore_interrupts() -> Iterator[None]:
     """Hold Ctrl-C off: what runs inside is short, and half of it would be worse than none."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.cli.options import host_and_path
+from imagetool.cli.options import split_host_path
 from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imagetool.host.reading import HostFiles
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """An image, and where it lies; or why that could not be found out."""
 
     name: str
@@ -39,7 +39,7 @@ class Place(NamedTuple):
         return open_image(self.path, parents or (), self.files)
 
 
-class Hosts:
+class HostSessions:
     """The hosts that a command reads from: a session each, opened when the first image asks.
 
     A context manager: at its end the sessions are closed, whatever happens.
@@ -49,43 +49,47 @@ class Hosts:
         self._stack = ExitStack()
         self._files: dict[str, HostFiles | HostFailed] = {}
 
-    def place(self, image: str) -> Place:
+    def location(self, image: str) -> Location:
         """Where one image is. Raises HostFailed where its host cannot be reached."""
-        host, path = host_and_path(image)
-        return Place(image, path, self._on(host)) if host else Place(path, path, LOCAL_FILES)
+        host, path = split_host_path(image)
+        return (
+            Location(image, path, self._files_on(host))
+            if host
+            else Location(path, path, LOCAL_FILES)
+        )
 
-    def places(self, images: Sequence[str]) -> list[Place]:
+    def locations(self, images: Sequence[str]) -> list[Location]:
         """Where several are, patterns expanded where they lie.
 
         A host that cannot be reached is the failure of its images only. Raises CannotOpen for a
         pattern that nothing fits.
         """
-        found: list[Place] = []
+        found: list[Location] = []
         for image in images:
-            host, path = host_and_path(image)
+            host, path = split_host_path(image)
             if not host:
-                found += [Place(item, item, LOCAL_FILES) for item in _here(image, path)]
+                found += [Location(item, item, LOCAL_FILES) for item in _local_paths(image, path)]
                 continue
             try:
-                files = self._on(host)
+                files = self._files_on(host)
                 paths = files.find(path) if glob.has_magic(path) else [path]
             except HostFailed as error:
-                found.append(Place(image, path, LOCAL_FILES, error))
+                found.append(Location(image, path, LOCAL_FILES, error))
                 continue
             if not paths:
-                raise _nothing_fits(image)
-            found += [Place(files.display_name(item), item, files) for item in paths]
+                raise _no_match(image)
+            found += [Location(files.display_name(item), item, files) for item in paths]
         return found
 
-    def _on(self, host: str) -> HostFiles:
+    def _files_on(self, host: str) -> HostFiles:
         files = self._files.get(host.lower())
         if files is None:
-            files = self._files[host.lower()] = self._reach(host)
+            files = self._files[host.lower()] = self._connect(host)
         if isinstance(files, HostFailed):
             raise files
         return files
 
-    def _reach(self, host: str) -> HostFiles | HostFailed:
+    def _connect(self, host: str) -> HostFiles | HostFailed:
         from imagetool.cli.hosts import session_opener
         from imagetool.host.reading import HostFiles
 
@@ -95,7 +99,7 @@ class Hosts:
             return error
         return HostFiles(session, host, lazy_close=True)
 
-    def __enter__(self) -> Hosts:
+    def __enter__(self) -> HostSessions:
         return self
 
     def __exit__(
@@ -107,23 +111,23 @@ class Hosts:
         self._stack.close()
 
 
-def _here(image: str, pattern: str) -> list[str]:
+def _local_paths(image: str, pattern: str) -> list[str]:
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [pattern]
     found = sorted(glob.glob(pattern))  # noqa: PTH207  # takes absolute patterns as well
     if not found:
-        raise _nothing_fits(image)
+        raise _no_match(image)
     return found
 
 
-def _nothing_fits(image: str) -> CannotOpen:
+def _no_match(image: str) -> CannotOpen:
     return CannotOpen(f"{image}: no file fits this pattern", hint="Check the directory.")
 
 
 @contextmanager
 def opened_image(image: str, parents: Sequence[str] | None) -> Iterator[Image]:
     """An image here or on a host, opened."""
-    with Hosts() as hosts, hosts.place(image).open(parents) as opened:
+    with HostSessions() as hosts, hosts.location(image).open(parents) as opened:
         yield opened
 
 
@@ -132,9 +136,9 @@ def opened_file(image: str) -> Iterator[OpenFile]:
     """A file here or on a host, opened; who takes it over closes it as well."""
     from imagetool.disk.files import expected_ranges
 
-    with Hosts() as hosts:
-        place = hosts.place(image)
-        file = place.files.open(place.path, expected_ranges(place.path))
+    with HostSessions() as hosts:
+        location = hosts.location(image)
+        file = location.files.open(location.path, expected_ranges(location.path))
         try:
             yield file
         finally:

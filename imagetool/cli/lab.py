@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from imagetool.cli.options import ImageArgument, VolumeOption, here
+from imagetool.cli.options import ImageArgument, VolumeOption, local_path
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("boot", epilog="Example: imagetool lab boot serviced.vhdx")(boot)
@@ -23,7 +23,7 @@ def boot(image: ImageArgument, volume: VolumeOption = None) -> None:
     from imagetool.lab import boot as play
     from imagetool.report.text import safe
 
-    done = play(here(image), volume)
+    done = play(local_path(image), volume)
     for identity in done.installed:
         typer.echo(f"installed {safe(identity)}")
     typer.echo(f"active and bound: wvmbus {done.driver}")

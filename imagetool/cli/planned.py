@@ -18,16 +18,16 @@ _COMMANDS = (
 )
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     for name, text, example in _COMMANDS:
-        refuse(app, name, text, example)
+        add_planned(app, name, text, example)
 
 
-def refuse(group: typer.Typer, name: str, text: str, example: str) -> None:
+def add_planned(group: typer.Typer, name: str, text: str, example: str) -> None:
     """A command that takes anything and says that it comes later."""
 
-    def later(context: typer.Context) -> None:
+    def refuse(context: typer.Context) -> None:
         raise Unsupported(
             f"`{context.command_path}` comes later",
             hint="`imagetool --help` lists the commands; those that come later say so.",
@@ -38,4 +38,4 @@ def refuse(group: typer.Typer, name: str, text: str, example: str) -> None:
         help=f"Later: {text}",
         epilog=f"Example: {example}",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )(later)
+    )(refuse)
