@@ -1,15 +1,15 @@
-"""Every failure that a user may see: a sentence, a hint, and an exit code.
+"""The errors that a user may see: each has a sentence, a hint and an exit code.
 
 The exit codes are those of `imagetool --help` and docs/commands.md. An error names the file, the
-place in it and what is wrong; its hint says what to do. Whatever comes out of a reader that is
-none of these is a fault of imagetool's own (exit code 70).
+offset or structure in it, and the problem; its hint names a remedy. Any other exception is a fault
+of imagetool's own (exit code 70).
 """
 
 from __future__ import annotations
 
 
 class ImagetoolError(Exception):
-    """A failure said in one sentence, with a hint that says what to do, and an exit code."""
+    """The base class: a message of one sentence, a hint that names a remedy, and an exit code."""
 
     exit_code = 70
 
@@ -19,17 +19,17 @@ class ImagetoolError(Exception):
         self.hint = hint
 
 
-# 1: read well, and the answer is no
+# 1: the input was read, and the answer is negative
 
 
 class NotFound(ImagetoolError):
-    """The key, value or file that was asked for is not in the image."""
+    """The requested key, value or file is not in the image."""
 
     exit_code = 1
 
 
 class DoesNotApply(ImagetoolError):
-    """The package is not for this guest, or a plan is blocked."""
+    """The package is not applicable to this guest, or a plan is blocked."""
 
     exit_code = 1
 
@@ -38,7 +38,7 @@ class DoesNotApply(ImagetoolError):
 
 
 class WrongUsage(ImagetoolError):
-    """The command line asks for something that makes no sense."""
+    """The command line is invalid, or its options contradict each other."""
 
     exit_code = 2
 
@@ -47,64 +47,64 @@ class WrongUsage(ImagetoolError):
 
 
 class Unreadable(ImagetoolError):
-    """An input that cannot be read; the base of everything with exit code 3."""
+    """An input cannot be read; the base class of all errors with exit code 3."""
 
     exit_code = 3
 
 
 class CannotOpen(Unreadable):
-    """The file is missing, a directory, or not permitted."""
+    """The file cannot be opened: it is missing, a directory, or access is denied."""
 
 
 class NoFile(CannotOpen):
-    """There is no file of that name: nothing at all, a directory, or a device."""
+    """There is no regular file of that name: nothing, a directory, or a device."""
 
 
 class EmptyFile(CannotOpen):
-    """The file has no bytes."""
+    """The file is empty."""
 
 
 class NotRecognised(Unreadable):
-    """The bytes are of no format that imagetool knows."""
+    """The input has no format that imagetool knows."""
 
 
 class Corrupt(Unreadable):
-    """The input contradicts its own format; the message says where (file, structure, offset)."""
+    """The input violates its own format; the message names the file, structure and offset."""
 
 
 class Unsupported(Unreadable):
-    """A sound input that uses something which imagetool does not read; the message names it."""
+    """A valid input uses a feature that imagetool does not read; the message names it."""
 
 
 class Encrypted(Unsupported):
-    """A volume that only its key opens."""
+    """The volume is encrypted."""
 
 
 class NoOperatingSystem(Unreadable):
-    """The question is about an operating system, and the image holds none."""
+    """The command needs an operating system, and the image holds none."""
 
 
 class SeveralInstallations(Unreadable):
-    """The image holds several Windows installations and the question did not choose one."""
+    """The image holds several Windows installations, and the command did not choose one."""
 
 
 # 4 to 7: hosts, servicing, results
 
 
 class HostFailed(ImagetoolError):
-    """The host cannot be reached, or refuses."""
+    """The host cannot be reached, or refuses the request."""
 
     exit_code = 4
 
 
 class ServicingFailed(ImagetoolError):
-    """Servicing failed; the image is as it was."""
+    """Servicing failed; the image is unchanged."""
 
     exit_code = 5
 
 
 class LeftBehind(ImagetoolError):
-    """Servicing failed and something was left on the host: `imagetool recover`."""
+    """Servicing failed and left files or mounts on the host: `imagetool recover`."""
 
     exit_code = 6
 

@@ -1,1 +1,1 @@
-"""Decompression of the formats that Windows uses: LZNT1, XPRESS, LZX."""
+"""Decompressors of the formats that Windows uses: LZNT1, XPRESS, LZX."""

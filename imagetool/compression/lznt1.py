@@ -8,7 +8,7 @@ _CHUNK_SIZE = 4096
 
 
 def decompress(packed: bytes, limit: int, name: str) -> bytes:
-    """At most `limit` bytes of what `packed` holds. Raises Corrupt, naming `name`."""
+    """Decompress at most `limit` bytes of `packed`. Raises Corrupt, naming `name`."""
     out = bytearray()
     position, end = 0, len(packed)
     while position + 2 <= end and len(out) < limit:
@@ -47,7 +47,7 @@ def _decompress_chunk(
             token = int.from_bytes(packed[position : position + 2], "little")
             position += 2
             done = len(out) - base
-            # The further into the chunk, the more bits say how far back and the fewer how long.
+            # Further into the chunk more bits of a token are distance, and fewer length.
             bits = max(4, (done - 1).bit_length()) if done else 4
             distance = (token >> (16 - bits)) + 1
             length = (token & ((1 << (16 - bits)) - 1)) + 3

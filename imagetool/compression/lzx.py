@@ -1,4 +1,4 @@
-"""LZX ([MS-PATCH] "LZX DELTA Compression"), as cabinets and as the overlay filter use it.
+"""LZX ([MS-PATCH] "LZX DELTA Compression"), as used in cabinets and by the overlay filter (WOF).
 
 In cabinets ([MS-CAB] 1.3.3) blocks of 32 KiB are decoded one after the other; the window and the
 trees' lengths are carried over. In images and files of the overlay filter ([MS-WIM]) each chunk of
@@ -21,24 +21,26 @@ _BASE_POSITIONS = [0]
 for _bits in _FOOTER_BITS:
     _BASE_POSITIONS.append(_BASE_POSITIONS[-1] + (1 << _bits))
 
-_SLOT_OFFSETS = [
-    start - 2 for start in _BASE_POSITIONS
-]  # what is stored is two more than the offset
+# The formatted offset is the offset plus two.
+_SLOT_OFFSETS = [start - 2 for start in _BASE_POSITIONS]
 _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
 _INVALID = -1
 _MASKS = [(1 << bits) - 1 for bits in range(64)]
-_FIRST_MATCH = 256 << 5  # the first entry of a table that is no literal
+_FIRST_MATCH = 256 << 5  # the first table entry of a match; smaller ones are literals
 _MAX_E8_FRAMES = 32768  # frames: the first GiB
 _WIM_E8_FILE_SIZE = 12_000_000
 _NUM_CHARS, _NUM_SECONDARY_LENGTHS, _PRETREE_SIZE = 256, 249, 20
 
 
 class _Damaged(Exception):
-    """The bits make no sense."""
+    """The bit stream is invalid."""
 
 
 def _decode_table(lengths: Sequence[int], bits: int = 16) -> list[int]:
-    """For so many bits: symbol << 5 | length of its code. An empty tree gives an empty table."""
+    """Return a decoding table indexed by `bits` bits: symbol << 5 | length of its code.
+
+    An empty tree gives an empty table.
+    """
     table: list[int] = []
     own = lengths.__getitem__
     for symbol in sorted(filter(own, range(len(lengths))), key=own):
@@ -52,10 +54,10 @@ def _decode_table(lengths: Sequence[int], bits: int = 16) -> list[int]:
 
 
 class _BitReader:
-    """Words of 16 bits, the highest bit first; taken 64 bits at a time.
+    """A bit stream of 16-bit words, the highest bit first; read 64 bits at a time.
 
-    Uncompressed blocks let the words begin anywhere: they are made once for each of the eight ways
-    in which 64 bits can lie, so that many small blocks cost no more than large ones.
+    After an uncompressed block the words may begin at any byte: they are unpacked once for each of
+    the eight alignments of 64 bits, so that many small blocks cost no more than large ones.
     """
 
     __slots__ = (
@@ -76,7 +78,7 @@ class _BitReader:
         self.seek(0)
 
     def seek(self, start: int) -> None:
-        """Go on at a byte."""
+        """Continue at a byte offset."""
         self.start = start
         self.next_word, alignment = divmod(start, 8)
         self.value = self.count = 0
@@ -108,7 +110,7 @@ class _BitReader:
 
     @property
     def consumed_bits(self) -> int:
-        """How many bits of the data have been taken."""
+        """The number of bits read so far."""
         return 8 * (self.start % 8) + 64 * self.next_word - self.count
 
 
@@ -131,13 +133,13 @@ class LzxDecoder:
         self._history = bytearray()
         self._block_type = 0
         self._block_left = 0  # bytes left in the current block
-        self._padding_due = False  # an uncompressed block of odd length has a byte behind it
+        self._padding_due = False  # a padding byte follows an uncompressed block of odd length
         self._frame = 0
         self._e8_file_size: int | None = None
         self._header_read = False
 
     def decode(self, data: bytes, size: int) -> bytes:
-        """The `size` bytes that one block holds."""
+        """Decode the `size` bytes of one block."""
         history = self._history
         if len(history) > 4 * self._window:
             del history[: -self._window]
@@ -162,12 +164,12 @@ class LzxDecoder:
             self._e8_file_size = bits.read(16) << 16 | bits.read(16) if bits.read(1) else None
         while len(history) < end:
             if not self._block_left:
-                if self._padding_due:  # the byte behind an uncompressed block of odd length
+                if self._padding_due:  # the padding of an uncompressed block of odd length
                     bits.seek(bits.start + 1)
                     self._padding_due = False
                 self._begin_block(bits)
                 if self._block_type == _UNCOMPRESSED:
-                    # It begins at the next word, with the three recent offsets.
+                    # Its data begin at the next word, with the three recent offsets.
                     position = bits.start + 2 * ((bits.consumed_bits - 8 * bits.start) // 16 + 1)
                     self._recent_offsets = list(struct.unpack_from("<3I", data, position))
                     bits.seek(position + 12)
@@ -184,7 +186,7 @@ class LzxDecoder:
                     raise _Damaged  # a match may not leave its frame
             self._block_left -= amount
         if self._padding_due and not self._block_left and bits.start < len(data):
-            self._padding_due = False  # that byte ended this block of the cabinet
+            self._padding_due = False  # the padding byte ended this block of the cabinet
 
     def _begin_block(self, bits: _BitReader) -> None:
         self._block_type = bits.read(3)
@@ -203,11 +205,11 @@ class LzxDecoder:
         self._length = _decode_table(self._length_lengths)
 
     def _read_size(self, bits: _BitReader) -> int:
-        """How many bytes a block holds."""
+        """The size of a block in bytes."""
         return bits.read(16) << 8 | bits.read(8)
 
     def _read_lengths(self, bits: _BitReader, lengths: list[int], first: int, last: int) -> None:
-        """The lengths of a tree's codes, themselves coded as differences to the block before."""
+        """Read the code lengths of a tree, coded as differences to those of the block before."""
         codes = [bits.read(4) for _ in range(_PRETREE_SIZE)]
         tree = _decode_table(codes, max(codes))
         position = first
@@ -230,7 +232,7 @@ class LzxDecoder:
             raise _Damaged
 
     def _decode_compressed(self, bits: _BitReader, stop: int) -> None:
-        """Literals and matches up to `stop`; everything in locals, for this is where time goes."""
+        """Decode literals and matches up to `stop`; state in locals, for speed."""
         out, main, length_table, aligned = self._history, self._main, self._length, self._aligned
         words, position, value, count = bits.words, bits.next_word, bits.value, bits.count
         recent0, recent1, recent2 = self._recent_offsets
@@ -304,10 +306,10 @@ class LzxDecoder:
 
 
 class LzxChunk(LzxDecoder):
-    """One chunk of a file of the overlay filter, or of an image: LZX as [MS-WIM] has it.
+    """One chunk of a file of the overlay filter, or of an image: LZX as in [MS-WIM].
 
-    Nothing precedes the first block; a bit says that a block is as large as a chunk; calls are
-    translated always, as if in a file of 12,000,000 bytes. Raises Corrupt, naming `name`.
+    There is no header; one bit tells if a block is as large as a chunk; x86 calls are always
+    translated, for a file size of 12,000,000 bytes. Raises Corrupt, naming `name`.
     """
 
     hint = "The file is damaged: compare it with its origin."
@@ -322,7 +324,7 @@ class LzxChunk(LzxDecoder):
 
 
 def _undo_e8_translation(frame: bytes, frame_offset: int, size: int) -> bytes:
-    """The targets of x86 calls (E8) as they were before compression: relative again."""
+    """Make the targets of x86 calls (E8) relative again, as before compression."""
     out = bytearray(frame)
     last = len(out) - 10
     position = out.find(b"\xe8", 0, last)

@@ -11,7 +11,7 @@ import struct
 from imagetool.errors import Corrupt
 
 MAX_BLOCK_SIZE = 65536
-"""A block with one table of codes holds no more than this."""
+"""The most bytes that a block with one table of codes holds."""
 
 _TABLE_SIZE = 256
 _LOW = bytes(value & 15 for value in range(256))
@@ -21,7 +21,7 @@ _WORDS = struct.Struct("<3H")
 
 
 def decompress(packed: bytes, size: int, name: str) -> bytes:
-    """The `size` bytes that a block holds. Raises Corrupt, naming `name`."""
+    """Decompress a block of `size` bytes. Raises Corrupt, naming `name`."""
     try:
         if len(packed) < _TABLE_SIZE or not 0 <= size <= MAX_BLOCK_SIZE:
             raise ValueError
@@ -34,7 +34,10 @@ def decompress(packed: bytes, size: int, name: str) -> bytes:
 
 
 def _decode_table(packed: bytes) -> tuple[list[int], int]:
-    """[MS-XCA] 2.2.4: for so many bits, symbol << 4 | length of its code; and how many bits."""
+    """Return the decoding table ([MS-XCA] 2.2.4) and the bits that index it.
+
+    An entry is symbol << 4 | length of its code.
+    """
     lengths = bytearray(2 * _TABLE_SIZE)
     lengths[::2] = packed[:_TABLE_SIZE].translate(_LOW)
     lengths[1::2] = packed[:_TABLE_SIZE].translate(_HIGH)
@@ -50,10 +53,10 @@ def _decode_table(packed: bytes) -> tuple[list[int], int]:
 
 
 def _decompress(packed: bytes, size: int) -> bytes:
-    """Literals and matches up to `size`; everything in locals, for this is where time goes.
+    """Decode literals and matches up to `size` bytes; state in locals, for speed.
 
-    Bits are taken three words at a time. Where a byte stands between the words, those that were
-    taken too early are given back: the format has taken as few as leave 16 bits or more.
+    Bits are read three words at a time. Before a byte between the words is read, words read too
+    early are given back: the format reads no more than leave 16 bits or more.
     """
     table, bits = _decode_table(packed)
     data = packed + bytes(18)

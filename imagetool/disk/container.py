@@ -1,4 +1,4 @@
-"""Which container a file is: recognised by its bytes, never by its name alone."""
+"""Virtual disk containers (VHDX, VHD, raw), recognised by their signatures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Disk(Source, Protocol):
-    """A virtual disk: a source, and what its container says of itself."""
+    """A virtual disk: a source of its sectors, and the metadata of its container."""
 
     @property
     def format(self) -> str:
@@ -29,29 +29,29 @@ class Disk(Source, Protocol):
 
     @property
     def sector_size(self) -> int:
-        """The logical sector size in bytes; 512 where a raw file does not say."""
+        """The logical sector size in bytes; 512 for a raw file."""
 
     @property
     def identifiers(self) -> dict[str, str]:
-        """What the container calls itself, by the names of its specification."""
+        """The identifiers of the container, by the names of its specification."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader should know of the container."""
+        """Warnings about the container, each one sentence."""
 
     @property
     def chain(self) -> tuple[str, ...]:
         """The names of a differencing disk's parents, the nearest first."""
 
     def allocated_ranges(self) -> Iterator[Range]:
-        """The stretches of the disk that are stored, ascending and merged."""
+        """The ranges of the disk that are stored, ascending and merged."""
 
     def close(self) -> None:
-        """Close what opening the disk opened: the files of its parents."""
+        """Close the files of the parents that opening the disk opened."""
 
 
 class RawDisk:
-    """A file that is the disk itself."""
+    """A file that holds the sectors of the disk and nothing else."""
 
     format = "raw"
     kind = "raw"
@@ -82,7 +82,7 @@ class RawDisk:
         yield 0, self.size
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: no parents were opened."""
 
 
 _FOREIGN_SIGNATURES = (
@@ -101,13 +101,13 @@ _FOREIGN_SIGNATURES = (
 
 
 def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
-    """The virtual disk in `source`.
+    """Open the virtual disk in `source`.
 
-    Parents of a differencing disk are looked for in its own directory and in `parents`, by their
-    names alone, whatever the child records.
+    Parents of a differencing disk are searched in its own directory and in the directories
+    `parents`, by file name; the directories that the child records are ignored.
 
-    Raises NotRecognised where the bytes are of no disk, Unsupported where they are of a kind that
-    is not read, Corrupt where they contradict themselves.
+    Raises NotRecognised if `source` is no disk, Unsupported for a format that is not read, Corrupt
+    if the disk is damaged.
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
@@ -139,7 +139,7 @@ def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
 _CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vhdx`."
 
 
-# What a dynamic VHDX does not need is imported where it is needed.
+# Modules that a dynamic VHDX does not need are imported in the functions that use them.
 
 
 def _find_vhdx_parent(
@@ -154,7 +154,7 @@ def _find_vhdx_parent(
 
 
 def _open_vhd(source: Source, parents: Sequence[str | Path]) -> Vhd | None:
-    """The disk where the source has the footer of a VHD."""
+    """Open a VHD; None if the source has no VHD footer."""
     from imagetool.disk.parents import ParentFinder
     from imagetool.disk.vhd import Vhd, find_footer
 

@@ -1,4 +1,4 @@
-"""The whole virtual disk as a raw file whose zeros take no room."""
+"""Export of a virtual disk to a sparse raw file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CHUNK = 1 << 20
 
 
 def export(disk: Disk, target: Path, progress: Callable[[int, int], None] | None = None) -> int:
-    """Write the disk to `target`, a new file; returns how many bytes of it are not zero's.
+    """Write the disk to `target`, a new sparse file; return the number of bytes written.
 
-    `progress` is told how many bytes are done, of how many. Raises CannotWrite where the target
-    exists or cannot be written; a file that was begun is removed.
+    `progress` is called with the bytes done and the total. Raises CannotWrite if the target exists
+    or cannot be written; an incomplete file is removed.
     """
     written = 0
     with new_file(target) as file:

@@ -1,4 +1,4 @@
-"""Data stored in extents of a source: the extents of a file, the segments of a volume."""
+"""Data stored in extents of a source: those of a file, or the segments of a logical volume."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt
 
 HOLE = -1
-"""The offset of an extent that is not stored: a hole, or what was never written."""
+"""The offset of an extent that is not stored (a hole, or never written): it reads as zeros."""
 
 Extent = tuple[int, int]
 """(offset in the source or HOLE, length), in bytes."""
 
 
 def read_extent_data(source: Source, extent_lists: Sequence[Sequence[Extent]]) -> list[bytes]:
-    """The data of each list of extents, read in one batch.
+    """Read the data of each list of extents, all in one batch.
 
     Raises Corrupt for an extent beyond the end of the source.
     """
@@ -50,9 +50,9 @@ def _require_whole(source: Source, source_offset: int, length: int, data: bytes)
 
 
 class ExtentMap:
-    """A source put together from extents of another: (offset, length, offset in it or HOLE).
+    """A source made of extents of another: (offset here, length, offset there or HOLE).
 
-    What no extent covers reads as zeros. Raises Corrupt where two extents overlap.
+    Bytes that no extent covers read as zeros. Raises Corrupt if two extents overlap.
     """
 
     __slots__ = ("_ends", "_source", "_source_offsets", "_starts", "name", "size")
@@ -79,7 +79,7 @@ class ExtentMap:
             self._source_offsets.append(source_offset)
 
     def extents(self, offset: int, length: int) -> list[Extent]:
-        """Where these bytes lie in the source below."""
+        """Map a range to extents of the underlying source."""
         length = min(length, self.size - offset)
         found: list[Extent] = []
         if offset < 0:
@@ -114,5 +114,5 @@ class ExtentMap:
         return read_extent_data(self._source, [self.extents(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many: one batch of the source below."""
+        """As Source.read_many: one batch of the underlying source."""
         return read_extent_data(self._source, [self.extents(*item) for item in ranges])

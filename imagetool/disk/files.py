@@ -1,7 +1,7 @@
-"""Where files lie: on this machine, or on another that offers the same.
+"""The contract for files of this machine or of a host: opening and path operations.
 
-Who reads an image also reads what lies beside it: the parents of a differencing disk, the logs of a
-hive. They are opened where the image itself was, by that place's own rules for paths.
+Reading an image may need files beside it: the parents of a differencing disk, the logs of a hive.
+They are opened on the machine of the image, by its path rules.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ Question = Callable[[], object]
 
 @runtime_checkable
 class OpenFile(Source, Protocol):
-    """A file that is open for reading. Its `name` is what people call it."""
+    """A file that is open for reading. Its `name` is the one shown to people."""
 
     @property
     def path(self) -> str:
-        """Where it lies, as `files` writes it."""
+        """Its path, in the syntax of `files`."""
 
     @property
     def files(self) -> Files:
-        """The files that it lies among."""
+        """The files of its machine."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader should know: that somebody else is writing to it."""
+        """Warnings about the file, such as that another process is writing to it."""
 
     def ahead(self, questions: Iterable[Question]) -> None:
         """Ask what will be asked later, so that the reads of all questions share round trips.
@@ -51,13 +51,13 @@ class Files(Protocol):
         """
 
     def folder(self, path: str) -> str:
-        """The directory that a file lies in."""
+        """The directory of a file."""
 
     def join(self, folder: str, name: str) -> str:
         """The path of a file in a directory."""
 
     def canonical(self, path: str) -> str:
-        """A path that is the same for all paths of one file, as far as they show it."""
+        """The canonical path: the same for all paths of one file, as far as can be told."""
 
 
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -72,10 +72,10 @@ _EXPECTED_OF_VHDX = (
 
 
 def expected_ranges(path: str) -> Sequence[Range]:
-    """What is read first of a disk of that name, as far as one knows before it is open.
+    """The ranges of a disk of that name that are likely read first, for prefetching.
 
-    Of a VHDX its headers, metadata and block allocation table where Hyper-V and QEMU put them, and
-    the beginning of the disk and of its first partition where Hyper-V does; of any other file the
-    latter two. A wrong guess costs a few kilobytes.
+    For a VHDX: its headers, metadata and block allocation table as Hyper-V and QEMU place them, and
+    the start of the disk and of its first partition as Hyper-V places them; for any other file
+    the latter two. A wrong guess costs a few kilobytes.
     """
     return _EXPECTED_OF_VHDX if path.lower().endswith((".vhdx", ".avhdx")) else _EXPECTED

@@ -1,4 +1,4 @@
-"""FILETIME: 100 nanoseconds since 1601 in UTC ([MS-DTYP] 2.3.3), in volumes and hives alike."""
+"""FILETIME: 100 nanoseconds since 1601 in UTC ([MS-DTYP] 2.3.3)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _MAX_FILETIME = 2650467743999999999  # the end of the year 9999
 
 
 def from_filetime(value: int) -> datetime:
-    """The time that a FILETIME stands for; what is beyond the calendar is 1601."""
+    """Convert a FILETIME; values outside the years 1601 to 9999 give 1601."""
     return _EPOCH + timedelta(microseconds=value // 10 if 0 <= value <= _MAX_FILETIME else 0)
 
 
 def to_filetime(moment: datetime) -> int:
-    """A time as a FILETIME, to the microsecond."""
+    """Convert a time to a FILETIME, to the microsecond."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 10

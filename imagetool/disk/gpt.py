@@ -45,7 +45,7 @@ Entry = StructLayout(
     )
 )
 
-_MIN_ARRAY_SIZE = 128 * 128  # bytes of entries; the least that the specification reserves
+_MIN_ARRAY_SIZE = 128 * 128  # bytes; the minimum that the specification reserves for the entries
 _MAX_ARRAY_SIZE = 4 << 20
 _UNUSED_ENTRY = bytes(16)
 
@@ -65,10 +65,10 @@ TYPE_NAMES = {
 
 
 def read_gpt(disk: Source, sector_size: int) -> PartitionTable | None:
-    """The table, or None where the disk has none for sectors of that size.
+    """Read the GPT of the disk; None if it has none for sectors of that size.
 
-    The backup at the end of the disk is read where the first one is damaged. Raises Corrupt where
-    neither is sound.
+    The backup at the end of the disk is used if the primary one is damaged. Raises Corrupt if
+    neither is valid.
     """
     head = disk.read_at(sector_size, sector_size + _MIN_ARRAY_SIZE)
     if head[:8] == b"EFI PART":
@@ -99,7 +99,7 @@ def _is_protective_mbr(sector: bytes) -> bool:
 
 
 def _parse_table(disk: Source, sector_size: int, lba: int, block: bytes) -> PartitionTable | None:
-    """The table whose header begins `block`, or None where a checksum or a number is wrong."""
+    """Parse the table whose header begins `block`; None if a checksum or a number is wrong."""
     if len(block) < HEADER_SIZE:
         return None
     header = Header.parse(block)
@@ -112,7 +112,7 @@ def _parse_table(disk: Source, sector_size: int, lba: int, block: bytes) -> Part
     if size < 128 or size % 8 or not 0 < length <= _MAX_ARRAY_SIZE:
         return None
     start = header.partition_entry_lba * sector_size
-    # The entries nearly always follow the header: then they have been read with it.
+    # The entries nearly always follow the header, and have been read with it.
     entries = block[sector_size : sector_size + length] if header.partition_entry_lba == 2 else b""
     if lba != 1 or len(entries) < length:
         entries = disk.read_at(start, length)
@@ -148,7 +148,7 @@ def _parse_table(disk: Source, sector_size: int, lba: int, block: bytes) -> Part
 
 
 def _used_entry_count(entries: bytes, size: int, count: int) -> int:
-    """How many entries to look at: tables have room for 128, and the second half is mostly zero."""
+    """The number of entries to parse: trailing halves of the array that are zero are left out."""
     zeros = bytes(len(entries) // 2 + size)
     while count > 1:
         half = count // 2

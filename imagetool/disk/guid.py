@@ -8,7 +8,7 @@ _GROUPS = struct.Struct("<IHH8s")
 
 
 def guid_text(stored: bytes) -> str:
-    """The usual text of 16 stored bytes, in lower case."""
+    """Format 16 stored bytes as the text of a GUID, in lower case."""
     first, second, third, rest = _GROUPS.unpack(stored)
     tail = rest.hex()
     return f"{first:08x}-{second:04x}-{third:04x}-{tail[:4]}-{tail[4:]}"

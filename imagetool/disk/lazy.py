@@ -1,4 +1,4 @@
-"""What is computed once, when it is first asked for."""
+"""Properties that are computed on first access and cached."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class lazy(Generic[T]):  # noqa: N801  # a decorator, as functools.cached_property is one
-    """functools.cached_property as it is from Python 3.12 on: without a lock.
+    """functools.cached_property as of Python 3.12: without a lock.
 
-    The lock of 3.11 is held while the property is computed, for all objects of the class: a
-    question that waits for its bytes would hold up every other one.
+    Python 3.11 holds one lock for all objects of the class while a property is computed: a
+    thread that waits for bytes of one image would block those that read others.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:

@@ -1,4 +1,4 @@
-"""The files of this machine, and one of them as a source."""
+"""Files of this machine: Files and OpenFile on the local file system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagetool.errors import CannotOpen, EmptyFile, NoFile
 
 _HAS_PREAD = hasattr(os, "pread")
 _OPEN_FLAGS = os.O_RDONLY
-for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: a pipe may not hold us up
+for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: opening a pipe must not block
     _OPEN_FLAGS |= getattr(os, _name, 0)
 
 
@@ -24,10 +24,9 @@ def _is_a_directory(path: str | Path) -> NoFile:
 
 
 class FileSource:
-    """A file, opened for reading. Close it, or use it as a context manager.
+    """A local file, open for reading. Close it, or use it as a context manager.
 
-    Raises NoFile where there is none, EmptyFile, CannotOpen where it is not permitted or fails to
-    read.
+    Raises NoFile if there is none, EmptyFile, CannotOpen if access is denied or reading fails.
     """
 
     warnings: tuple[str, ...] = ()
@@ -49,14 +48,14 @@ class FileSource:
                     f"{path}: this is a pipe or a device, which cannot be read at any place",
                     hint="Name a file, or copy its content into one.",
                 )
-            # A block device says its size only to whoever goes to its end.
+            # fstat gives no size for a block device; seeking to its end does.
             self.size = state.st_size or os.lseek(self._descriptor, 0, os.SEEK_END)
         except FileNotFoundError:
             raise NoFile(
                 f"{path}: there is no such file", hint="Check the path; quote names with spaces."
             ) from None
         except PermissionError:
-            if Path(path).is_dir():  # what Windows says of a directory
+            if Path(path).is_dir():  # the error of Windows for a directory
                 raise _is_a_directory(path) from None
             raise CannotOpen(
                 f"{path}: permission to read it is denied",
@@ -107,7 +106,7 @@ class FileSource:
             ) from None
 
     def _read_rest(self, offset: int, length: int, done: int) -> bytes:
-        """What a read cut short by the system left out (at most 2 GiB come at a time)."""
+        """Read the rest of a short read (the system returns at most 2 GiB at a time)."""
         return os.pread(self._descriptor, length - done, offset + done)
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:

@@ -21,7 +21,7 @@ TYPE_NAMES = {
 
 
 def read_mbr(disk: Source, sector_size: int) -> PartitionTable | None:
-    """The table, or None where the first sector holds none, or a volume begins there.
+    """Read the MBR of the disk; None if the first sector has none, or begins a volume.
 
     Raises Corrupt for an extended partition whose chain leads back to itself or beyond the disk.
     """
@@ -60,7 +60,7 @@ def _parse_entries(sector: bytes) -> list[tuple[int, int, int]] | None:
 def _is_table(
     disk: Source, sector: bytes, entries: list[tuple[int, int, int]], sector_size: int
 ) -> bool:
-    """Whether the four entries can be partitions: a volume's boot sector ends in 55 AA as well."""
+    """True if the four entries can be partitions: volume boot sectors end in 55 AA as well."""
     if sector[3:11] in (b"NTFS    ", b"-FVE-FS-", b"EXFAT   ", b"ReFS\0\0\0\0"):
         return False
     if any(sector[446 + 16 * index] not in (0, 0x80) for index in range(4)):
@@ -75,7 +75,7 @@ def _is_table(
 
 
 def _has_4096_byte_sectors(disk: Source, used: list[tuple[int, int, int]]) -> bool:
-    """Whether the places only make sense in sectors of 4,096 bytes."""
+    """True if extended boot records are found only for sectors of 4,096 bytes."""
     for kind, start, _ in used:
         offsets = (start * 512 + 510, start * 4096 + 510)
         small, large = disk.read_many([(offset, 2) for offset in offsets])

@@ -1,4 +1,4 @@
-"""New files here: never over another, and gone again where writing them fails."""
+"""Creation of local files: never over an existing one, and removed if writing fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagetool.errors import CannotWrite
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file, open for writing. Raises CannotWrite where it exists, or the disk refuses."""
+    """Create a file and open it for writing. Raises CannotWrite if it exists or writing fails."""
     try:
         file = path.open("xb")
     except FileExistsError:

@@ -1,7 +1,7 @@
-"""Parents of differencing disks: what a child records, and where a parent may lie.
+"""Parents of differencing disks: the locator in the child, and the search for the file.
 
-The child chooses the paths that it records, so only their file names are taken; who opens the chain
-says in which directories a parent may lie, and the child's own is the first of them.
+The paths that a child records are untrusted, so only their file names are used. The caller names
+the directories to search; the child's own directory is the first of them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ D = TypeVar("D")
 
 @dataclass(frozen=True, slots=True)
 class ParentLocator:
-    """What a child knows of its parent."""
+    """The names and identifiers that a child records of its parent."""
 
     names: tuple[str, ...]
     """File names that the parent may have, without any directory."""
     paths: tuple[str, ...]
-    """The paths as the child records them, for people."""
+    """The recorded paths, for messages."""
     linkages: tuple[bytes, ...]
-    """What the parent's identifier may be, as it is stored."""
+    """The valid identifiers of the parent, as stored."""
 
     @classmethod
     def from_paths(
         cls, child: str, paths: Sequence[str], linkages: Sequence[bytes]
     ) -> ParentLocator:
-        """A locator from recorded paths. Raises Corrupt, naming `child`, where none is usable."""
+        """Make a locator from recorded paths. Raises Corrupt, naming `child`, if none is usable."""
         usable = [path for path in paths if path and "\0" not in path]
         names = dict.fromkeys(path.replace("/", "\\").rpartition("\\")[2] for path in usable)
         # A colon would lead to another drive, or to an alternate stream.
@@ -51,11 +51,11 @@ class ParentLocator:
 
 
 class ParentFinder(Generic[D]):
-    """Opens the parent of a differencing disk from the directories that are allowed.
+    """Opens the parent of a differencing disk from a list of directories.
 
-    They are directories where the child itself lies: here, or on a host. `open_parent` opens a disk
-    of the child's own kind, given a finder for the next parent; `is_same_format` tells if a file
-    can be one.
+    The directories are on the machine of the child. `open_parent` opens a disk of the child's
+    format, given a finder for the next parent; `is_same_format` tells if a file has that format.
+    `ancestors` are the canonical paths of the disks opened so far, to detect cycles.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ParentFinder(Generic[D]):
         self._ancestors = ancestors
 
     def __call__(self, locator: ParentLocator) -> D:
-        """The parent. Raises CannotOpen where none is found, Corrupt for a chain without end."""
+        """Open the parent. Raises CannotOpen if none is found, Corrupt for a cycle of parents."""
         child = self._source
         files: Files = child.files if isinstance(child, OpenFile) else LOCAL_FILES
         folders = [str(folder) for folder in self._folders]
@@ -99,7 +99,7 @@ class ParentFinder(Generic[D]):
             raise
 
     def _open_first(self, files: Files, folders: Sequence[str], locator: ParentLocator) -> OpenFile:
-        """The first file that is there: opening it is the test, for asking twice takes longer."""
+        """Open the first file that exists; a separate test would cost a second round trip."""
         for folder in folders:
             for name in locator.names:
                 with suppress(NoFile):

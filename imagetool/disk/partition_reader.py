@@ -1,4 +1,4 @@
-"""The partition table of a disk, whichever it has: GPT, MBR, or none."""
+"""Reading of the partition table of a disk: GPT, MBR, or none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from imagetool.disk.partitions import PartitionTable
 
 
 def read_partitions(disk: Disk) -> PartitionTable:
-    """The disk's partition table; scheme "none" where the disk is one bare volume.
+    """Read the partition table of the disk; its scheme is "none" if the disk has no table.
 
-    A raw file does not say how large its sectors are: where 512 bytes find no table, 4,096 are
-    tried. Raises Corrupt for a table that contradicts itself.
+    A raw file does not record its sector size: 512 bytes are tried first, then 4,096. Raises
+    Corrupt for a damaged table.
     """
     sizes = (512, 4096) if disk.format == "raw" else (disk.sector_size,)
     for sector_size in sizes:

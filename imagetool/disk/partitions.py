@@ -1,4 +1,4 @@
-"""Partitions, and the table that lists them."""
+"""Partitions and partition tables, as data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from imagetool.disk.source import Source, SourceSlice
 
 
 class Partition(NamedTuple):
-    """A stretch of a disk, in bytes."""
+    """A partition of a disk; offset and size in bytes."""
 
     number: int
     """Counted from 1, in the order of the table."""
@@ -17,18 +17,18 @@ class Partition(NamedTuple):
     type: str
     """The GUID of a GPT partition, the two hexadecimal digits of an MBR partition."""
     type_name: str
-    """What that type is called, or an empty string."""
+    """The name of that type, or an empty string."""
     label: str
     identifier: str
     """The GUID of a GPT partition; empty on MBR."""
 
     def slice(self, disk: Source) -> Source:
-        """The partition's bytes."""
+        """The slice of the disk that the partition covers."""
         return SourceSlice(disk, self.offset, self.size, f"{disk.name}: partition {self.number}")
 
 
 class PartitionTable(NamedTuple):
-    """What lies on a disk."""
+    """The partition table of a disk."""
 
     scheme: str
     """gpt, mbr or none."""

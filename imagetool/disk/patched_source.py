@@ -1,4 +1,4 @@
-"""A source with some of its bytes replaced: what a log says, over what the file holds."""
+"""A source with some sectors replaced, such as those that a log has yet to write."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from imagetool.disk.source import Range, Source
 
 
 class PatchedSource:
-    """A source with sectors replaced, and ranges that read as zeros.
+    """A source with ranges replaced by zeros, and sectors by `sectors` (number: bytes).
 
-    `size` may be larger than that of the underlying source: what it lacks is zero.
+    A sector wins over a range of zeros. `size` may exceed that of the underlying source: the rest
+    reads as zeros.
     """
 
     __slots__ = ("_sector_size", "_sectors", "_source", "_zeros", "name", "size")

@@ -1,4 +1,4 @@
-"""Names that come from an image or a package, on their way into a directory here."""
+"""Checks of names from images and packages before files of this machine get them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_NAME_LENGTH = 240
 
 
 def safe_name(name: str) -> str:
-    """One part of a path, if it is harmless on every system. Raises CannotWrite."""
+    """Return `name` if it is a safe path component on every system. Raises CannotWrite."""
     if (
         not name
         or name.strip(". ") != name.rstrip(". ").strip()
@@ -31,9 +31,9 @@ def safe_name(name: str) -> str:
 
 
 def safe_path(folder: Path, name: str) -> Path:
-    """Where a member called `name`, with / or \\, goes below `folder`. Raises CannotWrite.
+    """Return the path below `folder` for a member `name`, with / or \\. Raises CannotWrite.
 
-    Never outside of `folder`, never through a link.
+    It is never outside of `folder`, and never leads through a link.
     """
     path = folder
     parts = name.replace("\\", "/").split("/")

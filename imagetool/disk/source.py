@@ -1,8 +1,8 @@
-"""The one contract: positioned reads, one at a time or in a batch.
+"""The contract of all layers: reads at an offset, one at a time or in a batch.
 
 Files, disks, partitions, the data of a file in a volume and the pages of a hive are all sources,
-stacked on each other. A source has no position, may be used from several threads, and gives fewer
-bytes than asked for only at its end.
+stacked on each other. A source has no seek position, may be used from several threads, and returns
+fewer bytes than requested only at its end.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import Protocol, runtime_checkable
 from imagetool.errors import Corrupt
 
 Range = tuple[int, int]
-"""Where and how much: (offset, length), in bytes."""
+"""(offset, length), in bytes."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Bytes that can be read at any place."""
+    """Bytes that can be read at any offset."""
 
     @property
     def name(self) -> str:
-        """What an error message calls this source: a path, or a path and a place in it."""
+        """The name for messages: a path, or a path and the name of a part of the file."""
 
     @property
     def size(self) -> int:
         """The length in bytes."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`, fewer only where the source ends before."""
+        """Read `length` bytes at `offset`; fewer only at the end of the source."""
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """What `read_at` gives for each range, asked of the layer below in one batch."""
+        """Return `read_at` of each range, in one batch of the layer below."""
 
 
 def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
-    """The bytes, or Corrupt with a sentence that names `what` was to be read."""
+    """Read `length` bytes; raises Corrupt, naming the structure `what`, if there are fewer."""
     data = source.read_at(offset, length) if offset >= 0 and length >= 0 else b""
     if len(data) != length:
         raise Corrupt(
@@ -48,7 +48,7 @@ def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
 
 
 class SourceSlice:
-    """A stretch of a source that is a source of its own: a partition, a cabinet in a disc."""
+    """A range of a source as a source of its own: a partition, a cabinet in a disc."""
 
     __slots__ = ("_offset", "_source", "name", "size")
 
@@ -69,16 +69,16 @@ class SourceSlice:
         return self._offset + start, max(0, min(length, self.size - start))
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """As Source.read_at, counted from the start of the part."""
+        """As Source.read_at, counted from the start of the slice."""
         return self._source.read_at(*self._clamp(offset, length))
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many, counted from the start of the part."""
+        """As Source.read_many, counted from the start of the slice."""
         return self._source.read_many([self._clamp(*item) for item in ranges])
 
 
 class MemorySource:
-    """Bytes at hand as a source: what was decompressed, or a test's input."""
+    """Bytes in memory as a source."""
 
     __slots__ = ("_data", "name")
 

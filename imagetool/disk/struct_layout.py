@@ -1,8 +1,9 @@
-"""Declared layouts: construct says what they are, `struct` reads them.
+"""Structures declared with construct and parsed with `struct`.
 
-A declaration in construct reads like the specification's table; parsing with it costs some twenty
-microseconds, which a question of a few hundred cannot pay for every header. All layouts here have
-fields of fixed size, so each declaration is turned into one format of `struct`, once.
+A declaration in construct reads like the table of the specification, but parsing with it takes
+about twenty microseconds, too much for every header of a read that takes a few hundred. All
+structures here have fields of fixed size, so each declaration is compiled once into a format of
+`struct`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from construct import Bytes, Const, ConstError, Construct, FormatField, Padded, 
 
 
 class StructLayout:
-    """A declaration of fields of fixed size: `parse` gives them by their names.
+    """A structure of fields of fixed size: `parse` returns them as a named tuple.
 
     The declaration is a construct Struct of Bytes, Const, Padding and numbers in little-endian
     order, or in big-endian order throughout.
@@ -52,7 +53,7 @@ class StructLayout:
         """The length in bytes."""
 
     def parse(self, data: bytes, offset: int = 0) -> Any:
-        """The fields of the structure at `offset`. Raises construct's StreamError or ConstError."""
+        """Parse the structure at `offset`. Raises construct's StreamError or ConstError."""
         try:
             values = self._format.unpack_from(data, offset)
         except struct.error:
@@ -63,6 +64,6 @@ class StructLayout:
         return self._fields._make(values)
 
     def parse_all(self, data: bytes, offset: int, count: int) -> Iterator[Any]:
-        """The fields of `count` structures that follow each other from `offset`."""
+        """Parse `count` consecutive structures from `offset` on."""
         for position in range(offset, offset + count * self.size, self.size):
             yield self.parse(data, position)

@@ -1,9 +1,9 @@
 """Hive cells, read by page and in batches.
 
 A hive is a base block of 4,096 bytes and hive bins made of cells: a signed size (negative: in
-use) and data (Suhanov, "Hive bins"). A cell is named by the offset of its size field, counted
-from the first bin. Pages are read once and kept, up to a bound; whoever knows a list of cells asks
-for all of them in one batch.
+use) and data (Suhanov, "Hive bins"). A cell is identified by the offset of its size field, counted
+from the first bin. Pages are read once and cached, up to a limit; several cells are read in one
+batch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NO_CELL = 0xFFFFFFFF
 PAGE_SIZE = 4096
 _MAX_CACHED_PAGES = 4096
 _MAX_CELL_SIZE = 1 << 20
-"""Far above what Windows writes (a list of subkeys has at most 1,012 entries, a segment of a
-value 16,344 bytes): a larger size is damage, and would only cost memory."""
+"""Far above the sizes that Windows writes (a list of subkeys has at most 1,012 entries, a segment
+of a value 16,344 bytes): a larger size is damage."""
 
 _SIZE = struct.Struct("<i")
 
@@ -30,7 +30,7 @@ class Cells:
     """The cells of one hive.
 
     `end` is the offset behind the last bin, counted as cells are. Raises Corrupt for a cell that
-    lies elsewhere, is not in use, or is larger than the bins.
+    lies outside of the bins, is not in use, or does not fit in them.
     """
 
     __slots__ = ("_pages", "_source", "end", "name")
@@ -42,7 +42,7 @@ class Cells:
         self.name = source.name
 
     def damaged(self, offset: int, what: str) -> Corrupt:
-        """The error for a cell that makes no sense."""
+        """The error for an invalid cell; `what` describes the problem."""
         return Corrupt(
             f"{self.name}: hive cell at offset {BASE_BLOCK_SIZE + offset}: {what}",
             hint="The hive is damaged: restore it from a backup, or start the guest to let "
@@ -50,10 +50,10 @@ class Cells:
         )
 
     def cell(self, offset: int) -> bytes:
-        """The data of one cell, without its size field."""
+        """Read the data of one cell, without its size field."""
         page, start = divmod(offset, PAGE_SIZE)
         data = self._pages.get(page)
-        # The common case, a cell inside a page that has been read, without any detour.
+        # The common case, a cell inside a page that has been read, is answered at once.
         if data is not None and start <= len(data) - 4 and not offset & 7:
             size = -_SIZE.unpack_from(data, start)[0]
             if 8 <= size <= len(data) - start:
@@ -61,7 +61,7 @@ class Cells:
         return self.cells((offset,))[0]
 
     def cells(self, offsets: Sequence[int]) -> list[bytes]:
-        """The data of several cells; what is not at hand yet is read in at most two batches."""
+        """Read the data of several cells; pages that are not cached take at most two batches."""
         for offset in offsets:
             if offset & 7 or not 0 <= offset <= self.end - 8:
                 raise self.damaged(offset, "no cell can lie here")
@@ -108,6 +108,6 @@ class Cells:
         return data
 
     def _page(self, page: int) -> bytes:
-        if page not in self._pages:  # dropped by a large batch
+        if page not in self._pages:  # a large batch emptied the cache
             self._load_pages((page,))
         return self._pages[page]

@@ -1,8 +1,7 @@
-"""A hive: its base block checked, its keys read on demand.
+"""Registry hives, versions 1.3 to 1.6: the base block and access to the keys.
 
-Versions 1.3 to 1.6. A hive whose last write did not finish (its sequence numbers differ) is read
-with its transaction logs replayed over it in memory; without a usable log it is read as it is,
-and its warnings say so.
+A dirty hive (its sequence numbers differ: the last write did not finish) is read with its
+transaction logs replayed in memory; without a usable log it is read as it is, with a warning.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _RESTORE = "Restore the hive from a backup, or start the guest to let Windows re
 
 
 OpenLogs = Callable[[], Sequence[Source]]
-"""Gives the hive's transaction logs (LOG1, LOG2, or LOG). Asked only where they are needed."""
+"""Returns the transaction logs of a hive (LOG1, LOG2, or LOG). Called only for a dirty hive."""
 
 
 class Hive:
     """A registry hive in a source: `Hive(source).key(r"Microsoft\\Virtual Machine\\Auto")`.
 
-    Raises NotRecognised where the source is no hive, Corrupt where its base block contradicts
-    itself and no log restores it, Unsupported for a version other than 1.3 to 1.6.
+    Raises NotRecognised if the source is no hive, Corrupt if its base block is damaged and no log
+    restores it, Unsupported for a version other than 1.3 to 1.6.
     """
 
     def __init__(self, source: Source, open_logs: OpenLogs = tuple) -> None:
@@ -44,7 +43,7 @@ class Hive:
             read_exactly(source, 0, 512, "the base block")
         warnings: list[str] = []
         self.dirty = not sound or head[4:8] != head[8:12]
-        """Whether the last write to the hive did not finish."""
+        """True if the last write to the hive did not finish."""
         if self.dirty:
             from imagetool.registry.logs import recover
 
@@ -65,7 +64,7 @@ class Hive:
                     hint=_RESTORE,
                 )
         self.warnings = tuple(warnings)
-        """What a reader should know: whether the hive is dirty, and what was done about it."""
+        """Warnings about a dirty hive, each one sentence."""
         base = BaseBlock.parse(head)
         if base.major != 1 or not 3 <= base.minor <= 6:
             raise Unsupported(
@@ -89,9 +88,9 @@ class Hive:
         return self._root
 
     def find(self, path: str) -> Key | None:
-        """The key at `path`, counted from the root, or None."""
+        """The key at `path` below the root, or None."""
         return self.root.find(path)
 
     def key(self, path: str) -> Key:
-        """The key at `path`. Raises NotFound where there is none."""
+        """The key at `path`. Raises NotFound if there is none."""
         return self.root.require(path)

@@ -1,9 +1,9 @@
 """Keys and their lists of subkeys.
 
 Suhanov, "Key node", "Subkeys list", "Key values list". Lists are sorted by the upper-case name;
-a large one is an index root (`ri`) of leaves, and of these only what a binary search touches is
+a large one is an index root (`ri`) of leaves, of which only those that a binary search visits are
 read, as Windows does. `lh` entries carry a hash of the name, `lf` entries its first four
-characters: a key's cell is read only where these fit.
+characters: a key's cell is read only if they match.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NAME_OFFSET = 76
 _NAME_IS_LATIN1 = 0x20
 _SUBKEYS_PER_BATCH = 512
 _SEARCH_STEPS_PER_BATCH = 4
-_SUBKEYS_PER_PREFIX_BATCH = 4  # as many names share a prefix, as a rule
+_SUBKEYS_PER_PREFIX_BATCH = 4  # as a rule no more names share a prefix
 
 
 def _upper(name: str) -> str:
-    """Upper case character by character, as the kernel compares names (never ß to SS)."""
+    """Convert to upper case character by character, as the kernel does (never ß to SS)."""
     if name.isascii():
         return name.upper()
     return "".join(up if len(up := char.upper()) == 1 else char for char in name)
@@ -57,19 +57,19 @@ class Key:
         """The offset of its cell, counted from the first hive bin."""
         self.name = name
         self.path = "" if parent is None else f"{parent}\\{name}" if parent else name
-        """Where it is, counted from the root of the hive, whose own path is empty."""
+        """The path from the root of the hive, whose own path is empty."""
 
     def __repr__(self) -> str:
         return f"Key({self.path!r})"
 
     @property
     def last_written(self) -> datetime:
-        """When the key or one of its values was changed last, in UTC."""
+        """The time of the last change of the key or its values, in UTC."""
         return from_filetime(_KEY_NODE.unpack_from(self._cell)[2])
 
     @property
     def subkey_count(self) -> int:
-        """How many subkeys the key says that it has."""
+        """The number of subkeys that the key node records."""
         return int(_COUNTS.unpack_from(self._cell, 20)[0])
 
     # Subkeys
@@ -95,8 +95,8 @@ class Key:
     def subkeys(self, prefix: str = "") -> Iterator[Key]:
         """The subkeys in the order of the hive, read in batches.
 
-        With a prefix only those whose names begin with it, in any case of letters: their range in
-        the sorted list is searched for, and the others are not read.
+        With a prefix only those whose names begin with it, in any case of letters: found by binary
+        search in the sorted list, without reading the others.
         """
         upper = _upper(prefix)
         offsets = self._subkey_offsets()
@@ -132,7 +132,7 @@ class Key:
         self._cells.cells(offsets[low : low + _SUBKEYS_PER_PREFIX_BATCH])
 
     def _subkey_offsets(self) -> tuple[int, ...]:
-        """The cells of all subkeys, in their order. A list met twice is damage."""
+        """The cell offsets of all subkeys, in order. Raises Corrupt if a list appears twice."""
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
         if not count or list_cell == NO_CELL:
             return ()
@@ -145,7 +145,7 @@ class Key:
         return tuple(chain.from_iterable(self._read_leaf(leaf)[1] for leaf in offsets))
 
     def _lower_bound(self, offsets: tuple[int, ...], upper: str) -> int:
-        """Where the first name that is not before `upper` stands."""
+        """The index of the first name that does not sort before `upper`."""
         return bisect_left(
             range(len(offsets)),
             upper,
@@ -250,22 +250,22 @@ class Key:
         return next((value for value in self.values() if _upper(value.name) == upper), None)
 
     def get(self, name: str) -> ValueData | None:
-        """The data of the value of that name, or None where there is none."""
+        """The data of the value of that name, or None if there is none."""
         value = self.value(name)
         return None if value is None else value.data
 
     def text(self, name: str) -> str:
-        """The data of a value where it is text, else an empty string."""
+        """The data of a value if it is text, else an empty string."""
         data = self.get(name)
         return data if isinstance(data, str) else ""
 
     def number(self, name: str) -> int | None:
-        """The data of a value where it is a number, else None."""
+        """The data of a value if it is a number, else None."""
         data = self.get(name)
         return data if isinstance(data, int) else None
 
     def require(self, path: str) -> Key:
-        """The key at `path`. Raises NotFound with a sentence where there is none."""
+        """The key at `path` below this one. Raises NotFound if there is none."""
         key = self.find(path)
         if key is None:
             where = f"{self.path}\\{path}" if self.path else path
@@ -277,7 +277,7 @@ class Key:
 
 
 def _midpoints(low: int, high: int, steps: int) -> Iterator[int]:
-    """Where so many steps of a binary search may look."""
+    """The indexes that `steps` steps of a binary search may visit."""
     if low < high and steps:
         middle = (low + high) // 2
         yield middle
@@ -286,7 +286,7 @@ def _midpoints(low: int, high: int, steps: int) -> Iterator[int]:
 
 
 def _matching_indexes(hint: int, cell: bytes, count: int) -> Iterator[int]:
-    """Which entries of an `lh` list carry this hash; it stands at byte 8, 16, 24 …"""
+    """The indexes of the entries of an `lh` list with this hash, stored at byte 8, 16, 24 …"""
     wanted, end = hint.to_bytes(4, "little"), 4 + 8 * count
     found = cell.find(wanted, 8, end)
     while found >= 0:

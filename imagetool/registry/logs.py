@@ -1,7 +1,7 @@
 """Transaction logs of a hive, replayed in memory.
 
-Suhanov, "Format of transaction log files": a dirty hive is brought to the state that Windows would
-bring it to, over the file and without writing to it. Old logs (Windows XP to 8) hold one set of
+Suhanov, "Format of transaction log files": the logs of a dirty hive are replayed as Windows does,
+on a PatchedSource and never on the file. Old logs (Windows XP to 8) hold one set of
 dirty pages of 512 bytes behind a bitmap, new ones (8.1 and later) a series of log entries, each
 with two Marvin32 hashes. A log ends at the first entry whose hash, sequence or size is wrong.
 """
@@ -18,7 +18,7 @@ from imagetool.disk.source import Source
 from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_valid_base_block
 
 SECTOR = 512
-_MAX_LOG_SIZE = 16 << 20  # its hash takes a second for five megabytes
+_MAX_LOG_SIZE = 16 << 20  # hashing takes a second for five megabytes
 _ENTRY = struct.Struct("<4s5IQQ")
 _ENTRY_SIZE = 40
 _MAX_BINS_SIZE = 1 << 31
@@ -28,19 +28,19 @@ _BASE_BLOCK = struct.Struct("<4sIIQIIIIII")  # the base block up to the size of 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredHive:
-    """A hive with its logs' pages over it."""
+    """A hive with its transaction logs replayed."""
 
     source: PatchedSource
     base_block: bytes
-    """The first 512 bytes, from the log where the hive's own are destroyed."""
+    """Its first 512 bytes, taken from the log if the hive's own are damaged."""
     sequence: int
     """The sequence number of the last write that was replayed."""
 
 
 def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> RecoveredHive | None:
-    """The hive as its logs leave it, or None where no log can be used.
+    """Replay the logs of a hive; None if no log is usable.
 
-    `base_block` is the hive's own; where its checksum is wrong, a sound log's takes over.
+    `base_block` is the hive's own; if its checksum is wrong, that of a valid log is used.
     """
     usable = [log for log in map(_Log.open, logs) if log is not None]
     if not usable:
@@ -51,7 +51,7 @@ def recover(hive: Source, base_block: bytes, logs: Sequence[Source]) -> Recovere
     bins = _BASE_BLOCK.unpack_from(base_block)[9]
     sectors: dict[int, bytes] = {}
     replayed = False
-    # Two logs of the new format are written in turns: the one that begins earlier goes first.
+    # Two logs of the new format are written alternately: the older one is replayed first.
     for log in sorted(usable, key=lambda log: log.sequence):
         entries = log.entries()
         for entry in entries:
@@ -110,7 +110,7 @@ class _Log:
         return entries
 
     def _dirty_pages(self) -> _HiveLogEntry | None:
-        """The old format: a bit for each sector of the bins, then the sectors that are set."""
+        """Parse the old format: a bit for each sector of the bins, then the dirty sectors."""
         bitmap = self.data[SECTOR + 4 : SECTOR + 4 + self.bins_size // 4096]
         dirty = [
             byte * 8 + bit
@@ -134,7 +134,7 @@ class _Log:
         return _HiveLogEntry(self.sequence, self.bins_size, sectors)
 
     def _parse_entry(self, offset: int) -> _HiveLogEntry | None:
-        """The new format: the log entry at `offset`, or None where no sound one lies."""
+        """Parse the new format's log entry at `offset`; None if there is no valid one."""
         data = self.data
         if len(data) - offset < _ENTRY_SIZE:
             return None
@@ -171,7 +171,7 @@ class _Log:
 
 
 def marvin32(data: bytes, seed: int = _MARVIN_SEED) -> int:
-    """The 64-bit Marvin32 hash of data whose length is a multiple of four (Suhanov, "Hash-1")."""
+    """Compute the 64-bit Marvin32 hash; the length is a multiple of four (Suhanov, "Hash-1")."""
     mask = 0xFFFFFFFF
     low, high = seed & mask, seed >> 32
     # The end marker and one more round are two further words.

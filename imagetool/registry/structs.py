@@ -1,8 +1,8 @@
-"""The layout of a hive's base block.
+"""The base block of a hive.
 
 Source: M. Suhanov, "Windows registry file format specification", section "Base block"; J. Metz,
 "Windows NT Registry File (REGF) format specification", section 2. Cells are read thousands of
-times and are unpacked where they are used, with `struct` (cells.py, keys.py, values.py).
+times and are unpacked with `struct` in cells.py, keys.py and values.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def checksum(base_block: bytes | bytearray) -> int:
 
 
 def is_valid_base_block(base_block: bytes) -> bool:
-    """Whether these are 512 bytes of a base block whose checksum is right."""
+    """True for the first 512 bytes of a base block with a valid checksum."""
     return (
         len(base_block) == BaseBlock.size
         and base_block[:4] == b"regf"

@@ -1,7 +1,7 @@
-"""Values: types, data, and how `registry get` writes them.
+"""Registry values: types, data, and their text for `registry get`.
 
-Suhanov, "Key value", "Big data". Names and types are checked against the cell that holds them;
-data whose length does not fit its type comes out as bytes.
+Suhanov, "Key value", "Big data". Sizes are checked against the cells; data whose length does not
+fit its type is returned as bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TEXT_TYPES = (ValueType.REG_SZ, ValueType.REG_EXPAND_SZ, ValueType.REG_LINK)
 
 
 class Value:
-    """A value of a key. Its data is read when it is asked for."""
+    """A value of a key. Its data is read on first access."""
 
     __slots__ = ("_cells", "_data_cell", "_raw", "_size", "name", "type")
 
@@ -68,13 +68,8 @@ class Value:
 
     @property
     def type_name(self) -> str:
-        """REG_SZ and so on; the number in hexadecimal where Windows has no name for it."""
+        """REG_SZ and so on; the number in hexadecimal if Windows defines no name for it."""
         return self.type.name if isinstance(self.type, ValueType) else f"0x{self.type:x}"
-
-    @property
-    def data_cell(self) -> int | None:
-        """The offset of the cell that holds the data, None where the value holds it itself."""
-        return None if self._size & _RESIDENT or not self._size else self._data_cell
 
     @property
     def size(self) -> int:
@@ -83,7 +78,7 @@ class Value:
 
     @property
     def raw(self) -> bytes:
-        """The data as it is stored. Raises Corrupt where its cells do not hold it."""
+        """The data as stored. Raises Corrupt if its cells are damaged."""
         if self._raw is None:
             self._raw = self._read()
         return self._raw
@@ -131,7 +126,7 @@ class Value:
         return raw
 
     def text(self) -> str:
-        """The bare value: lists one text a line, bytes in hexadecimal, numbers in decimal."""
+        """The data as text: lists one item a line, bytes in hexadecimal, numbers in decimal."""
         data = self.data
         if isinstance(data, bytes):
             return data.hex()

@@ -1,8 +1,8 @@
 """VHD disks, fixed, dynamic and differencing (the specification of 2006).
 
-The footer at the end counts, or its copy at the start where that is damaged; a wrong checksum alone
-is a warning, for foreign tools write them. The size is the footer's current size; only where
-Virtual PC made the disk and counted in cylinders does its geometry decide.
+The footer at the end is used, or its copy at the start if that is damaged; a wrong checksum alone
+is a warning, for other tools write them. The size of the disk is the current size in the footer,
+except for disks made by Virtual PC: their geometry gives it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FindParent = Callable[[ParentLocator], "Vhd"]
 
 
 def find_footer(source: Source) -> bytes:
-    """The footer's bytes, from the end or from the start; empty where there is none."""
+    """Return the bytes of the footer, from the end or the start; empty if there is none."""
     tail = source.read_at(max(0, source.size - s.FOOTER_SIZE), s.FOOTER_SIZE)
     ends = [tail, tail[1:] + b"\0"]  # footers of 511 bytes exist
     candidates = [footer for footer in ends if footer.startswith(b"conectix")]
@@ -47,7 +47,7 @@ def _checksum_fits(block: bytes, offset: int) -> bool:
 
 
 class Vhd:
-    """The virtual disk in a VHD file: a source, and what the file says of itself."""
+    """The virtual disk in a VHD file: a source of its sectors, and the metadata of the file."""
 
     format = "VHD"
     sector_size = s.SECTOR
@@ -129,7 +129,7 @@ class Vhd:
         return parent
 
     def _parent_locator(self) -> ParentLocator:
-        """What the child knows of its parent: only the file names of its paths are used."""
+        """Read the parent's names and identifier from the header and the locators."""
         paths = [self.header.parent_name.decode("utf-16-be", "replace").split("\0")[0]]
         for item in self._locators:
             encoding = _LOCATOR_ENCODINGS.get(item.platform)
@@ -153,7 +153,7 @@ class Vhd:
         return () if self.parent is None else (self.parent.name, *self.parent.chain)
 
     def close(self) -> None:
-        """Close the parents' files; the disk's own is the caller's."""
+        """Close the files of the parents; the caller closes the disk's own."""
         if self.parent is not None:
             self.parent.close()
             close = getattr(self.parent._file, "close", None)
@@ -163,7 +163,7 @@ class Vhd:
     # Reading
 
     def _load_blocks(self, blocks: set[int]) -> None:
-        """Read the table's entries of these blocks, and the bitmaps that a chain needs."""
+        """Read the table entries of these blocks, and the bitmaps if there is a parent."""
         fresh = sorted(blocks - self._bat.keys())
         pages = sorted({block // 1024 for block in fresh})
         ranges = [
@@ -191,7 +191,7 @@ class Vhd:
         self._bitmaps |= zip(wanted, self._file.read_many(ranges), strict=True)
 
     def _block_offset(self, block: int) -> int:
-        """Where the block's data lies in the file; -1 where it is not stored."""
+        """The offset of the block's data in the file; -1 if it is not stored."""
         entry = self._bat[block]
         if entry == s.NO_BLOCK:
             return -1
@@ -206,7 +206,7 @@ class Vhd:
         return file_offset
 
     def _map_range(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Map a range to (zeros, this file or the parent; offset there; length)."""
+        """Map a range to (_ZEROS, _FILE or _PARENT; offset there; length)."""
         if self.kind == "fixed":
             yield _FILE, offset, length
             return
@@ -226,8 +226,8 @@ class Vhd:
     def _map_partial_block(
         self, block: int, file_offset: int, start: int, length: int
     ) -> Iterator[tuple[int, int, int]]:
-        """The stretches of a block in a chain: a bit for each sector, the highest first."""
-        if block not in self._bitmaps:  # another thread made room meanwhile
+        """Map a range of a block by its sector bitmap: a bit a sector, the highest first."""
+        if block not in self._bitmaps:  # another thread emptied the cache
             self._load_bitmaps({block})
         bitmap, first, end = self._bitmaps[block], block * self.block_size, start + length
         while start < end:
@@ -285,7 +285,7 @@ class Vhd:
         return results
 
     def allocated_ranges(self) -> Iterator[Range]:
-        """The stretches of the virtual disk that this file or a parent stores, merged."""
+        """The ranges of the virtual disk that this file or a parent stores, merged."""
         if self.kind == "fixed":
             yield 0, self.size
             return
@@ -312,7 +312,7 @@ class Vhd:
 
 
 def _disk_size(footer: Any) -> int:
-    """The current size; the geometry's where Virtual PC made the disk and the two differ."""
+    """The current size in the footer; for disks of Virtual PC, the size of the geometry."""
     geometry: int = footer.cylinders * footer.heads * footer.sectors * s.SECTOR
     current: int = footer.current_size
     if footer.creator == b"vpc " and footer.cylinders < 65535 and geometry:

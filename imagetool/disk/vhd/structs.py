@@ -1,4 +1,4 @@
-"""The layout of a VHD file: Microsoft, "Virtual Hard Disk Image Format Specification", 2006."""
+"""The structures of a VHD file: Microsoft, "Virtual Hard Disk Image Format Specification", 2006."""
 
 from __future__ import annotations
 

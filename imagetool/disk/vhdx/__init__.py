@@ -1,9 +1,9 @@
-"""VHDX disks, dynamic and fixed ([MS-VHDX]).
+"""VHDX disks, fixed, dynamic and differencing ([MS-VHDX]).
 
-A read is mapped block by block: the next virtual block may lie anywhere in the file. Read are fully
-present blocks; blocks that are not present, zero, unmapped or undefined read as zeros. A log that
-must be replayed is replayed in memory. In a differencing disk, blocks that are not present and
-sectors whose bit is not set come from the parent.
+A read is mapped block by block: consecutive virtual blocks may lie anywhere in the file. Blocks
+that are not present, zero, unmapped or undefined read as zeros. A log that must be replayed is
+replayed in memory. In a differencing disk, blocks that are not present and sectors whose bit is not
+set are read from the parent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIGNATURE = b"vhdxfile"
 
 
 class Vhdx:
-    """The virtual disk in a VHDX file: a source, and what the file says of itself."""
+    """The virtual disk in a VHDX file: a source of its sectors, and the metadata of the file."""
 
     format = "VHDX"
 
@@ -90,7 +90,7 @@ class Vhdx:
         return () if self.parent is None else (self.parent.name, *self.parent.chain)
 
     def close(self) -> None:
-        """Close the parents' files; the disk's own is the caller's."""
+        """Close the files of the parents; the caller closes the disk's own."""
         if self.parent is not None:
             self.parent.close()
             close = getattr(self.parent._file, "close", None)
@@ -112,7 +112,7 @@ class Vhdx:
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return b""
-        # Most reads lie inside one block of a disk of its own: no lists, no joins.
+        # The common case, a read within one block of a disk without parent: no lists, no joins.
         block, start = divmod(offset, self.metadata.block_size)
         if self.parent is None and start + length <= self.metadata.block_size:
             file_offset = self.bat.offset_of(block)
@@ -173,7 +173,7 @@ class Vhdx:
         ]
 
     def _map_range(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Map a range to (zeros, this file or the parent; offset there; length)."""
+        """Map a range to (_ZEROS, _FILE or _PARENT; offset there; length)."""
         size = self.metadata.block_size
         while length:
             block, start = divmod(offset, size)
@@ -192,8 +192,8 @@ class Vhdx:
     def _map_partial_block(
         self, block: int, file_offset: int, start: int, length: int
     ) -> Iterator[tuple[int, int, int]]:
-        """The stretches of a partially present block: a bit for each sector, the lowest first."""
-        if block not in self._bitmaps:  # another thread made room meanwhile
+        """Map a range of a partially present block: a bit a sector, the lowest first."""
+        if block not in self._bitmaps:  # another thread emptied the cache
             self._load_bitmaps({block})
         bitmap, sector = self._bitmaps[block], self.sector_size
         first = block * self.metadata.block_size
@@ -226,7 +226,7 @@ class Vhdx:
             self._bitmaps[block] = data
 
     def _read_parent(self, ranges: Sequence[Range]) -> list[bytes]:
-        """What the parent holds; a parent that is smaller than its child is zero beyond its end."""
+        """Read ranges of the parent, which reads as zeros beyond its end."""
         if self.parent is None or not ranges:
             return []
         return [
@@ -235,7 +235,7 @@ class Vhdx:
         ]
 
     def allocated_ranges(self) -> Iterator[Range]:
-        """The stretches of the virtual disk that this file or a parent stores, merged."""
+        """The ranges of the virtual disk that this file or a parent stores, merged."""
         size = self.metadata.block_size
         own = ((block * size, (block + 1) * size) for block in self.bat.present_blocks())
         inherited = ((o, o + n) for o, n in (self.parent.allocated_ranges() if self.parent else ()))

@@ -1,8 +1,8 @@
 """The block allocation table, read by page ([MS-VHDX] 2.5).
 
-One entry of 64 bits a block; after every chunk of blocks stands the entry of a sector bitmap block,
-which only differencing disks use. A table can be half a gigabyte, so only its pages that a question
-touches are read.
+Each block has an entry of 64 bits; after every chunk of blocks follows the entry of a sector bitmap
+block, which only differencing disks use. A table can have half a gigabyte, so only the pages that a
+read needs are loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OFFSET_MASK = ~(s.MIB - 1)
 
 
 class BlockAllocationTable:
-    """Where the blocks of the virtual disk lie in the file."""
+    """The states and file offsets of the blocks of a virtual disk."""
 
     def __init__(self, source: Source, metadata: VhdxMetadata) -> None:
         self._source = source
@@ -86,7 +86,7 @@ class BlockAllocationTable:
         return self._entry(block + block // self.chunk_ratio) & 7
 
     def offset_of(self, block: int) -> int:
-        """Where the block lies in the file, in bytes; -1 where the file does not store it."""
+        """The offset of the block in the file, in bytes; -1 if the file does not store it."""
         offset = self._offsets.get(block)
         if offset is None:
             if len(self._offsets) >= _MAX_CACHED_OFFSETS:
@@ -110,9 +110,9 @@ class BlockAllocationTable:
         )
 
     def bitmap_of(self, block: int) -> Range:
-        """Where the block's part of its sector bitmap lies in the file (2.5.1.2).
+        """The range of the block's part of its sector bitmap in the file (2.5.1.2).
 
-        Raises Corrupt where a partially present block has none.
+        Raises Corrupt if a partially present block has none.
         """
         chunk, inside = divmod(block, self.chunk_ratio)
         entry = self._entry(chunk * (self.chunk_ratio + 1) + self.chunk_ratio)
@@ -139,16 +139,16 @@ class BlockAllocationTable:
         return offset
 
     def entry_offset_of(self, block: int) -> int:
-        """Where the block's entry lies in the file, in bytes."""
+        """The offset of the block's entry in the file, in bytes."""
         return self._metadata.bat_offset + 8 * (block + block // self.chunk_ratio)
 
     def invalidate(self, block: int) -> None:
-        """Read the page of the block's entry again when it is needed: a writer changed it."""
+        """Drop the cached entry of the block, which a writer has changed in the file."""
         self._offsets.pop(block, None)
         self._pages.pop((block + block // self.chunk_ratio) // _ENTRIES_PER_PAGE, None)
 
     def _required_length(self, block: int) -> int:
-        """The last block of a disk may be stored only as far as the disk goes."""
+        """The bytes of the block that the file must hold: the last block may be shorter."""
         return min(
             self._metadata.block_size, self._metadata.disk_size - block * self._metadata.block_size
         )

@@ -1,8 +1,9 @@
 """The log of a VHDX, replayed in memory ([MS-VHDX] 2.3).
 
-A disk that was not closed cleanly has writes to its metadata in the log only. The active sequence
-of log entries is found as the specification orders it, and laid over the file without writing to
-it; entries of another log, torn ones and those before the tail are stale and stay out.
+In a disk that was not closed cleanly, writes to its metadata may be in the log only. The active
+sequence of log entries is found as the specification requires, and applied to a PatchedSource,
+never to the file; entries of another log, torn ones and those before the tail are stale and are
+ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _DAMAGED = "Mount the disk once on a Hyper-V host, or restore it from a backup."
 
 @dataclass(frozen=True, slots=True)
 class _LogEntry:
-    """A sound log entry: where it lies in the log, and what it writes."""
+    """A valid log entry: its position in the log, and its writes to the file."""
 
     offset: int
     length: int
@@ -37,11 +38,11 @@ class _LogEntry:
 
 
 def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Source, int]:
-    """The file as its log leaves it, and the sequence number of the last entry.
+    """Return the file with its log replayed, and the sequence number of the last entry.
 
-    `guid`, `offset` and `length` are those of the current header. Raises Corrupt where the log has
-    no active sequence or the file is shorter than the log knows it, Unsupported for a log above
-    16 MiB (Windows writes 1 MiB).
+    `guid`, `offset` and `length` are those of the current header. Raises Corrupt if the log has
+    no active sequence or the file is shorter than when the log was written, Unsupported for a log
+    above 16 MiB (Windows writes 1 MiB).
     """
     if length > _MAX_LOG_SIZE:
         raise Unsupported(f"{source.name}: a log of {length >> 20} MiB is not replayed")
@@ -77,7 +78,7 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
 
 
 def _active_sequence(log: bytes, guid: bytes) -> list[_LogEntry]:
-    """The entries from the tail to the head of the newest sound sequence (2.3.3)."""
+    """Find the entries from the tail to the head of the newest valid sequence (2.3.3)."""
     entries: dict[int, _LogEntry] = {}
     # Entries do not overlap, so their checksums take one pass over the log; damage may take two.
     budget = 2 * len(log)
@@ -106,7 +107,7 @@ def _active_sequence(log: bytes, guid: bytes) -> list[_LogEntry]:
 
 
 def _parse_entry(log: bytes, offset: int, guid: bytes) -> _LogEntry | None:
-    """The log entry at `offset`, or None where it is not sound, or of another log."""
+    """Parse the log entry at `offset`; None if it is invalid, or of another log."""
     fields = _ENTRY.unpack_from(log, offset)
     _, _, length, tail, sequence, count, log_guid, flushed, last = fields
     if log_guid != guid or not sequence or not 0 < length <= len(log) or length % SECTOR:

@@ -1,8 +1,8 @@
-"""The metadata of a VHDX file: headers, regions, metadata ([MS-VHDX] 2.2, 2.6).
+"""The headers, region tables and metadata items of a VHDX file ([MS-VHDX] 2.2, 2.6).
 
 Every checksum is verified and every offset is checked against the file. Of the two headers the one
-with the highest sequence number and a right checksum counts, of the two region tables the first
-sound one.
+with a valid checksum and the highest sequence number is current; of the two region tables the
+first valid one is used.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MAX_DISK_SIZE = 64 << 40
 
 
 class VhdxMetadata(NamedTuple):
-    """Everything needed to find a byte of the virtual disk; sizes and offsets in bytes.
+    """The fields of the headers, regions and metadata items; sizes and offsets in bytes.
 
-    GUIDs are as they are stored, little-endian.
+    GUIDs are as stored, little-endian.
     """
 
     file_write_guid: bytes
@@ -39,7 +39,7 @@ class VhdxMetadata(NamedTuple):
     leave_blocks_allocated: bool
     has_parent: bool
     parent_locator: Range | None
-    """Where the locator lies in the file; differencing disks only."""
+    """The range of the parent locator in the file; differencing disks only."""
     disk_size: int
     disk_id: bytes
     logical_sector_size: int
@@ -47,16 +47,16 @@ class VhdxMetadata(NamedTuple):
 
 
 def read_header(source: Source) -> Any:
-    """The current header: that with the highest sequence number and a right checksum."""
+    """Read the current header. Raises Corrupt, or Unsupported for another version."""
     return _current_header(
         source, source.read_many([(offset, s.HEADER_SIZE) for offset in s.HEADER_OFFSETS])
     )
 
 
 def read_metadata(source: Source, header: Any) -> VhdxMetadata:
-    """The layout of the file. Raises Corrupt, or Unsupported for what is required and unknown.
+    """Read regions and metadata items. Raises Corrupt, or Unsupported for unknown required ones.
 
-    `source` is the file with its log replayed, where `header` says that it has one.
+    `source` is the file with its log replayed if `header` names one.
     """
     regions = _read_region_table(source)
     bat, metadata = regions[s.BAT_REGION], regions[s.METADATA_REGION]
@@ -94,7 +94,7 @@ def read_metadata(source: Source, header: Any) -> VhdxMetadata:
 
 
 def _current_header(source: Source, blocks: list[bytes]) -> Any:
-    """The header with the highest sequence number of those whose checksum is right."""
+    """Parse the header with the highest sequence number of those with a valid checksum."""
     sound = [
         block
         for block in blocks
@@ -173,8 +173,8 @@ _ITEM_LENGTHS = {
 def _read_items(
     source: Source, region: int, region_length: int
 ) -> tuple[dict[bytes, int], Range | None]:
-    """The known items as little-endian numbers, and where the parent locator lies."""
-    # Nearly every table has six entries or fewer: the rest of its 64 KiB is read only if needed.
+    """Read the known items as little-endian numbers, and the range of the parent locator."""
+    # Nearly every table has six entries or fewer: more of its 64 KiB is read only if needed.
     block = read_exactly(source, region, 4096, "the metadata table")
     try:
         count = s.MetadataHead.parse(block).entry_count

@@ -1,7 +1,4 @@
-"""The parent locator of a differencing VHDX.
-
-[MS-VHDX] 2.6.2.6.
-"""
+"""The parent locator of a differencing VHDX ([MS-VHDX] 2.6.2.6)."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _DAMAGED = "The image is damaged: compare it with its origin."
 
 
 def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
-    """The parent locator at `offset`. Raises Corrupt, or Unsupported for another type."""
+    """Read the parent locator at `offset`. Raises Corrupt, or Unsupported for another type."""
     if not _HEAD_SIZE <= length <= _MAX_LOCATOR_SIZE:
         raise Corrupt(f"{source.name}: a parent locator of {length} bytes", hint=_DAMAGED)
     data = read_exactly(source, offset, length, "the parent locator")

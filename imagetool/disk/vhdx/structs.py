@@ -1,4 +1,4 @@
-"""The layout of a VHDX file: [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format"."""
+"""The structures of a VHDX file: [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 Guid = Bytes(16)
-"""As it is stored; compared as bytes, for a disk has dozens and only three are shown."""
+"""A GUID as stored: compared as bytes, for a disk has dozens and only three are shown."""
 
 
 def _guid(text: str) -> bytes:
