@@ -1,7 +1,7 @@
-"""Files and trees of a volume into new files here.
+"""Extraction of files and directory trees into new files on this machine.
 
-Nothing is written over, outside of the target, or through a link; links of the volume itself are
-left out, and so are names that are not safe on every system: both are said.
+Nothing is overwritten, and nothing is written outside of the target or through a link. Links in the
+volume are skipped, and so are names that are not safe on every system; `skipped` lists both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT, Entry, Nod
 _COPY_BYTES = 1 << 20
 _MAX_DEPTH = 128
 
-_PREFETCH_FILES = 64  # files whose beginnings are read together where a read is a round trip
+_PREFETCH_FILES = 64  # files that are prefetched together where a read is a round trip
 _PREFETCH_BYTES = 65536
 
 Progress = Callable[[int, int], None]
@@ -28,7 +28,11 @@ Ahead = Callable[[Iterable[Question]], None]
 
 
 class Extraction:
-    """What may be written, and what was: in bytes, and what was left out, with the reason."""
+    """One extraction: its limit in bytes, its count of files, and what it skipped.
+
+    `skipped` has a sentence for each path that was left out. `progress` is called with the bytes
+    done and the bytes in all of the file at hand.
+    """
 
     def __init__(self, max_size: int, progress: Progress, ahead: Ahead = lambda _: None) -> None:
         self.skipped: list[str] = []
@@ -39,7 +43,7 @@ class Extraction:
         self._ahead = ahead
 
     def extract_file(self, node: Node, target: Path) -> None:
-        """One file. Raises CannotWrite where it is too large, or the target exists."""
+        """Extract one file. Raises CannotWrite where it is too large, or the target exists."""
         source = node.open()
         if self._written + source.size > self._max_size:
             raise CannotWrite(
@@ -55,7 +59,7 @@ class Extraction:
         self.file_count += 1
 
     def extract_tree(self, volume: Volume, node: Node, target: Path, depth: int = 0) -> None:
-        """A directory and all below it, into a directory that does not exist yet."""
+        """Extract a directory and all below it into a directory that does not exist yet."""
         if depth > _MAX_DEPTH:
             self.skipped.append(f"{node.path}: nested too deeply")
             return
@@ -82,7 +86,7 @@ class Extraction:
         self, volume: Volume, path: str, entry: Entry, target: Path, depth: int
     ) -> None:
         linked = entry.attributes & FILE_ATTRIBUTE_REPARSE_POINT
-        # A file of NTFS with such a point may be a compressed one; a directory leads elsewhere.
+        # An NTFS file with a reparse point may be a compressed one; a directory with one is a link.
         if linked and (entry.is_directory or volume.file_system != "NTFS"):
             self.skipped.append(f"{path}: a link")
             return
@@ -106,7 +110,7 @@ def _child_path(node: Node, entry: Entry) -> str:
 
 
 def _prefetch_start(volume: Volume, path: str) -> None:
-    """Read the beginning of a file, which is all of most."""
+    """Prefetch the first bytes of a file: for most files all of them."""
     node = volume.find(path)
     if node is not None and not node.is_directory:
         node.open().read_at(0, _PREFETCH_BYTES)

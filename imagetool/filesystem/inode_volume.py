@@ -1,7 +1,7 @@
-"""Volumes whose directories lead from a name to an inode: ext, XFS, FAT.
+"""Volumes whose directories map names to inodes: ext, XFS, FAT.
 
-Here are the paths, the links and the nodes; a file system adds how it finds a name in a directory,
-and where the bytes of a file lie.
+Paths, symbolic links and nodes are common to them; a file system adds the look-up of a name in a
+directory, and the extents of a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE_ATTRIBUTE_NORMAL = 0x80
 
 
 class FileType(Enum):
-    """What an inode is."""
+    """The type of an inode, as S_IFMT has it."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -41,11 +41,11 @@ _ATTRIBUTES = {
 
 
 class Inode(Protocol):
-    """What a file system knows of a file apart from its names."""
+    """A file without its names: its type, its size, its times."""
 
     @property
     def file_type(self) -> FileType:
-        """What it is."""
+        """File, directory, link, or something else."""
 
     @property
     def size(self) -> int:
@@ -53,7 +53,7 @@ class Inode(Protocol):
 
     @property
     def modified(self) -> datetime:
-        """When the content changed, in UTC."""
+        """The time of the last change of the content, in UTC."""
 
     @property
     def attributes(self) -> int:
@@ -64,13 +64,13 @@ InodeT = TypeVar("InodeT", bound=Inode)
 
 
 def windows_attributes(file_type: FileType) -> int:
-    """The file attributes of an inode whose file system has none of Windows' own."""
+    """FILE_ATTRIBUTE_… for a file system that has no such attributes itself."""
     return _ATTRIBUTES.get(file_type, FILE_ATTRIBUTE_NORMAL)
 
 
 @dataclass(frozen=True, slots=True)
 class InodeEntry:
-    """A name in a directory."""
+    """A directory entry, with the facts of its inode."""
 
     name: str
     is_directory: bool
@@ -80,11 +80,9 @@ class InodeEntry:
 
 
 class InodeVolume(ABC, Generic[InodeT]):
-    """A volume; see imagetool.filesystem.Volume for what its parts mean."""
+    """A volume; imagetool.filesystem.Volume describes its properties and methods."""
 
     file_system: str
-    label: str
-    identifier: str
     warnings: tuple[str, ...] = ()
 
     def __init__(self, source: Source) -> None:
@@ -97,15 +95,15 @@ class InodeVolume(ABC, Generic[InodeT]):
 
     @abstractmethod
     def child(self, directory: InodeT, name: str) -> InodeT | None:
-        """What `name` leads to in a directory, links not followed; None where there is none."""
+        """The inode of `name` in a directory, links not followed; None where there is none."""
 
     @abstractmethod
     def children(self, directory: InodeT) -> Iterator[tuple[str, InodeT]]:
-        """The names in a directory and what they lead to, without "." and ".."."""
+        """The names in a directory and their inodes, without "." and ".."."""
 
     @abstractmethod
     def open_data(self, inode: InodeT, name: str) -> Source:
-        """The bytes of a file or link; `name` is what messages call them."""
+        """The bytes of a file or link; messages call them `name`."""
 
     def find(self, path: str) -> InodeNode[InodeT] | None:
         """The node at `path` (/ or \\), links followed, or None."""
@@ -138,7 +136,7 @@ class InodeVolume(ABC, Generic[InodeT]):
         return InodeNode(self, trail[-1], "\\".join(reversed(_reversed_names(path))))
 
     def read_link(self, inode: InodeT, path: str) -> str:
-        """Where a symbolic link leads."""
+        """The target of a symbolic link. Raises Corrupt for one that is too long."""
         if inode.size > _MAX_LINK_SIZE:
             raise Corrupt(
                 f"{self.name}: {path}: a symbolic link of {inode.size} bytes",
@@ -163,7 +161,7 @@ class InodeVolume(ABC, Generic[InodeT]):
 
 
 class InodeNode(Generic[InodeT]):
-    """A file or directory; see imagetool.filesystem.Node for what its parts mean."""
+    """A file or directory; imagetool.filesystem.Node describes its properties and methods."""
 
     __slots__ = ("_inode", "_volume", "path")
 
@@ -174,12 +172,12 @@ class InodeNode(Generic[InodeT]):
 
     @property
     def volume(self) -> InodeVolume[InodeT]:
-        """Where it lies."""
+        """The volume that it belongs to."""
         return self._volume
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory."""
+        """True for a directory."""
         return self._inode.file_type is FileType.DIRECTORY
 
     @property
@@ -187,22 +185,8 @@ class InodeNode(Generic[InodeT]):
         """The size of the data in bytes; 0 for a directory."""
         return 0 if self.is_directory else self._inode.size
 
-    @property
-    def modified(self) -> datetime:
-        """When the content changed, in UTC."""
-        return self._inode.modified
-
-    @property
-    def attributes(self) -> int:
-        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
-        return self._inode.attributes
-
-    def streams(self) -> tuple[str, ...]:
-        """None: only NTFS has alternate streams."""
-        return ()
-
     def open(self, stream: str = "") -> Source:
-        """The data. Raises NotFound for a directory, a device, or an alternate stream."""
+        """The data as a source. Raises NotFound for a directory, a device, an alternate stream."""
         name = f"{self._volume.name}: {self.path or 'the root'}"
         if stream:
             raise NotFound(f"{name}:{stream}: {self._volume.file_system} has no alternate streams")
@@ -214,7 +198,7 @@ class InodeNode(Generic[InodeT]):
         return self._volume.open_data(self._inode, name)
 
     def entries(self, prefix: str = "") -> Iterator[InodeEntry]:
-        """What a directory holds, in its order; with a prefix only such names, in any case."""
+        """The entries of a directory, in its order; with a prefix only such names, in any case."""
         if not self.is_directory:
             raise NotFound(
                 f"{self._volume.name}: {self.path} is no directory", hint="`file read` reads it."
@@ -228,6 +212,6 @@ class InodeNode(Generic[InodeT]):
 
 
 def _reversed_names(path: str) -> list[str]:
-    """The names in a path, the last one first."""
+    """The components of a path, the last one first: a stack for `find`."""
     names = path.replace("\\", "/").split("/")
     return [name for name in reversed(names) if name not in ("", ".")]

@@ -1,4 +1,4 @@
-"""Which file system a volume holds, by its bytes."""
+"""Recognition of the file system in a volume, by its signatures."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ _OEM_IDS = {
 }
 
 
-_BTRFS_MAGIC_OFFSET = 65536 + 64  # where the magic of its first superblock stands
+_BTRFS_MAGIC_OFFSET = 65536 + 64  # the first superblock, and the magic in it
 
 
 def recognise(source: Source) -> str:
-    """NTFS, ReFS, BitLocker, exFAT, FAT, ext, XFS, LVM, LUKS, swap, or nothing."""
+    """The name of the file system or container: NTFS, ReFS, BitLocker, exFAT, FAT, LUKS, XFS, LVM,
+    ext or Btrfs; empty where none is recognised.
+    """
     head = source.read_at(0, 2048)
     superblock = head[1024:]
     known = _OEM_IDS.get(head[3:11])
@@ -72,11 +74,11 @@ def open_volume(source: Source) -> Volume:
 
 
 SUPPORTED_FILE_SYSTEMS = ("NTFS", "ext", "XFS", "FAT")
-"""What `open_volume` reads, as `recognise` names it."""
+"""The names by `recognise` of the file systems that `open_volume` reads."""
 
 
 def _open_non_ntfs(file_system: str, source: Source) -> Volume:
-    """The readers that a Windows guest does not need are imported where one is there."""
+    """Open an ext, XFS or FAT volume; its reader is imported only then."""
     if file_system == "ext":
         from imagetool.filesystem.ext import Ext
 

@@ -1,4 +1,4 @@
-"""What every file system offers: a volume, its nodes, their data."""
+"""The interface of every file system: a volume, its nodes, their data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from imagetool.disk.source import Source
 
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
-"""A link, or a file that a filter keeps; [MS-FSCC] 2.6."""
+"""A link, or a file whose data a file system filter provides; [MS-FSCC] 2.6."""
 
 
 class Entry(Protocol):
-    """A name in a directory, and what the directory knows of the file."""
+    """A directory entry: a name, and the facts of the file that the directory repeats."""
 
     @property
     def name(self) -> str:
@@ -21,15 +21,15 @@ class Entry(Protocol):
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory."""
+        """True for a directory."""
 
     @property
     def size(self) -> int:
-        """The size in bytes, as the directory last heard of it."""
+        """The size in bytes, as the directory has it: it may lag behind the file's own."""
 
     @property
     def modified(self) -> datetime:
-        """When the content changed, in UTC, as the directory last heard of it."""
+        """The time of the last change of the content, in UTC, as the directory has it."""
 
     @property
     def attributes(self) -> int:
@@ -41,36 +41,28 @@ class Node(Protocol):
 
     @property
     def volume(self) -> Volume:
-        """Where it lies."""
+        """The volume that it belongs to."""
 
     @property
     def path(self) -> str:
-        """The path as it was asked for, with backslashes and without a leading one."""
+        """The path as the caller gave it, with backslashes and without a leading one."""
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory."""
+        """True for a directory."""
 
     @property
     def size(self) -> int:
         """The size of the data in bytes; 0 for a directory."""
 
-    @property
-    def modified(self) -> datetime:
-        """When the content changed, in UTC."""
-
-    @property
-    def attributes(self) -> int:
-        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
-
     def open(self, stream: str = "") -> Source:
         """The data, or that of an alternate stream. Raises NotFound, Unsupported, Encrypted."""
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """What a directory holds, in the order of its index; with a prefix only such names."""
+        """The entries of a directory, in its order; with a prefix only those that begin with it.
 
-    def streams(self) -> tuple[str, ...]:
-        """The names of the alternate streams."""
+        The prefix is compared in any case of letters. Raises NotFound for a file.
+        """
 
 
 class Volume(Protocol):
@@ -78,25 +70,17 @@ class Volume(Protocol):
 
     @property
     def file_system(self) -> str:
-        """NTFS."""
-
-    @property
-    def label(self) -> str:
-        """The volume's name."""
-
-    @property
-    def identifier(self) -> str:
-        """The serial number, 16 hexadecimal digits."""
+        """NTFS, ext, XFS or FAT."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What would hinder servicing: a dirty or hibernated volume."""
+        """Sentences about a state that hinders servicing: a dirty or hibernated volume."""
 
     def find(self, path: str) -> Node | None:
-        """The node at `path` (/ or \\, any case), or None."""
+        """The node at `path` (/ or \\), or None; NTFS and FAT ignore the case of letters."""
 
     def find_many(self, paths: Sequence[str]) -> Sequence[Node | None]:
-        """The nodes at several paths, found in step so that reads come in batches."""
+        """The nodes at several paths, in the order of the paths; reads are batched."""
 
     def lookup(self, path: str) -> Node:
         """The node at `path`. Raises NotFound."""

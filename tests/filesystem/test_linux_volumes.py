@@ -99,7 +99,6 @@ def test_links_are_followed_inside_the_volume_and_never_in_circles(
             volume.lookup("etc").open()
         with pytest.raises(NotFound):
             volume.lookup("etc/os-release").open("stream")
-        assert volume.label == "fixture"
         assert volume.warnings == ()
 
 
@@ -130,7 +129,6 @@ def test_fat_names_are_found_in_any_case(volumes: Path) -> None:
     for name in ("fat12", "fat16", "fat32"):
         with FileSource(volumes / name) as source:
             volume = open_volume(source)
-            assert volume.label == "FIXTURE"
             assert volume.lookup("efi\\BOOT\\BootX64.EFI").size == 300_000
             assert volume.lookup("a NAME with spaces and ÜMLAUTS, rather long.text").size == 6
             assert volume.find("none") is None
@@ -167,7 +165,9 @@ def test_xfs_is_read_as_libfsxfs_reads_it(
             entry = other.get_file_entry_by_path(f"/{path}")
             node = volume.lookup(path)
             assert node.open().read_at(0, node.size) == entry.read_buffer(entry.size)
-            assert node.modified.timestamp() == entry.get_modification_time_as_integer() // 10**9
+            folder, _, leaf = path.rpartition("/")
+            listed = {item.name: item for item in volume.lookup(folder).entries(leaf)}[leaf]
+            assert listed.modified.timestamp() == entry.get_modification_time_as_integer() // 10**9
     other.close()
 
 

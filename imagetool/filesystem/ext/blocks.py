@@ -1,4 +1,4 @@
-"""Where the blocks of an ext file lie: a tree of extents (ext4), or a map of blocks (ext2, ext3).
+"""The blocks of an ext file: an extent tree (ext4), or a block map (ext2, ext3).
 
 Linux kernel documentation, "ext4 Data Structures": "Extent Tree", "Direct/Indirect Block
 Addressing".
@@ -24,7 +24,7 @@ _DIRECT_BLOCKS = 12
 
 
 def file_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int, int]]:
-    """The stretches of a file: (offset in it, length, offset in the volume), in bytes."""
+    """The extents of a file: (offset in it, length, offset in the volume or HOLE), in bytes."""
     size = volume.block_size
     level: list[bytes] = [root]
     depth = -1
@@ -59,7 +59,7 @@ def file_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int
 
 
 class BlockMapData:
-    """A file whose blocks are listed one by one: twelve in the inode, the others in map blocks."""
+    """A file with a block map: twelve block numbers in the inode, the others in map blocks."""
 
     __slots__ = ("_maps", "_root", "_volume", "name", "size")
 
@@ -71,7 +71,7 @@ class BlockMapData:
         self.name = name
 
     def _block_number(self, number: int) -> int:
-        """The block of the volume that holds block `number` of the file; 0 is a hole."""
+        """The block of the volume for block `number` of the file; 0 is a hole."""
         if number < _DIRECT_BLOCKS:
             return self._root[number]
         number -= _DIRECT_BLOCKS

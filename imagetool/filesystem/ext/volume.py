@@ -1,8 +1,8 @@
 """An ext2, ext3 or ext4 volume.
 
-The journal is not replayed: a volume that was not unmounted cleanly is read as it lies, and its
-warnings say so. Directories are read from their start: the hash tree over a large one is only a
-second way to the same entries.
+The journal is not replayed: a volume that was not unmounted cleanly is read as it is on disk, and
+its warnings say so. Directories are read from their start: the hash tree of a large one only
+speeds up the search for the same entries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from construct import ConstructError
 
@@ -43,7 +42,7 @@ class ExtInode:
 
     @property
     def file_type(self) -> FileType:
-        """What it is."""
+        """The type, by the mode."""
         mode = int.from_bytes(self.raw[:2], "little")
         return _FILE_TYPES.get(mode & s.FILE_TYPE_MASK, FileType.OTHER)
 
@@ -58,7 +57,7 @@ class ExtInode:
 
     @property
     def flags(self) -> int:
-        """EXTENTS_FL and others."""
+        """EXT4_…_FL: extents, inline data, encryption and others."""
         return int.from_bytes(self.raw[32:36], "little")
 
     @property
@@ -68,7 +67,9 @@ class ExtInode:
 
     @property
     def modified(self) -> datetime:
-        """When the content changed; the two low bits of the extra word count ages of 2^32 s."""
+        """The time of the last change of the content; the two low bits of the extra field count
+        epochs of 2^32 s.
+        """
         seconds = int.from_bytes(self.raw[16:20], "little", signed=True)
         extra = self.raw[136:140] if self._extra_size() >= 12 else b""
         seconds += (int.from_bytes(extra, "little") & 3) << 32
@@ -83,7 +84,7 @@ class ExtInode:
         return windows_attributes(self.file_type)
 
     def inline_data(self) -> bytes:
-        """Data that the inode itself holds: the block area, then the attribute system.data."""
+        """Data in the inode itself: i_block, then the extended attribute system.data."""
         start = s.INODE_EXTRA + self._extra_size()
         raw = self.raw
         rest = b""
@@ -99,7 +100,7 @@ class ExtInode:
 
 
 class Ext(InodeVolume[ExtInode]):
-    """An ext volume in a source. Raises Corrupt, or Unsupported for features that change all."""
+    """An ext volume in a source. Raises Corrupt; Unsupported for unknown features."""
 
     file_system = "ext"
 
@@ -132,8 +133,6 @@ class Ext(InodeVolume[ExtInode]):
             raise self.damaged("groups without blocks or inodes")
         if not 32 <= self._descriptor_size <= self.block_size or self._descriptor_size % 8:
             raise self.damaged(f"group descriptors of {self._descriptor_size} bytes")
-        self.label = block.label.split(b"\0")[0].decode("utf-8", "replace")
-        self.identifier = str(UUID(bytes=block.uuid))
         warnings = []
         if block.incompatible & s.NEEDS_RECOVERY:
             warnings.append("the journal holds writes that are not in place: it is read as it lies")
@@ -142,7 +141,7 @@ class Ext(InodeVolume[ExtInode]):
         self.warnings = tuple(warnings)
 
     def damaged(self, what: str) -> Corrupt:
-        """The error for something that cannot be."""
+        """The error for a damaged structure, with the advice to check the volume."""
         return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
     def read_blocks(self, numbers: Sequence[int]) -> list[bytes]:
@@ -191,7 +190,7 @@ class Ext(InodeVolume[ExtInode]):
             self._inode_tables[group] = table * self.block_size
 
     def _descriptor_offset(self, group: int) -> int:
-        """Where a group's descriptor lies; "Meta Block Groups" spread them over the volume."""
+        """The offset of a group's descriptor; "Meta Block Groups" spread them over the volume."""
         per_block = self.block_size // self._descriptor_size
         meta, inside = divmod(group, per_block)
         first = self._superblock.first_data_block
@@ -206,7 +205,7 @@ class Ext(InodeVolume[ExtInode]):
         return int(block * self.block_size + inside * self._descriptor_size)
 
     def _has_superblock_copy(self, group: int) -> bool:
-        """Whether a group begins with a copy of the superblock."""
+        """True where a group begins with a copy of the superblock."""
         if group < 2 or not self._superblock.read_only_compatible & s.SPARSE_SUPER:
             return True
         for base in (3, 5, 7):
@@ -217,14 +216,14 @@ class Ext(InodeVolume[ExtInode]):
                 return True
         return False
 
-    # What a volume of inodes asks for
+    # As InodeVolume requires
 
     def root(self) -> ExtInode:
         """The root directory."""
         return self.read_inodes([s.ROOT_INODE])[0]
 
     def child(self, directory: ExtInode, name: str) -> ExtInode | None:
-        """What `name` leads to in a directory."""
+        """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
         for raw, number in self._directory_entries(directory):
             if raw == wanted:

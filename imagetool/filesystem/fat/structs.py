@@ -28,7 +28,7 @@ BootSector = StructLayout(
     )
 )
 MIN_FAT16_CLUSTERS, MIN_FAT32_CLUSTERS = 4085, 65525
-"""Numbers of clusters; nothing but them tells the three kinds apart."""
+"""The least numbers of clusters of a FAT16 and a FAT32 volume; only they tell the types apart."""
 
 # "FAT Directory Structure", "FAT Long Directory Entries"
 ENTRY = struct.Struct(

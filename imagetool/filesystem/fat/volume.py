@@ -1,7 +1,7 @@
 """A FAT volume: clusters linked in a table, directories as lists of entries.
 
-The table is read by page, and a chain only as far as its file goes. Times are local to whoever
-wrote them; they are shown as if that were UTC.
+The table is read by page, and a chain only as far as its file goes. Timestamps are local times of
+an unknown zone; they are given as UTC.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class FatEntry:
-    """A directory entry: where a file begins, and what is known of it."""
+    """A directory entry, which is the inode of FAT: first cluster, size, attributes, time."""
 
     cluster: int
     size: int
@@ -36,7 +36,7 @@ class FatEntry:
 
     @property
     def file_type(self) -> FileType:
-        """What it is."""
+        """Directory or file."""
         return FileType.DIRECTORY if self.attributes & s.IS_DIRECTORY else FileType.FILE
 
 
@@ -47,9 +47,8 @@ class Fat(InodeVolume[FatEntry]):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        boot = source.read_at(0, 512)
         try:
-            fields = s.BootSector.parse(boot)
+            fields = s.BootSector.parse(source.read_at(0, 512))
         except ConstructError:
             raise self.damaged("its boot sector is cut off") from None
         sector, per_cluster = fields.bytes_per_sector, fields.sectors_per_cluster
@@ -75,17 +74,13 @@ class Fat(InodeVolume[FatEntry]):
         self._root_range = (first - root_sectors) * sector, root_sectors * sector
         self._root_cluster = fields.root_cluster if self._bits == 32 else 0
         self._pages: dict[int, bytes] = {}
-        serial_offset = 67 if self._bits == 32 else 39
-        self.identifier = boot[serial_offset : serial_offset + 4][::-1].hex()
-        label = boot[serial_offset + 4 : serial_offset + 15].decode("ascii", "replace").strip()
-        self.label = "" if label == "NO NAME" else label
 
     def damaged(self, what: str) -> Corrupt:
-        """The error for something that cannot be."""
+        """The error for a damaged structure, with the advice to check the volume."""
         return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
     def _next_cluster(self, cluster: int) -> int:
-        """What the table says behind a cluster."""
+        """The table's entry for a cluster: the next one of its chain, or the end."""
         page, inside = divmod(cluster * self._bits // 8, _TABLE_PAGE_SIZE)
         data = self._pages.get(page)
         if data is None:
@@ -106,7 +101,10 @@ class Fat(InodeVolume[FatEntry]):
     def _chain_extents(
         self, cluster: int, count: int | None, name: str
     ) -> list[tuple[int, int, int]]:
-        """The extents of a chain: as many clusters as a file has, or up to the chain's end."""
+        """The extents of a chain of `count` clusters; None: up to the chain's end.
+
+        As (offset in the file, length, offset in the volume), in bytes.
+        """
         extents: list[tuple[int, int, int]] = []
         last = (1 << min(self._bits, 28)) - 8
         done, size = 0, self.cluster_size
@@ -125,14 +123,14 @@ class Fat(InodeVolume[FatEntry]):
             cluster = self._next_cluster(cluster) if count is None or done < count else cluster
         return extents
 
-    # What a volume of inodes asks for
+    # As InodeVolume requires
 
     def root(self) -> FatEntry:
         """The root directory."""
         return FatEntry(self._root_cluster, 0, s.IS_DIRECTORY, _EPOCH)
 
     def child(self, directory: FatEntry, name: str) -> FatEntry | None:
-        """What `name` leads to, in any case of letters, by its long or its short name."""
+        """The entry of that long or short name, in any case of letters."""
         wanted = name.upper()
         for long, short, entry in self._entries(directory):
             if wanted in (long.upper(), short):
@@ -200,7 +198,10 @@ def _short_name(raw: bytes) -> str:
 
 
 def _long_name(parts: list[bytes], short: bytes) -> str:
-    """The long name, whose pieces lie before its entry, the last first; empty where none fits."""
+    """The long name in the entries before the short one, the last part first.
+
+    Empty where the parts are incomplete, or belong to another short name.
+    """
     check = 0
     for byte in short[:11]:
         check = ((check & 1) << 7) + (check >> 1) + byte & 0xFF

@@ -1,4 +1,4 @@
-"""The text in which LVM2 describes a volume group: nested sections, numbers, texts, lists.
+"""The metadata of an LVM2 volume group, a text: nested sections, integers, strings, lists.
 
 LVM2 source, doc and lib/config; J. Metz, "Logical Volume Manager (LVM) format specification".
 """
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 
 
 def parse_metadata(text: str, where: str) -> Section:
-    """The sections of a text. Raises Corrupt, naming `where`."""
+    """Parse the text of a volume group. Raises Corrupt, naming `where`."""
     tokens = list(_tokens(text, where))
     section, position = _section(tokens, 0, 0, where)
     if position != len(tokens):

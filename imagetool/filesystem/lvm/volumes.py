@@ -2,7 +2,7 @@
 
 J. Metz, "Logical Volume Manager (LVM) format specification": "Physical volume label", "Physical
 volume header", "Metadata area". Of two metadata areas the one with the higher sequence number
-counts. Read are linear and striped logical volumes; mirrors, snapshots, thin and cached ones are
+counts. Linear and striped logical volumes can be read; mirrors, snapshots, thin and cached ones are
 refused by name.
 """
 
@@ -33,7 +33,7 @@ _DAMAGED = "The volume group is damaged: restore it with vgcfgrestore."
 
 @dataclass(frozen=True, slots=True)
 class PhysicalVolume:
-    """A physical volume: its identifier, and the description of its group that it holds."""
+    """A physical volume: its identifier, and its copy of the volume group's metadata."""
 
     source: Source
     identifier: str
@@ -44,14 +44,16 @@ class PhysicalVolume:
 
 
 class LogicalVolume:
-    """A logical volume. `open` gives its bytes."""
+    """A logical volume, from its section of the metadata.
+
+    `group` is the section of the volume group, `members` the physical volumes by their names in it.
+    """
 
     def __init__(
         self, name: str, description: Section, group: Section, members: dict[str, Source]
     ) -> None:
         self.name = name
         """Group and volume: vg/root."""
-        self._description = description
         self._extent_size = _number(group, "extent_size", name) * SECTOR
         self._group = group
         self._members = members
@@ -70,7 +72,7 @@ class LogicalVolume:
         return max(ends, default=0) * self._extent_size
 
     def open(self) -> Source:
-        """The bytes. Raises Unsupported for other than linear and striped segments."""
+        """The bytes as a source. Raises Unsupported unless all segments are linear or striped."""
         extents: list[tuple[int, int, int]] = []
         sources = list(self._members.values())
         starts = {}
@@ -130,7 +132,7 @@ class LogicalVolume:
 
 
 class Concatenation:
-    """Sources one behind the other."""
+    """Several sources as one, each behind the one before."""
 
     def __init__(self, sources: Sequence[Source], name: str) -> None:
         self._sources = sources
@@ -155,7 +157,7 @@ class Concatenation:
 
 
 def read_physical_volume(source: Source) -> PhysicalVolume:
-    """What a physical volume says of itself and its group. Raises Corrupt."""
+    """Read the label and the newest metadata of a physical volume. Raises Corrupt."""
     head = source.read_at(0, 4 * SECTOR)
     start = next(
         (
@@ -184,7 +186,7 @@ def read_physical_volume(source: Source) -> PhysicalVolume:
 
 
 def _metadata_areas(head: bytes, position: int) -> Iterator[Range]:
-    """The metadata areas: the second of two lists, each of which ends with zeros."""
+    """The metadata areas, (offset, size): the second of two lists, each ended by zeros."""
     lists = 0
     for _ in range(2 * _MAX_METADATA_AREAS):
         if position + _AREA.size > len(head):
@@ -200,7 +202,7 @@ def _metadata_areas(head: bytes, position: int) -> Iterator[Range]:
 
 
 def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, str, Section] | None:
-    """Sequence number, group and description in a metadata area; None where it holds none."""
+    """Sequence number, group name and group section of a metadata area; None where unused."""
     head = read_exactly(source, offset, _AREA_HEADER_SIZE, "a metadata area")
     _, magic, version, start, length = _AREA_HEADER.unpack_from(head)
     if magic != _AREA_MAGIC or version != 1 or start != offset or length != size:
@@ -212,7 +214,7 @@ def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, st
         _MAX_METADATA_TEXT, size
     ):
         raise Corrupt(f"{source.name}: the text of {count} bytes does not fit", hint=_DAMAGED)
-    # The area is a ring behind its header: a text that reaches its end goes on at its start.
+    # The area is a ring buffer behind its header: a text wraps around at its end.
     first = min(count, size - text_offset)
     raw = read_exactly(source, offset + text_offset, first, "the text of the volume group")
     if first < count:
@@ -228,7 +230,7 @@ def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, st
 
 
 def logical_volumes(physical: Sequence[PhysicalVolume]) -> list[LogicalVolume]:
-    """The logical volumes that people see, of every group on these physical volumes."""
+    """The visible logical volumes of every group on these physical volumes."""
     newest: dict[str, PhysicalVolume] = {}
     for item in physical:
         if item.group_name not in newest or item.sequence > newest[item.group_name].sequence:

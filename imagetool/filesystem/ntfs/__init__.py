@@ -1,4 +1,4 @@
-"""NTFS, read by its index trees."""
+"""NTFS volumes."""
 
 from imagetool.filesystem.ntfs.node import NtfsNode
 from imagetool.filesystem.ntfs.volume import Ntfs

@@ -1,4 +1,4 @@
-"""The data of a file as a source: runs, holes, compression units.
+"""The value of a non-resident attribute as a source: runs, holes, compression units.
 
 Linux-NTFS documentation, attribute "$DATA", concepts "Data Runs", "Compression".
 """
@@ -20,7 +20,7 @@ _MAX_UNIT_SIZE = 1 << 20
 
 
 class NonResidentData:
-    """What an attribute that is not resident holds: plain, or with holes."""
+    """The value of a non-resident attribute that is not compressed; it may be sparse."""
 
     __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "name", "size")
 
@@ -44,7 +44,7 @@ class NonResidentData:
             )
 
     def _add_runs(self, extents: Sequence[Attribute]) -> None:
-        """Take the runs of further extents, each of which begins where the one before ended."""
+        """Decode the run lists of all extents. Raises Corrupt where they leave a gap."""
         total = self._volume.size // self._cluster_size
         if self._vcns:
             self._vcns.pop()
@@ -61,7 +61,7 @@ class NonResidentData:
         self._vcns.append(max(end, 0))
 
     def extents_at(self, offset: int, length: int) -> list[Extent]:
-        """Where these bytes lie in the volume; what was never written is zero."""
+        """The parts of the volume that hold these bytes; beyond the initialised size HOLE."""
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return []
@@ -95,7 +95,7 @@ class NonResidentData:
 
 
 class CompressedData:
-    """What a compressed attribute holds: units of clusters, each compressed (LZNT1) or not."""
+    """The value of a compressed attribute: units of clusters, each compressed (LZNT1) or not."""
 
     __slots__ = ("_cache", "_stored", "_unit_size", "name", "size")
 
@@ -130,7 +130,7 @@ class CompressedData:
         start = number * self._unit_size
         wanted = min(self._unit_size, self.size - start)
         extents = self._stored.extents_at(start, self._unit_size)
-        # A hole at the end of a unit says that what stands before it is compressed.
+        # A unit that ends with a hole is compressed: its data is shorter than the unit.
         if any(offset < 0 for offset, _ in extents) and any(offset >= 0 for offset, _ in extents):
             from imagetool.compression.lznt1 import decompress
 
@@ -147,9 +147,9 @@ class CompressedData:
 def open_data(
     volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
 ) -> NonResidentData | CompressedData:
-    """The data of an attribute that is not resident, by the flags of its first extent.
+    """The value of a non-resident attribute, by the flags of its first extent.
 
-    Raises Encrypted for a file that only its owner's key opens.
+    Raises Encrypted for one that EFS encrypted.
     """
     flags = extents[0].flags
     if flags & s.ENCRYPTED:

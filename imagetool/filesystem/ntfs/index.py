@@ -1,7 +1,8 @@
-"""Directories: an index tree of names, and the order of names in it.
+"""The index of a directory: a B-tree of names, and their collation.
 
 Linux-NTFS documentation, attributes "$INDEX_ROOT" and "$INDEX_ALLOCATION", concept "B*Trees". A
-name is found by descending the tree, never by reading all of it.
+name is found by descending the tree, never by reading all of it. Functions take the bytes of a node
+and the offset of an entry in it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ _RECORD_NUMBER_MASK = 0xFFFFFFFFFFFF
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 
 LoadUpcase = Callable[[], bytes]
+"""Reads $UpCase: the upper case of every UTF-16 code unit, two bytes each."""
 
 
 class IndexEntry(NamedTuple):
-    """A name in a directory, with what the directory itself knows of the file."""
+    """A directory entry, with the facts of the file in its $FILE_NAME."""
 
     name: str
     record_number: int
@@ -39,7 +41,7 @@ class IndexEntry(NamedTuple):
 
 
 def iter_entries(node: bytes, header_offset: int, where: str) -> Iterator[tuple[int, int, int]]:
-    """The entries of one node whose index header is at `header_offset`: (offset, length, flags).
+    """The entries of a node whose index header is at `header_offset`: (offset, length, flags).
 
     The last one has no name. Raises Corrupt for an entry that leaves the node.
     """
@@ -70,18 +72,18 @@ def entry_name(node: bytes, offset: int) -> str:
 
 
 def entry_subnode(node: bytes, offset: int, length: int) -> int:
-    """The cluster number of the node below an entry."""
+    """The VCN of the node below an entry."""
     return int.from_bytes(node[offset + length - 8 : offset + length], "little")
 
 
 def entry_reference(node: bytes, offset: int) -> tuple[int, int]:
-    """The record and sequence number of the file that an entry names."""
+    """The record number and sequence number of the file of an entry."""
     reference = int.from_bytes(node[offset : offset + 8], "little")
     return reference & _RECORD_NUMBER_MASK, reference >> 48
 
 
 def read_entry(node: bytes, offset: int) -> IndexEntry:
-    """Everything that an entry says."""
+    """The entry at an offset, decoded."""
     number, sequence = entry_reference(node, offset)
     key = offset + 16
     (modified,) = struct.unpack_from("<Q", node, key + 16)
@@ -98,16 +100,17 @@ def read_entry(node: bytes, offset: int) -> IndexEntry:
 
 
 def is_dos_name(node: bytes, offset: int) -> bool:
-    """Whether this is the short twin of another entry's name."""
+    """True for a short (8.3) name whose file has an entry with its long name too."""
     return node[offset + 81] == s.DOS_NAME
 
 
 def search(
     node: bytes, header_offset: int, name: str, upcase: LoadUpcase, where: str
 ) -> tuple[int, int, int]:
-    """The entry of that name (0, offset, length), or where to go on.
+    """Search one node for a name: (0, offset, length) of its entry.
 
-    (1, offset, length): below this entry; (2, 0, 0): the name is not there.
+    (1, offset, length) where the search goes on in the node below that entry, (2, 0, 0) where there
+    is no such name.
     """
     if name.isascii():
         found = _search_ascii(node, header_offset, name.upper())
@@ -125,9 +128,9 @@ def search(
 
 
 def _search_ascii(node: bytes, header_offset: int, upper: str) -> tuple[int, int, int] | None:
-    """As `search`, as long as all names are ASCII and the node is sound: else None.
+    """As `search`; None where a name is not ASCII or the node is damaged.
 
-    Nearly every look-up ends here, and this is where its time goes.
+    The fast path: it serves nearly every look-up, and takes most of its time.
     """
     first, used, _, _ = _INDEX_HEADER.unpack_from(node, header_offset)
     offset, end = header_offset + first, min(header_offset + used, len(node))
@@ -156,9 +159,9 @@ def _search_ascii(node: bytes, header_offset: int, upper: str) -> tuple[int, int
 
 
 def compare_names(left: str, right: str, upcase: LoadUpcase) -> int:
-    """The order of two names in the volume's own upper case: -1, 0 or 1.
+    """Compare two names in the volume's own upper case (COLLATION_FILE_NAME): -1, 0 or 1.
 
-    The table of upper case takes 128 KiB to read, and is asked for only where it decides.
+    `upcase` is called only where a character beyond ASCII decides: the table takes 128 KiB to read.
     """
     if left.isascii() and right.isascii():
         one_name, other_name = left.upper(), right.upper()
@@ -181,7 +184,7 @@ def compare_names(left: str, right: str, upcase: LoadUpcase) -> int:
 
 
 def _utf16_units(name: str) -> bytes:
-    """UTF-16 in this machine's order of bytes."""
+    """The code units of a name in this machine's byte order."""
     import sys
 
     order = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"

@@ -1,7 +1,7 @@
-"""The master file table of an NTFS volume: records, and the attributes that a file has in several.
+"""The master file table of an NTFS volume: file records, and attributes across several of them.
 
 Linux-NTFS documentation, files $Boot and $MFT, attribute "$ATTRIBUTE_LIST". Blocks with fix-ups are
-read in batches and kept, up to a bound.
+read in batches and cached, up to a bound.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from imagetool.filesystem.ntfs.record import Attribute, FileRecord, apply_fixups
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 MAX_CACHED_BLOCKS = 2048
+"""Records and index blocks; then the cache starts afresh."""
+
 _MAX_ATTRIBUTE_LIST_SIZE = 1 << 20  # bytes of an attribute list; Windows stops at 256 KiB
 
 
 class BlockRequest(NamedTuple):
-    """A block with fix-ups that a walk needs next: of which data, where, and what it must be."""
+    """A block with fix-ups to be read: a record, or an index block.
+
+    `owner` is the number of the record whose index it belongs to, -1 for a record of the table.
+    """
 
     data: NonResidentData
     owner: int
@@ -33,7 +38,7 @@ class BlockRequest(NamedTuple):
 
 
 class MasterFileTable:
-    """The master file table. Raises Corrupt where boot sector or table make no sense."""
+    """The master file table. Raises Corrupt where the boot sector or the table is damaged."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -55,12 +60,11 @@ class MasterFileTable:
         ):
             if size & (size - 1) or not least <= size <= most:
                 raise Corrupt(f"{source.name}: a {what} of {size} bytes", hint=_DAMAGED)
-        self.identifier = fields.serial_number[::-1].hex()
         self._blocks: dict[tuple[int, int], bytes] = {}
         self._mft = self._open_mft(fields.mft_cluster * self.cluster_size)
 
     def _decode_size(self, exponent: int) -> int:
-        """A size in clusters, or where negative, a power of two in bytes."""
+        """A size in bytes, from a number of clusters, or the negative exponent of a power of 2."""
         return exponent * self.cluster_size if exponent >= 0 else 1 << min(-exponent, 32)
 
     def _open_mft(self, offset: int) -> NonResidentData:
@@ -73,7 +77,7 @@ class MasterFileTable:
         listed = any(item.type == s.ATTRIBUTE_LIST for item in record.attributes())
         if not listed:
             return NonResidentData(self.source, self.cluster_size, data, f"{self.name}: $MFT")
-        # A table in very many pieces: its first run list leads to the records of the others.
+        # A very fragmented table: its first run list leads to the records with the others.
         data[0].initialised_size = min(
             data[0].initialised_size, (data[0].last_vcn + 1) * self.cluster_size
         )
@@ -85,7 +89,7 @@ class MasterFileTable:
     # Blocks and records
 
     def read_blocks(self, requests: Sequence[BlockRequest]) -> list[bytes]:
-        """The blocks, fixed up; those that are not at hand are read in one batch."""
+        """The blocks, fix-ups applied; those that are not cached are read in one batch."""
         keys = [(request.owner, request.offset) for request in requests]
         if len(requests) == 1:  # one path, one block: the common case, without lists
             block = self._blocks.get(keys[0])
@@ -99,7 +103,7 @@ class MasterFileTable:
             return [block]
         if len(self._blocks) >= MAX_CACHED_BLOCKS:
             self._blocks.clear()
-        # What is at hand now need not be later: another thread may let go of it meanwhile.
+        # Taken now: another thread may clear the cache meanwhile.
         found = {key: self._blocks[key] for key in keys if key in self._blocks}
         fresh = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in found
@@ -116,7 +120,7 @@ class MasterFileTable:
         return [found[key] for key in keys]
 
     def _cache_block(self, key: tuple[int, int], request: BlockRequest, block: bytes) -> bytes:
-        """A block that was read: checked, fixed up and kept."""
+        """Check a block that was read, apply its fix-ups, and cache it."""
         if len(block) != request.length:
             raise Corrupt(f"{request.data.name}: nothing at offset {request.offset}", hint=_DAMAGED)
         what = "record" if request.owner < 0 else "index block"
@@ -125,11 +129,11 @@ class MasterFileTable:
         return fixed
 
     def record_request(self, number: int) -> BlockRequest:
-        """The block of a record."""
+        """The request for the block of a record."""
         return BlockRequest(self._mft, -1, number * self.record_size, self.record_size, b"FILE")
 
     def parse_record(self, number: int, data: bytes) -> FileRecord:
-        """A record whose block was read."""
+        """The record in a block that was read."""
         return FileRecord(number, data, f"{self.name}: record {number}")
 
     def read_records(self, numbers: Sequence[int]) -> list[FileRecord]:
@@ -140,7 +144,10 @@ class MasterFileTable:
     def attribute_extents(
         self, record: FileRecord, attribute_type: int, name: str
     ) -> list[Attribute]:
-        """The attribute of that type and name, in as many extents as it has, in their order."""
+        """The extents of the attribute of that type and name, in the order of their clusters.
+
+        Empty where the file has no such attribute; several only where it has an attribute list.
+        """
         own = record.attributes_of_type(s.ATTRIBUTE_LIST)
         if not own:
             return [item for item in record.attributes_of_type(attribute_type) if item.name == name]
@@ -185,7 +192,7 @@ class MasterFileTable:
         ]
 
     def all_attributes(self, record: FileRecord) -> list[Attribute]:
-        """The attributes of a file, wherever they lie."""
+        """The attributes of a file, in all of its records."""
         own = record.attributes()
         listing = next((item for item in own if item.type == s.ATTRIBUTE_LIST), None)
         return own if listing is None else self._listed_attributes(record, listing)

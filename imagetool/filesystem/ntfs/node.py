@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from imagetool.disk.filetime import from_filetime
 from imagetool.disk.source import MemorySource, Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from imagetool.filesystem.ntfs.volume import Ntfs
 
 
-_REPARSE_POINT_SIZE = 24  # as much of a reparse point is looked at
+_REPARSE_POINT_SIZE = 24  # all of one of the overlay filter; no more of any other is read
 
 
 class NtfsNode:
@@ -36,17 +34,12 @@ class NtfsNode:
 
     @property
     def volume(self) -> Ntfs:
-        """Where it lies."""
+        """The volume that it belongs to."""
         return self._volume
 
     @property
-    def record_number(self) -> int:
-        """The number of its record in the master file table."""
-        return self._record.number
-
-    @property
     def is_directory(self) -> bool:
-        """Whether it is a directory."""
+        """True for a directory."""
         return self._record.is_directory
 
     @property
@@ -55,27 +48,8 @@ class NtfsNode:
         extents = self._volume.attribute_extents(self._record, s.DATA, "")
         return extents[0].size if extents else 0
 
-    def _information(self) -> bytes:
-        found = [i.value for i in self._record.attributes() if i.type == s.STANDARD_INFORMATION]
-        return found[0] if found else bytes(48)
-
-    @property
-    def modified(self) -> datetime:
-        """When the content changed, in UTC."""
-        return from_filetime(int.from_bytes(self._information()[8:16], "little"))
-
-    @property
-    def attributes(self) -> int:
-        """FILE_ATTRIBUTE_…, [MS-FSCC] 2.6."""
-        return int.from_bytes(self._information()[32:36], "little")
-
-    def streams(self) -> tuple[str, ...]:
-        """The names of the alternate streams."""
-        attributes = self._volume.all_attributes(self._record)
-        return tuple(dict.fromkeys(i.name for i in attributes if i.type == s.DATA and i.name))
-
     def open(self, stream: str = "") -> Source:
-        """The data, or that of an alternate stream.
+        """The data as a source, or that of an alternate stream.
 
         Raises NotFound where there is none, Unsupported for a file whose data the Windows overlay
         filter keeps outside of the volume, Encrypted for one that EFS encrypted.
@@ -98,7 +72,7 @@ class NtfsNode:
         return open_data(self._volume.source, self._volume.cluster_size, extents, name)
 
     def _wof_reparse_point(self) -> bytes:
-        """The beginning of a reparse point of the overlay filter; of any other nothing."""
+        """The reparse point of the overlay filter; empty for any other, and for none."""
         extents = self._volume.attribute_extents(self._record, s.REPARSE_POINT, "")
         if not extents:
             return b""
@@ -107,7 +81,7 @@ class NtfsNode:
         return point if point[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little") else b""
 
     def _open_wof(self, point: bytes, size: int, name: str) -> Source:
-        # Few questions meet such a file: what it needs is imported when one is there.
+        # Such files are rare: their decompressors are imported only when one is opened.
         from imagetool.filesystem.ntfs import wof
 
         algorithm = wof.read_algorithm(point, name)
@@ -124,7 +98,7 @@ class NtfsNode:
         return wof.WofData(stream, size, algorithm, name)
 
     def entries(self, prefix: str = "") -> Iterator[index.IndexEntry]:
-        """What a directory holds, in the order of its index. Raises NotFound for a file.
+        """The entries of a directory, in the order of its index. Raises NotFound for a file.
 
         With a prefix only the names that begin with it, in any case.
         """

@@ -24,7 +24,10 @@ _NON_RESIDENT = struct.Struct("<QQHHIQQQ")
 
 
 def apply_fixups(block: bytes, signature: bytes, where: str) -> bytes:
-    """The block with the last two bytes of every 512 put back. Raises Corrupt, naming `where`."""
+    """Undo the fix-ups of a block: put back the last two bytes of every 512.
+
+    Raises Corrupt, naming `where`, for a wrong signature or a torn write.
+    """
     if block[:4] != signature or len(block) < FIXUP_STRIDE:
         raise Corrupt(f"{where} begins with {block[:4]!r} instead of {signature!r}", hint=_DAMAGED)
     offset, count = struct.unpack_from("<HH", block, 4)
@@ -42,7 +45,7 @@ def apply_fixups(block: bytes, signature: bytes, where: str) -> bytes:
 
 
 class Attribute:
-    """An attribute of a record: resident with its value, or with the runs that hold it."""
+    """An attribute of a record: resident with its value, or non-resident with its run list."""
 
     __slots__ = (
         "compression_unit",
@@ -114,16 +117,16 @@ class FileRecord:
 
     @property
     def in_use(self) -> bool:
-        """Whether a file lives here."""
+        """True where the record belongs to a file."""
         return bool(self.flags & 1)
 
     @property
     def is_directory(self) -> bool:
-        """Whether it has an index of names."""
+        """True for a directory: it has an index of names."""
         return bool(self.flags & 2)
 
     def attributes(self) -> list[Attribute]:
-        """The attributes that lie in this record itself."""
+        """The attributes in this record itself."""
         if self._attributes is None:
             self._attributes = [
                 self._parse_attribute(*item[1:]) for item in self._attribute_ranges()
@@ -131,7 +134,7 @@ class FileRecord:
         return self._attributes
 
     def attributes_of_type(self, attribute_type: int) -> list[Attribute]:
-        """Those of one type; the others are not looked into."""
+        """The attributes of one type; the others are not decoded."""
         return [
             self._parse_attribute(*item[1:])
             for item in self._attribute_ranges()

@@ -1,4 +1,4 @@
-"""Run lists: which clusters of the volume hold the clusters of an attribute.
+"""Run lists: the clusters of the volume (LCN) for those of an attribute (VCN).
 
 Linux-NTFS documentation, concept "Data Runs".
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from imagetool.errors import Corrupt
 
 SPARSE = -1
+"""The LCN of a run without clusters: a hole, which reads as zeros."""
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 
@@ -17,10 +18,10 @@ _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore t
 def decode_runs(
     data: bytes, first_vcn: int, cluster_count: int, where: str
 ) -> Iterator[tuple[int, int, int]]:
-    """The runs in `data`: (cluster of the attribute, how many, cluster of the volume or SPARSE).
+    """The runs in `data`: (VCN, number of clusters, LCN or SPARSE).
 
-    `first_vcn` is the attribute's cluster that the list begins with, `cluster_count` the
-    size of the volume. Raises Corrupt for a run beyond the volume or a list without an end.
+    `first_vcn` is that of the first run, `cluster_count` the size of the volume. Raises
+    Corrupt for a run beyond the volume or a list without an end.
     """
     vcn, lcn, position = first_vcn, 0, 0
     end = len(data)

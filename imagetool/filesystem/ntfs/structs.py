@@ -1,4 +1,4 @@
-"""The layout of an NTFS volume's boot sector, and the numbers of NTFS.
+"""The layout of an NTFS boot sector, and the constants of NTFS.
 
 Source: Linux-NTFS project, "NTFS Documentation", file $Boot, concept "File Record", attributes
 "$STANDARD_INFORMATION" to "$LOGGED_UTILITY_STREAM"; Microsoft, "NTFS technical reference". Records,
@@ -44,9 +44,7 @@ WofReparsePoint = StructLayout(
 then WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1 of wofapi.h."""
 
 # Attribute types
-STANDARD_INFORMATION = 0x10
 ATTRIBUTE_LIST = 0x20
-VOLUME_NAME = 0x60
 VOLUME_INFORMATION = 0x70
 DATA = 0x80
 INDEX_ROOT = 0x90
@@ -58,8 +56,8 @@ END = 0xFFFFFFFF
 COMPRESSED = 0x00FF
 ENCRYPTED = 0x4000
 
-# Records with a number of their own
-MFT, VOLUME, ROOT, UPCASE = 0, 3, 5, 10
+# Record numbers of system files
+VOLUME, ROOT, UPCASE = 3, 5, 10
 FIRST_USER_RECORD = 16
 
 # Index entry flags, file name spaces, file attributes
@@ -70,4 +68,4 @@ WOF_REPARSE_TAG = 0x80000017
 """A file compressed by the Windows overlay filter (CompactOS); [MS-FSCC] 2.1.2.1."""
 
 WOF_PROVIDER_WIM, WOF_PROVIDER_FILE = 1, 2
-"""Who holds the data of such a file: a WIM archive, or an alternate stream; wofapi.h."""
+"""The provider of such a file's data: a WIM archive, or an alternate stream; wofapi.h."""

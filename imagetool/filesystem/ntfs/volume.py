@@ -1,7 +1,7 @@
-"""An NTFS volume: paths through its directories, and what its flags say.
+"""An NTFS volume: its paths, its directories, and its state.
 
-Read is what is there: the journal is not replayed, so a dirty or hibernated volume is read as it
-lies, and its warnings say so. Reparse points are never followed.
+The journal is not replayed: a dirty or hibernated volume is read as it is on disk, and its warnings
+say so. Reparse points are never followed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_INDEX_DEPTH = 32
 
 
 class _Listing(NamedTuple):
-    """What stays the same while a directory is listed."""
+    """The arguments of a listing that are the same for all nodes of the index."""
 
     owner: int
     allocation: NonResidentData | None
@@ -34,10 +34,11 @@ class _Listing(NamedTuple):
 
 
 PathWalk = Generator[BlockRequest, bytes, NtfsNode | None]
+"""Yields the block that it needs next, is sent its bytes, and returns the node."""
 
 
 class Ntfs(MasterFileTable):
-    """An NTFS volume in a source. Raises Corrupt where its boot sector or table make no sense."""
+    """An NTFS volume in a source. Raises Corrupt where its boot sector or table is damaged."""
 
     file_system = "NTFS"
 
@@ -62,7 +63,7 @@ class Ntfs(MasterFileTable):
         return node
 
     def find_many(self, paths: Sequence[str]) -> list[NtfsNode | None]:
-        """The nodes at several paths; what the walks need next is read in one batch."""
+        """The nodes at several paths; the walks go in step, one batch of reads a step."""
         found: list[NtfsNode | None] = [None] * len(paths)
         active: list[tuple[int, PathWalk, BlockRequest]] = []
         for position, path in enumerate(paths):
@@ -83,10 +84,7 @@ class Ntfs(MasterFileTable):
         return found
 
     def _walk_path(self, path: str) -> PathWalk:
-        """From the root along the names of `path`: asks for blocks, ends with the node.
-
-        Directories that were passed before are not looked for again.
-        """
+        """Walk from the root, or the deepest cached directory, along the names of `path`."""
         names = path.split("\\") if path else []
         upper = path.upper().split("\\")
         depth = len(names) - 1
@@ -181,7 +179,7 @@ class Ntfs(MasterFileTable):
         return data
 
     def list_directory(self, directory: FileRecord, prefix: str = "") -> Iterator[index.IndexEntry]:
-        """The entries of a directory in the order of its index, without their short twins.
+        """The entries of a directory in the order of its index, without short (8.3) names.
 
         With a prefix only names that begin with it, in any case: only the branches of the index
         that can hold them are read.
@@ -206,7 +204,7 @@ class Ntfs(MasterFileTable):
                 if not flags & s.IS_LAST:
                     start = index.entry_name(node, offset)[: len(listing.prefix)]
                     order = index.compare_names(start, listing.prefix, self._upcase)
-            # What lies below an entry comes before it: nothing that fits if the entry itself does.
+            # Names in the node below an entry sort before it: none can fit where order < 0.
             if order >= 0:
                 entries.append((offset, length, flags, order))
             if order > 0:
@@ -234,7 +232,7 @@ class Ntfs(MasterFileTable):
             if not order and not flags & s.IS_LAST and not index.is_dos_name(node, offset):
                 yield index.read_entry(node, offset)
 
-    # What the volume says of itself
+    # State
 
     @lazy
     def _volume_record(self) -> FileRecord:
@@ -246,14 +244,9 @@ class Ntfs(MasterFileTable):
         ]
         return found[0] if found else b""
 
-    @property
-    def label(self) -> str:
-        """The volume's name."""
-        return self._volume_attribute(s.VOLUME_NAME).decode("utf-16-le", "replace")
-
     @lazy
     def warnings(self) -> tuple[str, ...]:
-        """Whether the volume is dirty or hibernated."""
+        """Sentences for a volume that is dirty or hibernated."""
         found = []
         if self._volume_attribute(s.VOLUME_INFORMATION)[10:11] and (
             self._volume_attribute(s.VOLUME_INFORMATION)[10] & 1

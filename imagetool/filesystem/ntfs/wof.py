@@ -1,9 +1,9 @@
-"""Files that the Windows overlay filter compressed (CompactOS): their chunks as a source.
+"""Files that the Windows PatchedSource Filter compressed (WOF, CompactOS), as sources.
 
 Such a file has a reparse point ([MS-FSCC] 2.1.2.1, IO_REPARSE_TAG_WOF; wofapi.h,
 WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1), data that is one hole of the right size, and
-a stream WofCompressedData laid out as a resource of a WIM is ([MS-WIM] "Resource"): where each
-chunk but the first begins, counted from behind this table, then the chunks.
+a stream WofCompressedData laid out as a resource of a WIM is ([MS-WIM] "Resource"): a table with
+the offset of each chunk but the first, counted from the end of the table, then the chunks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_CACHED_PAGES = 64
 
 
 class Algorithm(NamedTuple):
-    """How chunks are compressed: its name, the size of a chunk, and what decompresses one."""
+    """A compression algorithm: its name, the size of a chunk in bytes, and its decompressor."""
 
     name: str
     chunk_size: int
@@ -48,13 +48,14 @@ XPRESS8K = Algorithm("XPRESS8K", 8192, xpress.decompress)
 XPRESS16K = Algorithm("XPRESS16K", 16384, xpress.decompress)
 
 ALGORITHMS = (XPRESS4K, LZX, XPRESS8K, XPRESS16K)
-"""By their numbers: FILE_PROVIDER_COMPRESSION_…, wofapi.h."""
+"""The algorithms by number: FILE_PROVIDER_COMPRESSION_…, wofapi.h."""
 
 
 def read_algorithm(point: bytes, name: str) -> Algorithm:
-    """What a reparse point of the overlay filter says of its file (WOF_EXTERNAL_INFO, wofapi.h).
+    """The algorithm that a reparse point of the overlay filter names (WOF_EXTERNAL_INFO, wofapi.h).
 
-    Raises Unsupported for a file whose data lies elsewhere (a WIM), and for what is unknown.
+    Raises Unsupported for a file whose data lies in a WIM, and for an unknown provider, version or
+    algorithm; Corrupt for a reparse point that is too short.
     """
     if len(point) < _REPARSE_POINT_SIZE - 8:
         raise Corrupt(f"{name}: a reparse point of {len(point)} bytes", hint=_DAMAGED)
@@ -85,7 +86,7 @@ def read_algorithm(point: bytes, name: str) -> Algorithm:
 
 
 class _BoundedCache:
-    """What was used last, bounded; several threads may ask."""
+    """A cache of at most `max_items`, the newest; safe from several threads."""
 
     __slots__ = ("_items", "_lock", "_max_items")
 
@@ -110,8 +111,8 @@ class _BoundedCache:
 class WofData:
     """The data of a compressed file: only the chunks that a read touches are decompressed.
 
-    `size` is that of the file's own data. Raises Corrupt where the stream cannot hold so many
-    chunks.
+    `size` is the size of the uncompressed data. Raises Corrupt where the stream is too short for
+    its chunks.
     """
 
     __slots__ = (
@@ -149,7 +150,7 @@ class WofData:
         return self.read_many([(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many: one batch for the table where it is not at hand, one for chunks."""
+        """As Source.read_many: one batch for the table where it is not cached, one for chunks."""
         size = self._algorithm.chunk_size
         bounded = [
             (offset, offset + max(0, min(length, self.size - offset))) if offset >= 0 else (0, 0)
@@ -180,7 +181,7 @@ class WofData:
         )
 
     def _load_chunks(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """The chunks of these numbers, decompressed."""
+        """The chunks by their numbers, decompressed."""
         found = self._chunks.get(numbers)
         missing = [number for number in numbers if number not in found]
         if not missing:
@@ -205,7 +206,7 @@ class WofData:
         return min(self._algorithm.chunk_size, self.size - number * self._algorithm.chunk_size)
 
     def _chunk_ranges(self, numbers: Sequence[int]) -> list[Range]:
-        """Where these chunks lie in the stream."""
+        """The ranges of these chunks in the stream. Raises Corrupt for one that cannot be."""
         bounds = {bound for number in numbers for bound in (number, number + 1)}
         wanted = {(bound - 1) // _OFFSETS_PER_PAGE for bound in bounds if 0 < bound < self._count}
         pages = self._pages.get(wanted)

@@ -1,4 +1,4 @@
-"""Inodes of XFS: what they are, and the stretches of their data ("Inodes", "Data Extents")."""
+"""Inodes of XFS and the extents of their data ("Inodes", "Data Extents")."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class XfsInode:
 
     @property
     def file_type(self) -> FileType:
-        """What it is."""
+        """The type, by the mode."""
         mode = int.from_bytes(self.raw[2:4], "big")
         return _FILE_TYPES.get(mode & s.FILE_TYPE_MASK, FileType.OTHER)
 
@@ -46,7 +46,7 @@ class XfsInode:
 
     @property
     def format(self) -> int:
-        """Where the data is: DEVICE, LOCAL, EXTENTS or BTREE."""
+        """The format of the data fork: DEVICE, LOCAL, EXTENTS or BTREE."""
         return self.raw[5]
 
     @property
@@ -61,12 +61,12 @@ class XfsInode:
 
     @property
     def is_realtime(self) -> bool:
-        """Whether the data lies on another device."""
+        """True where the data is on the realtime device."""
         return bool(int.from_bytes(self.raw[90:92], "big") & s.IS_REALTIME)
 
     @property
     def modified(self) -> datetime:
-        """When the content changed; large times count nanoseconds from 1901."""
+        """The time of the last change of the content; big timestamps are ns since 1901."""
         if self.flags2 & s.BIG_TIME:
             seconds = int.from_bytes(self.raw[40:48], "big") // 10**9 - (1 << 31)
         else:
@@ -80,19 +80,22 @@ class XfsInode:
 
     @property
     def extent_count(self) -> int:
-        """How many extents the inode says that it has."""
+        """The number of extents that the inode records."""
         large = self.flags2 & s.LARGE_COUNTERS
         return int.from_bytes(self.raw[24:32] if large else self.raw[76:80], "big")
 
     def data_fork(self) -> bytes:
-        """The bytes behind the core, up to the attribute fork."""
+        """The data fork: the bytes behind the core, up to the attribute fork."""
         start = s.INODE_CORE_5 if self.version >= 3 else s.INODE_CORE_4
         fork = self.raw[82] * 8
         return self.raw[start : start + fork] if fork else self.raw[start:]
 
 
 def file_extents(volume: Xfs, inode: XfsInode, name: str) -> Iterator[tuple[int, int, int]]:
-    """The stretches of the data: (offset in it, length, offset in the volume), in bytes."""
+    """The extents of the data: (offset in it, length, offset in the volume or HOLE), in bytes.
+
+    Raises Unsupported for data on the realtime device, Corrupt for a damaged fork.
+    """
     fork = inode.data_fork()
     if inode.is_realtime:
         raise Unsupported(f"{name}: its data lies on a realtime device, which is not read")
@@ -119,7 +122,7 @@ def _parse_extents(
 
 
 def _btree_extents(volume: Xfs, fork: bytes, name: str) -> Iterator[tuple[int, int, int]]:
-    """The root of the tree lies in the inode, its leaves hold the extents."""
+    """The extents in the leaves of a B+tree, whose root is the data fork."""
     level, count = struct.unpack_from(">HH", fork)
     room = (len(fork) - 4) // 16
     if not 0 < level <= _MAX_BTREE_LEVELS or count > room:

@@ -57,8 +57,6 @@ NODE_HEADER_4, NODE_HEADER_5 = 24, 72
 NODE_MAGIC = {b"BMAP": NODE_HEADER_4, b"BMA3": NODE_HEADER_5}
 
 # 20 "Directories"
-LEAF_OFFSET = 1 << 35
-"""Where in a directory its data ends, and what only helps to find it begins."""
 BLOCK_MAGIC = (b"XD2B", b"XDB3")
 DIRECTORY_HEADERS = {b"XD2B": 16, b"XD2D": 16, b"XDB3": 64, b"XDD3": 64}
 UNUSED = b"\xff\xff"

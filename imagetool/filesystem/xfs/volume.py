@@ -1,13 +1,12 @@
 """An XFS volume: inodes by their numbers, directories by their data blocks.
 
-The log is not replayed: a volume that was not unmounted cleanly is read as it lies. Directories
-are read from their start; their hash index is only a second way to the same entries.
+The log is not replayed: a volume that was not unmounted cleanly is read as it is on disk.
+Directories are read from their start; their hash index only speeds up the search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from uuid import UUID
 
 from construct import ConstructError
 
@@ -25,7 +24,7 @@ _INODES_PER_BATCH = 256
 
 
 class Xfs(InodeVolume[XfsInode]):
-    """An XFS volume in a source. Raises Corrupt, or Unsupported for features that change all."""
+    """An XFS volume in a source. Raises Corrupt; Unsupported for unknown features."""
 
     file_system = "XFS"
 
@@ -63,17 +62,18 @@ class Xfs(InodeVolume[XfsInode]):
         if version == 4 and block.version & s.HAS_MORE_BITS:
             types = block.features2 & s.HAS_FILE_TYPES_4
         self._has_file_types = bool(types)
-        self.label = block.label.split(b"\0")[0].decode("utf-8", "replace")
-        self.identifier = str(UUID(bytes=block.uuid))
         if version == 5 and block.incompatible & s.NEEDS_REPAIR:
             self.warnings = ("the volume is marked as in need of repair (xfs_repair)",)
 
     def damaged(self, what: str) -> Corrupt:
-        """The error for something that cannot be."""
+        """The error for a damaged structure, with the advice to check the volume."""
         return Corrupt(f"{self.name}: {what}", hint=_DAMAGED)
 
     def block_offset(self, number: int, count: int, name: str) -> int:
-        """Where blocks lie, in bytes: their number is a group, and a block in it."""
+        """The offset of `count` blocks in bytes; a block number is a group and a block in it.
+
+        Raises Corrupt, naming `name`, where they leave the group.
+        """
         group, inside = divmod(number, 1 << self._superblock.group_blocks_log)
         first = group * self._superblock.group_blocks + inside
         outside = (
@@ -92,7 +92,7 @@ class Xfs(InodeVolume[XfsInode]):
         return found
 
     def read_inodes(self, numbers: Sequence[int]) -> list[XfsInode]:
-        """Inodes by their numbers: group, block in it, position in that; read in one batch."""
+        """Inodes by their numbers: group, block in it, index in that; read in one batch."""
         size, log = self._superblock.inode_size, self._superblock.inodes_per_block_log
         ranges = []
         for number in numbers:
@@ -106,14 +106,14 @@ class Xfs(InodeVolume[XfsInode]):
             found.append(XfsInode(number, raw))
         return found
 
-    # What a volume of inodes asks for
+    # As InodeVolume requires
 
     def root(self) -> XfsInode:
         """The root directory."""
         return self.read_inodes([self._superblock.root_inode])[0]
 
     def child(self, directory: XfsInode, name: str) -> XfsInode | None:
-        """What `name` leads to in a directory."""
+        """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
         for raw, number in self._directory_entries(directory):
             if raw == wanted:
@@ -143,11 +143,11 @@ class Xfs(InodeVolume[XfsInode]):
             chunk = data.read_at(offset, _DIRECTORY_READ_SIZE)
             for position in range(0, len(chunk), size):
                 block = chunk[position : position + size]
-                if block[:4] != bytes(4):  # a block that became empty leaves a hole
+                if block[:4] != bytes(4):  # an emptied block becomes a hole
                     yield from self._parse_entries(block, where)
 
     def _short_form_entries(self, directory: XfsInode, where: str) -> Iterator[tuple[bytes, int]]:
-        """A small directory lies in its inode ("Short Form Directories")."""
+        """The entries of a small directory, which its inode holds ("Short Form Directories")."""
         fork = directory.data_fork()
         count, wide = fork[0], fork[1]
         width = 8 if wide else 4
@@ -196,7 +196,7 @@ class Xfs(InodeVolume[XfsInode]):
         return MemorySource(self._remote_link(inode, name), name)
 
     def _remote_link(self, inode: XfsInode, name: str) -> bytes:
-        """A long link in version 5: each block has a header ("Extent Symbolic Links")."""
+        """The target of a long link in version 5, less its headers ("Extent Symbolic Links")."""
         target = b""
         for _, length, start in file_extents(self, inode, name):
             for offset in range(start, start + length, self.block_size):
