@@ -1,7 +1,7 @@
 """The floor: one registry value from a VHDX with bare positioned reads, and nothing checked.
 
 It knows that the disk is a sound dynamic VHDX with GPT and one NTFS volume, trusts every number,
-and breaks on anything else. What it costs is what the question costs at least in this language.
+and breaks on anything else. Its time is the lower bound for this task in Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BASIC_DATA = bytes.fromhex("a2a0d0eb")
 
 
 def read_value(path: Path) -> str:
-    """IntegrationServicesVersion, read afresh."""
+    """Read IntegrationServicesVersion, without any cache."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         disk = _disk(lambda offset, length: os.pread(descriptor, length, offset))

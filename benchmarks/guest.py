@@ -45,7 +45,7 @@ def _folder() -> Path:
 
 
 def cached_disk(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
-    """The disk with a hive of `hive` MB, `files` files, of `size` GiB; built when it is missing."""
+    """Return a disk of `size` GiB with a hive of `hive` MB and `files` files; built if missing."""
     path = _folder() / f"benchmark-{_FORMAT}-{hive}-{files}-{size}.vhdx"
     if not path.exists():
         print(f"building {path.name}, once ...", flush=True)
@@ -55,7 +55,7 @@ def cached_disk(hive: int = 80, files: int = 4000, size: int = 20) -> Path:
 
 
 def crowded_disk() -> Path:
-    """The same with the registry of a system that has lived: thousands of packages and drivers."""
+    """Return the same with the registry of an old system: thousands of packages and drivers."""
     path = _folder() / f"crowded-{_FORMAT}.vhdx"
     if not path.exists():
         print(f"building {path.name}, once ...", flush=True)
@@ -99,7 +99,7 @@ def build(
 
 
 def _fill_registry(software: RegistryText, system: RegistryText) -> None:
-    """Keys in the numbers that real systems have, in no order, as years leave them."""
+    """Add as many keys as systems have after years of use, in random order."""
     noise = random.Random(5)
     words = (
         "Client",
@@ -141,7 +141,7 @@ def _fill_registry(software: RegistryText, system: RegistryText) -> None:
 
 
 def _add_bulk_keys(hive: RegistryText, below: str, megabytes: int) -> None:
-    """Fill a hive as real ones are: keys in wide groups, values of up to 2 KiB."""
+    """Add keys of the given size in all: in wide groups, values of up to 2 KiB."""
     for number in range((megabytes << 20) // 2400 + 1):
         seed = hashlib.sha256(str(number).encode()).digest()
         group = f"{below}\\Group{number // 100:05}\\Key{number:07}"
@@ -149,7 +149,7 @@ def _add_bulk_keys(hive: RegistryText, below: str, megabytes: int) -> None:
 
 
 def fleet(count: int = 1000) -> Path:
-    """A directory with so many guests, each a file of its own; holes where it is zero."""
+    """Return a directory with `count` guests, each a sparse file."""
     target = _folder() / f"fleet-{_FORMAT}-{count}"
     if not target.exists():
         print(f"building {count} images, once ...", flush=True)

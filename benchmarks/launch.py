@@ -1,4 +1,4 @@
-"""Run a command and print its wall time in seconds and its most memory in KiB, as JSON.
+"""Run a command and print its wall time in seconds and its peak memory in KiB, as JSON.
 
 A process of its own, started with `-I -S`: a child's memory counts from what its parent had.
 """

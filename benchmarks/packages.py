@@ -1,4 +1,4 @@
-"""Packages: what `package show` takes, LZX against cabextract, and what identifying a disc reads.
+"""Packages: the time of `package show`, LZX against cabextract, bytes read to identify a disc.
 
 Measured on Microsoft's own packages where IMAGETOOL_REAL_PACKAGES names them, else on look-alikes.
 """
@@ -29,7 +29,7 @@ _FORMAT = 2  # raised when their content changes
 
 
 def packages() -> tuple[list[Path], str]:
-    """The four cabinets, and whose they are."""
+    """Return the four cabinets, and their origin."""
     real = os.environ.get("IMAGETOOL_REAL_PACKAGES")
     if real:
         return sorted(Path(real).glob("*.cab")), "Microsoft's"
@@ -97,7 +97,7 @@ def extraction(paths: list[Path]) -> tuple[float, float]:
 
 
 def identify_disc() -> int:
-    """How many bytes of the disc are read to say who its four packages are."""
+    """Count the bytes of the disc that are read to identify its four packages."""
     total = 0
     original = FileSource.read_at
 

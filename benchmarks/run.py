@@ -44,7 +44,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        """Whether the limit is kept."""
+        """True if the limit is met."""
         return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
 
 
@@ -119,7 +119,7 @@ def median(question: Callable[[Path], str], path: Path, times: int) -> float:
 
 
 def count_reads(path: Path) -> tuple[int, int]:
-    """How many reads of the file, and how many bytes, one question takes."""
+    """Count the reads of the file, and their bytes, for one registry value."""
     reads: list[int] = []
     original = disk_file.FileSource.read_at
 
@@ -138,7 +138,7 @@ def count_reads(path: Path) -> tuple[int, int]:
 
 @dataclass
 class Process:
-    """What a process took: the median wall time in ms, and the most memory in MB."""
+    """The cost of a process: the median wall time in ms, and the peak memory in MB."""
 
     time: float
     memory: float
@@ -197,7 +197,7 @@ def throughput() -> list[Row]:
 
 
 def sizes() -> list[Row]:
-    """What the registry value takes where the disk, or the hive, is very large."""
+    """The registry value from a very large disk, hive or directory."""
     found = []
     for name, path in (
         ("from a disk of 2 TB", cached_disk(size=2000)),
@@ -233,7 +233,7 @@ def registry_value() -> list[Row]:
 
 
 def wire_rows() -> list[Row]:
-    """What an image on a host takes: exchanges of the first one and of the next, and bytes."""
+    """An image on a host: exchanges for the first image and the next, and bytes."""
     rows = []
     for whose, path, most in (("", cached_disk(), 12), (" of a crowded guest", crowded_disk(), 21)):
         for name, question in wire.questions(KEY, NAME).items():
@@ -292,7 +292,7 @@ def package_rows() -> list[Row]:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """The table."""
+    """Print the table."""
     width = max(len(row.name) for row in rows)
     for row in rows:
         sign = "<=" if row.better == "lower" else ">="

@@ -1,7 +1,7 @@
-"""What a host over WinRM costs: round trips, bytes and rates, counted at the lab's endpoint.
+"""The cost of a host over WinRM: round trips, bytes and rates, counted at the lab's endpoint.
 
-Everything runs on this machine, so the network takes no time here: what a distance adds is the
-round trips that are counted.
+Everything runs on this machine, so the network takes no time here: over a distance, add the
+time of the round trips that are counted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Measurements(NamedTuple):
     """Everything that was measured."""
 
     start: HttpCost
-    """Without what the script's own upload takes."""
+    """Without the upload of the script."""
     invoke: HttpCost
     invoke_ms: float
     local_ms: float
@@ -72,7 +72,7 @@ class _Counter:
 
 
 def measure(image: Path, other: Path) -> Measurements:
-    """Measure, on images that lie here."""
+    """Measure with images on this machine."""
     with Endpoint() as endpoint:
         host = Host("bench", endpoint.url)
         counter = _Counter(endpoint)
@@ -103,7 +103,7 @@ def measure(image: Path, other: Path) -> Measurements:
 
 
 def verify_of(image: Path, files: HostFiles) -> None:
-    """The verdict on an image on the host."""
+    """Verify an image on the host."""
     with open_image(str(image), files=files) as opened:
         verify(opened)
 

@@ -1,4 +1,4 @@
-"""What a question costs over a wire: exchanges, and bytes of frames, of an image on a host.
+"""The cost of commands on an image on a host: exchanges, and bytes of frames.
 
 Through the emulated host, and the PowerShell engine where there is one. Over WinRM an exchange is
 two HTTP round trips, and what is counted here as bytes takes a third more.
@@ -22,7 +22,7 @@ from imagetool.servicing.verify import verify
 
 
 class WireCost(NamedTuple):
-    """What one question took."""
+    """The cost of one command on one image."""
 
     exchanges: int
     size: int
@@ -30,7 +30,7 @@ class WireCost(NamedTuple):
 
 
 class Meter:
-    """Counts what goes through a session."""
+    """Counts the exchanges and bytes of a session."""
 
     def __init__(self, session: Session) -> None:
         self.exchanges = self.size = 0
@@ -54,14 +54,14 @@ class Meter:
         transport.send, transport.receive_line = sent, received  # type: ignore[method-assign]
 
     def take(self) -> WireCost:
-        """What was counted since the last time."""
+        """Return the counts since the last call, and reset them."""
         cost = WireCost(self.exchanges, self.size)
         self.exchanges = self.size = 0
         return cost
 
 
 def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
-    """What is asked of an image."""
+    """Return the measured commands by name."""
     return {
         "verify": verify,
         "inspect": inspect_image,
@@ -70,7 +70,7 @@ def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
 
 
 def costs(path: Path, question: Callable[[Image], object]) -> tuple[WireCost, WireCost]:
-    """What a question takes of the first image of a session, and of the next one like it."""
+    """Measure the first image of a session, and the next one like it."""
     found = []
     with LabSession(EmulatedHost({}), find_powershell()) as session:
         meter = Meter(session)

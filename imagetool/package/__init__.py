@@ -1,6 +1,6 @@
-"""What is to be injected: discs, cabinets and CBS manifests.
+"""Packages to inject: discs, cabinets and CBS manifests.
 
-The readers of packages are imported when one is asked for: most questions need versions only.
+`media` is imported on first use: most commands need only versions and identities.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What `media` defines, when it is asked for (PEP 562)."""
+    """Return a name of `media`, which is imported on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(name)
     from imagetool.package import media

@@ -1,7 +1,7 @@
-"""CBS manifests: update.mum and the manifests of components, as Windows packages carry them.
+"""CBS manifests: update.mum and the component manifests of Windows packages.
 
-What the elements mean was read in Microsoft's own packages (namespace asm.v3). Parsed without
-entities, document types or network; raises Corrupt, naming the manifest.
+The meaning of the elements (namespace asm.v3) was learned from Microsoft's own packages. Parsed
+without entities, document types or network; raises Corrupt, naming the manifest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_MANIFEST_SIZE = 8 << 20
 
 
 class DriverUpdate(NamedTuple):
-    """A driver that a package brings."""
+    """A driver that a package installs (element `driver`)."""
 
     name: str
     inf: str
@@ -30,23 +30,23 @@ class DriverUpdate(NamedTuple):
 
 
 class ComponentUpdate(NamedTuple):
-    """A component that a package brings."""
+    """A component that a package installs (element `component`)."""
 
     name: str
     identity: Identity
 
 
 class PackageManifest(NamedTuple):
-    """update.mum: who the package is, what it needs, what it brings."""
+    """The content of update.mum: identity, parents, drivers and components of a package."""
 
     identity: Identity
     identifier: str
-    """The knowledge base article, KB4072650."""
+    """The knowledge base article, such as KB4072650."""
     release_type: str
     restart: str
     description: str
     parents: tuple[Identity, ...]
-    """Any one of them must be in the image."""
+    """The package applies where any one of them is installed."""
     drivers: tuple[DriverUpdate, ...]
     components: tuple[ComponentUpdate, ...]
 
@@ -56,13 +56,13 @@ class ComponentFile(NamedTuple):
 
     name: str
     destination: str
-    """Where it is projected to, such as $(runtime.system32)\\; empty where nowhere."""
+    """The directory it is projected to, such as $(runtime.system32)\\; empty for none."""
     sha256: str
-    """In hexadecimal; empty where the manifest gives no SHA-256."""
+    """In hexadecimal; empty if the manifest states no SHA-256."""
 
 
 class RegistryEntry(NamedTuple):
-    """A value that a component sets, or a key (name None)."""
+    """A registry value that a component sets; a key without values has the name None."""
 
     key: str
     name: str | None
@@ -71,7 +71,7 @@ class RegistryEntry(NamedTuple):
 
 
 class ServiceData(NamedTuple):
-    """A service that a component defines."""
+    """A service that a component defines (element `serviceData`)."""
 
     name: str
     image_path: str
@@ -80,7 +80,7 @@ class ServiceData(NamedTuple):
 
 
 class ComponentManifest(NamedTuple):
-    """The manifest of a component or driver."""
+    """The content of the manifest of a component or driver."""
 
     identity: Identity
     is_driver: bool
@@ -90,7 +90,7 @@ class ComponentManifest(NamedTuple):
 
 
 def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
-    """update.mum, or the .mum of an installed package. Raises Corrupt."""
+    """Parse update.mum, or the .mum of an installed package. Raises Corrupt."""
     root = _parse(data, name)
     package = _child(root, "package")
     drivers: list[DriverUpdate] = []
@@ -123,7 +123,7 @@ def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
 
 
 def parse_component_manifest(data: bytes, name: str) -> ComponentManifest:
-    """The manifest of a component or driver. Raises Corrupt."""
+    """Parse the manifest of a component or driver. Raises Corrupt."""
     root = _parse(data, name)
     own = _child(root, "assemblyIdentity")
     return ComponentManifest(

@@ -1,7 +1,7 @@
-"""Discs: ISO 9660 with or without Joliet, listed by pycdlib and read in place.
+"""Disc images: ISO 9660 with or without Joliet, listed by pycdlib.
 
-pycdlib only says where the files lie; their bytes are read through our own sources, so nothing is
-unpacked. Whatever pycdlib raises becomes an error of ours. A pure UDF disc is refused by name.
+pycdlib provides only the offsets of the files; their bytes are read from the source, so nothing is
+extracted. Any exception of pycdlib becomes Corrupt. Not supported: discs with UDF alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imagetool.disk.source import Source, SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 
 _SECTOR = 2048
-_DESCRIPTORS_OFFSET = 16 * _SECTOR  # where volume descriptors begin (ECMA-119, 6.3)
+_DESCRIPTORS_OFFSET = 16 * _SECTOR  # the volume descriptors (ECMA-119, 6.3)
 _MAX_DEPTH = 16
 _MAX_FILES = 100_000
 _MAX_READ_SIZE = 64 << 20
@@ -23,7 +23,7 @@ _MAX_READ_SIZE = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class DiscFile:
-    """A file on a disc: its path with /, where it begins and its size in bytes."""
+    """A file on a disc: path with /, offset and size in bytes."""
 
     path: str
     offset: int
@@ -31,12 +31,12 @@ class DiscFile:
 
 
 def is_disc(source: Source) -> bool:
-    """Whether the source has volume descriptors of ISO 9660 or UDF (ECMA-119, ECMA-167)."""
+    """True if the source has volume descriptors of ISO 9660 or UDF (ECMA-119, ECMA-167)."""
     return source.read_at(_DESCRIPTORS_OFFSET + 1, 5) in (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 
 
 class _SeekableSource(io.RawIOBase):
-    """A source as pycdlib wants it: a file with a position."""
+    """A source as a seekable binary file, for pycdlib."""
 
     mode = "rb"
 
@@ -67,7 +67,7 @@ class _SeekableSource(io.RawIOBase):
 
 
 class Disc:
-    """The files of a disc. Raises Unsupported for pure UDF, Corrupt for what is damaged."""
+    """The files of a disc. Raises Unsupported for UDF without ISO 9660, Corrupt for damage."""
 
     def __init__(self, source: Source) -> None:
         self.name = source.name
@@ -128,5 +128,5 @@ class Disc:
                     folders.append((f"{path}/", depth + 1))
 
     def open(self, file: DiscFile) -> Source:
-        """The bytes of a file. Raises Corrupt where they lie beyond the disc."""
+        """Open a file as a source. Raises Corrupt if it extends beyond the disc."""
         return SourceSlice(self._source, file.offset, file.size, f"{self.name}: {file.path}")

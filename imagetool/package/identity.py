@@ -21,7 +21,7 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Version | None:
-        """The version that `text` writes, or None where it writes none."""
+        """Parse two to four numbers with dots between them; None for any other text."""
         match = _VERSION.fullmatch(text.rstrip("\0"))
         if not match:
             return None
@@ -35,7 +35,7 @@ class Version(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Who a package or component is: name, public key token, architecture, language, version.
+    """An assembly identity: name, public key token, architecture, language, version.
 
     `architecture` is amd64, x86, arm64, ia64, wow64 or neutral; `language` is empty for neutral.
     """
@@ -51,7 +51,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Identity | None:
-        """The identity written as `name~token~architecture~language~version`, or None."""
+        """Parse `name~publicKeyToken~architecture~language~version`; None for any other text."""
         parts = text.split("~")
         version = Version.parse(parts[4]) if len(parts) == 5 else None
         if version is None or not parts[0]:

@@ -1,4 +1,4 @@
-"""What holds packages: a disc, a cabinet, or a folder with update.mum."""
+"""Package media: a disc, a cabinet, or a folder with update.mum."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A component of a package, and the directory that holds its payload."""
+    """A component or driver of a package: its manifest and its payload directory."""
 
     directory: str
-    """The name of its directory, which is also that of its manifest without the ending."""
+    """The payload directory; also the manifest's file name without its extension."""
     manifest: ComponentManifest
 
 
 class Package:
-    """A package: identity, parents and contents, each read when it is asked for."""
+    """A CBS package: identity, parents and files, each read on first use."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Package:
         cabinet: Cabinet | None = None,
     ) -> None:
         self.name = name
-        """The file's name; on a disc its path there."""
+        """The file name; on a disc the path."""
         self._members = members
         self._read = read
         self.source = source
@@ -74,12 +74,12 @@ class Package:
 
     @property
     def identity(self) -> Identity:
-        """Who it is."""
+        """The identity that update.mum states."""
         return self.manifest.identity
 
     @property
     def version(self) -> Version:
-        """Its version, which is that of its drivers."""
+        """The version of the package, which is that of its drivers."""
         return self.identity.version
 
     @property
@@ -89,33 +89,33 @@ class Package:
 
     @cached_property
     def digest_algorithms(self) -> tuple[str, ...]:
-        """The digests that the cabinet is signed with: sha1, sha256; none where it is not."""
+        """The digest algorithms of the cabinet's signatures (sha1, sha256); empty if unsigned."""
         from imagetool.package.signature.check import read_digest_algorithms
 
         return read_digest_algorithms(self)
 
     @property
     def parents(self) -> tuple[Identity, ...]:
-        """Any one of these must be in the image."""
+        """The package applies where any one of these is installed."""
         return self.manifest.parents
 
     @property
     def size(self) -> int:
-        """The size of the file in bytes; of a folder, of all its files."""
+        """The size in bytes of the cabinet, or of all files of a folder."""
         if self.source is not None:
             return self.source.size
         return sum(member.size for member in self.members())
 
     def members(self) -> tuple[Member, ...]:
-        """The files in it."""
+        """The files of the package."""
         return self._members()
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file in it. Raises NotFound, Corrupt, Unsupported."""
+        """Read a file of the package. Raises NotFound, Corrupt, Unsupported."""
         return self._read(name)
 
     def components(self) -> tuple[Component, ...]:
-        """The components and drivers, by their manifests."""
+        """Parse the manifests of all components and drivers. Raises Corrupt."""
         found = []
         for member in self.members():
             if member.name.lower().endswith(".manifest") and "/" not in member.name:
@@ -125,7 +125,7 @@ class Package:
         return tuple(found)
 
     def read_cabinet(self) -> bytes:
-        """The cabinet itself. Raises NotFound for a folder, which is no single file."""
+        """Read the whole cabinet. Raises NotFound for a folder."""
         if self.source is None:
             raise NotFound(
                 f"{self.name}: a folder cannot be handed to a host as one file",
@@ -135,7 +135,7 @@ class Package:
 
 
 class Media:
-    """Where packages come from. Close it, or use it as a context manager."""
+    """A disc, cabinet or folder with its packages. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -167,7 +167,7 @@ class Media:
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close all files."""
         self._stack.close()
 
     def __enter__(self) -> Media:
@@ -183,7 +183,7 @@ class Media:
 
 
 def open_media(path: str | Path) -> Media:
-    """A disc, cabinet or folder, whether or not it holds integration packages.
+    """Open a disc, cabinet or folder, with or without packages in it.
 
     Raises CannotOpen, NotRecognised, Unsupported, Corrupt.
     """
@@ -191,7 +191,7 @@ def open_media(path: str | Path) -> Media:
 
 
 def open_package(path: str | Path) -> Media:
-    """As open_media; raises NotRecognised where there is no package in it."""
+    """Open a disc, cabinet or folder, as open_media; raises NotRecognised if it has no package."""
     media = open_media(path)
     if not media.packages:
         media.close()

@@ -1,4 +1,4 @@
-"""Cabinets, and what compresses them."""
+"""Cabinet files ([MS-CAB])."""
 
 from imagetool.package.cab.cabinet import Cabinet, CabinetMember
 

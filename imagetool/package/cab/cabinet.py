@@ -1,7 +1,7 @@
-"""Cabinets: members, and folders decompressed only as far as they are asked for ([MS-CAB]).
+"""Cabinets: members, and folders that are decompressed only as far as needed ([MS-CAB]).
 
-A signed cabinet is longer than its header says: the signature lies behind it. Several cabinets can
-be one set, whose folders go on from one to the next. Refused by name: Quantum compression.
+A signed cabinet is longer than its header states: the signature follows it. Several cabinets can
+form a set, whose folders continue from one to the next. Not supported: Quantum compression.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _METHOD_NAMES = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.L
 
 @dataclass(frozen=True, slots=True)
 class CabinetMember:
-    """A file in a cabinet, as it is listed there."""
+    """A file in a cabinet, as its CFFILE entry describes it."""
 
     name: str
-    """With / between directories; hostile names are kept as they are."""
+    """With / between directories; unsafe names (.., absolute) are not changed."""
     size: int
     folder: int
     offset: int
-    """Where it begins in its folder."""
+    """The offset in the decompressed folder."""
 
 
 class Cabinet:
     """A cabinet in a source.
 
-    Raises NotRecognised where the source is none, Corrupt where it contradicts itself or ends too
-    early, Unsupported for what is not read.
+    Raises NotRecognised for another format, Corrupt for a damaged or truncated cabinet, Unsupported
+    for versions and compression methods that are not implemented.
     """
 
     def __init__(self, source: Source) -> None:
@@ -78,10 +78,10 @@ class Cabinet:
             for part in range(2 if header.flags & flag else 0):
                 raw = self._read_text(offset)
                 offset += len(raw) + 1
-                if not part:  # the second text is what people call the disk
+                if not part:  # the second text is the label of the disk
                     names[-1] = self._decode(raw, False)
         self.previous_cabinet, self.next_cabinet = names
-        """The files that hold the parts of the set before and after this one; or nothing."""
+        """File names of the cabinets before and after this one in the set; empty for none."""
         size = s.FOLDER_SIZE + folder_reserve
         table = read_exactly(source, offset, size * header.folder_count, "the folders")
         self._folders = [
@@ -94,7 +94,7 @@ class Cabinet:
         return Corrupt(f"{self.name}: {reason}", hint=_DAMAGED)
 
     def _read_signature_range(self, offset: int, size: int) -> tuple[int, int] | None:
-        """Where the signature lies behind the cabinet and how long it is, if there is one."""
+        """Read the offset and size of the signature; None if the cabinet has none."""
         if size != 20:
             return None
         raw = read_exactly(self._source, offset, 20, "the reserve")
@@ -111,7 +111,7 @@ class Cabinet:
         return raw[:end]
 
     def _read_members(self, offset: int, count: int) -> tuple[CabinetMember, ...]:
-        # The list has no length of its own: it is read in pieces as long as a file needs.
+        # The list states no length in bytes, so it is read in pieces, each longer than an entry.
         data = self._source.read_at(offset, min(count * 64 + _MAX_NAME_LENGTH, 8 << 20))
         members: list[CabinetMember] = []
         position = 0
@@ -141,12 +141,12 @@ class Cabinet:
         return raw.decode("utf-8", "replace") if is_utf8 else raw.decode("cp1252", "replace")
 
     def find(self, name: str) -> CabinetMember | None:
-        """The member of that name, in any case of letters."""
+        """Find a member by name, ignoring case."""
         lower = name.replace("\\", "/").lower()
         return next((item for item in self.members if item.name.lower() == lower), None)
 
     def read(self, member: CabinetMember | str) -> bytes:
-        """The bytes of a member. Raises NotFound, Corrupt, Unsupported."""
+        """Read a member. Raises NotFound, Corrupt, Unsupported."""
         found = self.find(member) if isinstance(member, str) else member
         if found is None:
             raise NotFound(
@@ -166,9 +166,10 @@ class Cabinet:
         return self._folders[found.folder].read(found)
 
     def join(self, before: Sequence[Cabinet], after: Sequence[Cabinet]) -> None:
-        """Become the whole set: these are its other cabinets, in their order.
+        """Merge the other cabinets of the set, in their order, into this one.
 
-        A folder may go on in the next cabinet, and a file is listed in each that holds a part.
+        A folder may continue in the next cabinet; a file is listed in every cabinet that holds a
+        part of it.
         """
         parts = [*before, self, *after]
         folders: list[_Folder] = []
@@ -187,20 +188,16 @@ class Cabinet:
                 if item.folder < s.FIRST_CONTINUED:
                     members.append(replace(item, folder=first + item.folder))
                 elif index == 0 or item.folder == s.CONTINUED_TO_NEXT:
-                    # Without a next part it stays what it is, and reading it says so.
+                    # Without the last part the entry stays as it is, and read() reports that.
                     whole = _ends_within(item.name, parts[index + 1 :])
                     members.append(replace(item, folder=first + last) if whole else item)
         self._folders = folders
         self.members = tuple(members)
         self.previous_cabinet, self.next_cabinet = parts[0].previous_cabinet, parts[-1].next_cabinet
 
-    def decompressed(self) -> int:
-        """How many bytes have been decompressed so far."""
-        return sum(len(folder.data) for folder in self._folders)
-
 
 def _ends_within(name: str, parts: Sequence[Cabinet]) -> bool:
-    """Whether a file that goes on in these cabinets ends in one of them."""
+    """True if a file that continues in these cabinets ends in one of them."""
     for part in parts:
         kinds = {item.folder for item in part.members if item.name == name}
         if s.CONTINUED_FROM_PREVIOUS in kinds:
@@ -211,7 +208,7 @@ def _ends_within(name: str, parts: Sequence[Cabinet]) -> bool:
 
 
 class _Folder:
-    """A folder: blocks that are decompressed one behind the other."""
+    """A folder: blocks that are decompressed in sequence."""
 
     def __init__(self, cabinet: Cabinet, number: int, raw: bytes) -> None:
         fields = s.Folder.parse(raw)
@@ -226,7 +223,7 @@ class _Folder:
         self.data = bytearray()
 
     def continue_in(self, other: _Folder) -> None:
-        """The blocks go on in the first folder of the next cabinet."""
+        """Append the blocks of the first folder of the next cabinet."""
         if other._compression != self._compression:
             raise self._cabinet._damaged("a folder goes on with another compression")
         self._continuations.append(other)
@@ -255,7 +252,7 @@ class _Folder:
         return bytes(self.data[member.offset : end])
 
     def _next_block(self) -> bytes:
-        """The next block; one that a cabinet's end cut in two is put together."""
+        """Decompress the next block; join one that is split between two cabinets."""
         packed, size = b"", 0
         what = f"block {self._blocks_decoded}"
         while not size:
@@ -277,7 +274,7 @@ class _Folder:
         return data
 
     def _current_part(self) -> _Folder | None:
-        """The part of the folder that has blocks left."""
+        """Return the first part of the folder with unread blocks; None at the end."""
         return next(
             (
                 part
@@ -288,7 +285,7 @@ class _Folder:
         )
 
     def _read_block(self, what: str) -> tuple[bytes, int]:
-        """A block as it is stored, and its size; 0 where it goes on in the next cabinet."""
+        """Read a compressed block and its uncompressed size; 0 if the next cabinet continues it."""
         source, reserve = self._cabinet._source, self._cabinet._data_reserve
         what = f"{what} of {self._where.rpartition(': ')[2]}"
         head = read_exactly(source, self._offset, s.DATA.size + reserve, what)
@@ -325,7 +322,7 @@ class _Folder:
 
 
 class _MszipDecoder:
-    """MSZIP ([MS-MCI]): each block a deflate stream that may look back into the one before."""
+    """MSZIP ([MS-MCI]): each block is a deflate stream whose dictionary is the block before."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -344,10 +341,10 @@ class _MszipDecoder:
 
 
 def block_checksum(data: bytes, seed: int = 0) -> int:
-    """[MS-CAB] 3.1: the exclusive or of 32-bit words; the last bytes in the other order."""
+    """Compute the checksum of [MS-CAB] 3.1: XOR of 32-bit words, trailing bytes in big-endian."""
     whole = len(data) & ~3
     if whole:
-        # An exclusive or of all words at once: halves are folded onto each other.
+        # The XOR of all words at once: the halves are folded onto each other.
         number, bits = int.from_bytes(data[:whole], "little"), whole * 8
         while bits > 32:
             half = (bits // 32 + 1) // 2 * 32
@@ -357,9 +354,4 @@ def block_checksum(data: bytes, seed: int = 0) -> int:
     return seed ^ int.from_bytes(data[whole:], "big")
 
 
-def is_cabinet(head: bytes) -> bool:
-    """Whether these first bytes are those of a cabinet."""
-    return head[:4] == b"MSCF"
-
-
-__all__ = ["Cabinet", "CabinetMember", "block_checksum", "is_cabinet"]
+__all__ = ["Cabinet", "CabinetMember", "block_checksum"]

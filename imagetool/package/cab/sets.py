@@ -1,6 +1,6 @@
-"""Sets of cabinets: the other parts lie beside the one that was named, under their own names.
+"""Cabinet sets: the other cabinets are expected in the directory of the first one opened.
 
-A cabinet chooses these names, so only a file name is taken from it, never a path.
+Their names are read from a cabinet, so only the file name is used, never a path.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ EnterContext = Callable[[FileSource], object]
 
 
 def join_set(cabinet: Cabinet, folder: Path, enter_context: EnterContext) -> None:
-    """Join the cabinets of the set that lie in `folder`; `enter_context` takes each opened file.
+    """Join the cabinets of the set that are in `folder`; `enter_context` takes each opened file.
 
-    A part that is missing is no error: what lies in it cannot be read. Raises Corrupt for a part
-    of another set.
+    A missing cabinet is no error: its files cannot be read. Raises Corrupt for a cabinet of another
+    set.
     """
     before = _parts(cabinet, folder, enter_context, forward=False)
     after = _parts(cabinet, folder, enter_context, forward=True)

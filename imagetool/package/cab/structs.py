@@ -33,7 +33,7 @@ Reserves = StructLayout(Struct("header" / Int16ul, "folder" / Int8ul, "data" / I
 SignatureReserve = StructLayout(
     Struct("unknown" / Bytes(4), "offset" / Int32ul, "size" / Int32ul, "unused" / Bytes(8))
 )
-"""What signing writes into a reserve of 20 bytes; read in Microsoft's own packages."""
+"""The 20 bytes that signing reserves in the header; learned from Microsoft's own packages."""
 
 # 2.2 CFFOLDER
 Folder = StructLayout(
@@ -47,6 +47,6 @@ FILE = struct.Struct("<IIHHHH")
 NAME_IS_UTF8 = 0x80
 FIRST_CONTINUED = 0xFFFD
 CONTINUED_FROM_PREVIOUS, CONTINUED_TO_NEXT, CONTINUED_BOTH = 0xFFFD, 0xFFFE, 0xFFFF
-"""Folder numbers from here on: the file goes on in another cabinet of the set."""
+"""Folder numbers with a meaning: the file continues in another cabinet of the set."""
 DATA = struct.Struct("<IHH")
 BLOCK_SIZE = 32768

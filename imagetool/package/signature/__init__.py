@@ -1,1 +1,1 @@
-"""Whether a package is what its maker signed: PKCS#7, catalogs, Authenticode."""
+"""Verification of package signatures: PKCS#7, catalogs, Authenticode."""

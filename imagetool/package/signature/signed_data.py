@@ -1,8 +1,7 @@
-"""Signed data: what was signed, by whom, when, and whether that is believed.
+"""PKCS#7 SignedData: content, signer, signing time, and their verification.
 
-RFC 5652, section 5; countersignatures as section 11.4 and RFC 3161 have them. The time of a
-signature is its countersignature's: then the certificates must have been valid. Without one they
-must be valid now.
+RFC 5652, section 5; countersignatures as in section 11.4 and in RFC 3161. The certificates must
+have been valid at the time of the countersignature; without one they must be valid now.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ _MAX_CERTIFICATES = 64
 _MAX_NESTED_SIGNATURES = 4
 
 
-class Altered(Exception):  # what happened, and internal to this folder
-    """What does not fit the signature; the text is part of a sentence."""
+class Altered(Exception):  # internal to this folder
+    """Content that does not match its signature; the message is part of a sentence."""
 
 
 class Signer(NamedTuple):
-    """Who signed, when (None: not countersigned), and with which digest."""
+    """The signer, its root, the time (None: not countersigned) and the digest algorithm."""
 
     name: str
     root: str
@@ -59,7 +58,7 @@ class Signer(NamedTuple):
 
 
 class SignedData:
-    """A PKCS#7 signature. Raises Corrupt, naming `where`, for damage."""
+    """A PKCS#7 signature. Raises Corrupt, naming `where`."""
 
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
@@ -70,14 +69,17 @@ class SignedData:
         self.content_type = str(inner["content"]["contentType"])
         encapsulated = inner["content"]["content"]
         self.content = bytes(encapsulated) if encapsulated.isValue else b""
-        """The signed content: one element of ASN.1."""
+        """The signed content: one ASN.1 element."""
         self.certificates = tuple(_certificates(inner["certificates"]))
         self._signers = list(inner["signers"])
         if not self._signers:
             raise Corrupt(f"{where}: nobody signed it")
 
     def verify(self, roots: Sequence[x509.Certificate], now: datetime | None = None) -> Signer:
-        """Who signed the content. Raises Altered, Untrusted, Corrupt."""
+        """Verify the signature and its chain; return the signer.
+
+        Raises Altered, Untrusted, Corrupt.
+        """
         return self._verify(self.content, roots, now or datetime.now(UTC))
 
     def _verify(self, content: bytes, roots: Sequence[x509.Certificate], now: datetime) -> Signer:
@@ -93,14 +95,14 @@ class SignedData:
         return Signer(common_name(certificate), common_name(chain[-1]), signed_at, digest)
 
     def nested_signatures(self) -> Iterator[SignedData]:
-        """Further signatures of the same content, with other digests."""
+        """Parse the nested signatures: the same content, other digest algorithms."""
         attributes = _attributes(self._signers[0]["unsignedAttributes"], self.where)
         for data in attributes.get(asn1.NESTED_SIGNATURE, [])[:_MAX_NESTED_SIGNATURES]:
             yield SignedData(data, self.where)
 
     @property
     def digest_algorithm(self) -> str:
-        """The digest that the signature is made with: sha1, sha256."""
+        """The digest algorithm of the signature: sha1, sha256."""
         return _digest_algorithm(self._signers[0]["digestAlgorithm"], self.where)
 
     def _signing_time(
@@ -110,7 +112,7 @@ class SignedData:
         roots: Sequence[x509.Certificate],
         now: datetime,
     ) -> datetime | None:
-        """The time that a countersignature confirms."""
+        """Return the time of a verified countersignature; None without one."""
         signature = bytes(signer["signature"])
         for data in attributes.get(asn1.COUNTERSIGNATURE, []):
             other = asn1.decode(data, asn1.SignerInfo(), self.where)
@@ -127,7 +129,7 @@ class SignedData:
 def _verify_time_stamp(
     token: SignedData, signature: bytes, roots: Sequence[x509.Certificate]
 ) -> datetime:
-    """The time in a time stamp token (RFC 3161)."""
+    """Verify a time stamp token and return its time (RFC 3161)."""
     if token.content_type != asn1.TST_INFO:
         raise Corrupt(f"{token.where}: a time stamp that is none")
     content = asn1.contents_octets(token.content, token.where)
@@ -151,12 +153,12 @@ def _verify_signer(
     where: str,
     content_type: str = "",
 ) -> x509.Certificate:
-    """The certificate whose key signed these content octets, as this type of content.
+    """Find the certificate whose key signed these contents octets, as this content type.
 
     Raises Altered, Untrusted.
     """
     serial, issuer = int(signer["signer"]["serial"]), bytes(signer["signer"]["issuer"])
-    with warnings.catch_warnings():  # of serial numbers that RFC 5280 forbids
+    with warnings.catch_warnings():  # about serial numbers that RFC 5280 forbids
         warnings.simplefilter("ignore")
         certificate = next(
             (
@@ -197,7 +199,7 @@ def _certificates(field: Any) -> Iterator[x509.Certificate]:
 
 
 def _attributes(field: Any, where: str) -> dict[str, list[bytes]]:
-    """Attributes by their types, each value as one element of ASN.1."""
+    """Return attributes by type, each value as one ASN.1 element."""
     if not field.isValue:
         return {}
     found: dict[str, list[bytes]] = {}
