@@ -1,4 +1,4 @@
-"""What comes back from a host: results, errors and events as plain data, one request at a time."""
+"""The answers of a host as plain data: results, errors and events, one request at a time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from imagetool.host.frames import AnswerFrame, RequestFrame
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A result that the host keeps; as a parameter of a later cmdlet it stands for the object."""
+    """A result kept on the host; as a parameter of a later cmdlet it stands for the object."""
 
     number: int
 
 
 class Result(dict[str, object]):
-    """The wanted properties of one result."""
+    """The requested properties of one result, by name."""
 
     reference: Reference | None = None
-    """Where the host keeps it, if it was asked to."""
+    """The kept object on the host; None unless the request had `keep`."""
     data: bytes = b""
-    """The bytes that an operation gave."""
+    """The bytes that came with it: file contents read by an operation."""
 
 
 class CmdletFailed(HostFailed):
-    """A cmdlet or an operation of the script failed on the host. The errors are data."""
+    """An error record of a cmdlet or of an operation of the script, as data."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class CmdletFailed(HostFailed):
         self.parameters = {
             name: _display_value(name, value) for name, value in (parameters or {}).items()
         }
-        """What it was called with; of secrets only that there were some."""
+        """Its parameters as short text; values of secrets are replaced by "(hidden)"."""
         self.other_errors: list[CmdletFailed] = []
-        """What else it reported, in order."""
+        """Further errors of the same request, in order."""
 
 
 _SECRET = re.compile("password|credential|secret|token|key$", re.IGNORECASE)
@@ -84,7 +84,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a cmdlet says while it runs: kind "progress" or "warning"."""
+    """A progress or warning record of a running cmdlet: `kind` is "progress" or "warning"."""
 
     kind: str
     text: str
@@ -95,7 +95,7 @@ OnEvent = Callable[[Event], None]
 
 
 class AnswerCollector:
-    """The answers to one request, as they come; begun anew where they are repeated."""
+    """Collects the answers to one request; starts over where the script repeats them."""
 
     def __init__(self, request: RequestFrame, name: str, on_event: OnEvent | None) -> None:
         self.number = request.number
@@ -111,15 +111,15 @@ class AnswerCollector:
 
     @property
     def awaiting_repeat(self) -> bool:
-        """Whether what comes now may be the rest of what was lost."""
+        """True until the script acknowledges the repetition; till then answers are dropped."""
         return self._awaited_attempt > 0
 
     def begin_repeat(self, attempt: int) -> None:
-        """The request is sent again: what comes before it is acknowledged counts for nothing."""
+        """Drop answers until the script acknowledges this attempt of the request."""
         self._awaited_attempt = attempt
 
     def add(self, answer: AnswerFrame) -> None:
-        """Take an answer in; one to another request is the rest of what was given up."""
+        """Add an answer; one to another request, which was given up, is dropped."""
         content = answer.content
         if answer.number != self.number:
             return
@@ -144,7 +144,7 @@ class AnswerCollector:
         if answer.kind == "warning":
             self._received_warnings += 1
             if self._received_warnings <= self._reported_warnings:
-                return  # a repeated one
+                return  # reported before the repetition
             self._reported_warnings = self._received_warnings
         if self._on_event is not None:
             self._on_event(_event(answer))
@@ -161,7 +161,7 @@ class AnswerCollector:
         )
 
     def results_or_raise(self) -> list[Result]:
-        """The results. Raises CmdletFailed."""
+        """Return the results. Raises CmdletFailed with the first error where there is one."""
         if self._failures:
             self._failures[0].other_errors = self._failures[1:]
             raise self._failures[0]

@@ -1,8 +1,8 @@
 """CLIXML, PowerShell's own form of objects ([MS-PSRP] 2.2.5), as far as frames need it.
 
-Written are texts, numbers, truth values, nothing, bytes, lists and dictionaries. Read is
-everything that PowerShell's serializer writes: what has no plain form here comes as its text.
-Raises HostFailed for what is no CLIXML.
+`dumps` writes str, int, float, bool, None, bytes, datetime, UUID, lists and dictionaries. `loads`
+reads everything that PowerShell's serializer writes; an object without a plain form here becomes
+its ToString text. Raises HostFailed for malformed CLIXML.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _MAX_DEPTH = 24
 
 
 class EnumText(str):
-    """The name of an enumeration's member, with its number."""
+    """The name of an enumeration member, with its numeric value."""
 
     number: int
 
     def __new__(cls, name: str, number: int) -> EnumText:
-        """A text that knows its number."""
+        """Return the name as a str with the attribute `number`."""
         self = super().__new__(cls, name)
         self.number = number
         return self
 
 
 def dumps(value: Plain) -> str:
-    """The CLIXML document of a value. Raises WrongUsage for one that has no form there."""
+    """Return the CLIXML document of a value. Raises WrongUsage for an unsupported type."""
     return f"<Objs Version='1.1.0.1' xmlns='{_NAMESPACE}'>{_element(value, '', 0)}</Objs>"
 
 
@@ -89,7 +89,7 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    """Units of UTF-16 behind each other are one character where they form a pair."""
+    """Decode _xHHHH_ escapes; a run of them is decoded as UTF-16, so surrogate pairs are joined."""
 
     def units(match: re.Match[str]) -> str:
         data = b"".join(
@@ -102,7 +102,7 @@ def _unescape(text: str) -> str:
 
 
 def loads(text: str) -> Plain:
-    """The first value of a CLIXML document. Raises HostFailed."""
+    """Return the first value of a CLIXML document. Raises HostFailed."""
     from xml.etree.ElementTree import ParseError
 
     from defusedxml.common import DefusedXmlException
@@ -155,7 +155,7 @@ def _value(element: Element, seen: dict[str, Plain], depth: int) -> Plain:
 
 
 def _time(text: str) -> datetime:
-    # Seven digits of a second are written, six are kept.
+    # .NET writes seven decimal places of a second; datetime holds six.
     moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
@@ -191,7 +191,7 @@ _ENTITIES = {"&quot;": '"', "&apos;": "'"}
 
 
 def stderr_text(data: bytes) -> str:
-    """What PowerShell wrote to standard error, for people: CLIXML becomes its errors' text."""
+    """Return PowerShell's standard error as text: CLIXML documents become their messages."""
     text = data.decode("utf-8", "replace")
     plain, *documents = text.split("#< CLIXML")
     said = [plain.strip()]

@@ -1,4 +1,4 @@
-"""What a child process inherits: everything but the password."""
+"""The environment of child processes: this process's without the password."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ PASSWORD_VARIABLE = "IMAGETOOL_PASSWORD"  # noqa: S105  # the variable's name
 
 
 def child_environment(*excluded: str) -> dict[str, str]:
-    """This process's environment without the password, and without the variables `excluded`."""
+    """Return this process's environment without the password and the variables in `excluded`."""
     dropped = {PASSWORD_VARIABLE, *excluded}
     return {name: value for name, value in os.environ.items() if name.upper() not in dropped}

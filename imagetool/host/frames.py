@@ -2,26 +2,26 @@
 
 A line is base64 of UTF-8 of CLIXML. A request is a dictionary:
 
-    number       counts from 1; one that was seen before is not run again, its answers are repeated
+    number       counts from 1; a number seen before is not run again, its answers are repeated
     attempt      0; 1, 2, … where it is sent again because answers may be lost
     operation    invoke, an operation of the script's own, renew, cancel or close
     cmdlet       of invoke: the name, which must be on the script's list
     parameters   of the cmdlet or the operation, by name
     references   of invoke: parameters that are kept results, by name and number
-    properties   of invoke: which properties of its results are wanted; `*`: names and types of all
-    keep         of invoke: whether its results are kept on the host, for later requests
-    bytes        how many bytes come in a line of their own behind it, or nothing
+    properties   of invoke: names of the properties to return; `*`: names and types of all
+    keep         of invoke: true to keep its results on the host, for later requests
+    bytes        length of the payload line behind it, decoded; null where there is none
 
 An answer is a dictionary with the number of its request and a kind: `progress` (activity, status,
 percent) and `warning` (message) while a cmdlet runs, then `result` (properties, reference where it
-is kept, bytes where a line of bytes follows) for each result or `error` (message, hresult,
-exception, category, errorid), and `end` last; `again` (attempt) comes before answers to what was
-sent again. The first frame of all has number 0 and the kind `hello` (protocol, version, edition,
+is kept, bytes where a payload line follows) for each result or `error` (message, hresult,
+exception, category, errorid), and `end` last; `again` (attempt) precedes the answers to a repeated
+request. The first frame of a session has number 0 and the kind `hello` (protocol, version, edition,
 language, system, computer, process, windows, modules). `renew`, `cancel` (parameters: number) and
 `close` have no answer.
 
-A line of bytes is a colon and base64: within CLIXML it would cost a third again. Empty lines mean
-nothing; they end a line that broke on its way, and what cannot be read then is passed over.
+A payload line is a colon and base64; within CLIXML base64 would be encoded twice. Empty lines mean
+nothing: they terminate a line that was cut off, which is then skipped as unreadable.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from imagetool.host.clixml import dumps, loads
 
 @dataclass(frozen=True, slots=True)
 class RequestFrame:
-    """What a client asks."""
+    """A request to the script."""
 
     number: int
     operation: str
@@ -49,7 +49,7 @@ class RequestFrame:
     attempt: int = 0
 
     def encode(self) -> bytes:
-        """The line, and the line of bytes behind it."""
+        """Return the frame's line, and the payload line behind it."""
         line = encode_frame(
             {
                 "number": self.number,
@@ -67,7 +67,7 @@ class RequestFrame:
 
     @classmethod
     def decode(cls, line: bytes) -> RequestFrame:
-        """The request in a line; the bytes behind it are not in it. Raises HostFailed."""
+        """Read a request from its line, without the payload behind it. Raises HostFailed."""
         frame = decode_frame(line)
         parameters, properties = frame.get("parameters"), frame.get("properties")
         references, attempt = frame.get("references"), frame.get("attempt")
@@ -86,52 +86,52 @@ class RequestFrame:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFrame:
-    """What the script says."""
+    """An answer of the script: progress, warning, result, error, end, again or hello."""
 
     number: int
     kind: str
     content: dict[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """The line."""
+        """Return the frame's line."""
         return encode_frame({"number": self.number, "kind": self.kind, **self.content})
 
     @property
     def payload_size(self) -> int | None:
-        """How many bytes come in a line of their own behind it."""
+        """The length of the payload in the next line, in bytes; None without one."""
         size = self.content.get("bytes")
         return size if isinstance(size, int) else None
 
     @classmethod
     def decode(cls, line: bytes) -> AnswerFrame:
-        """The answer in a line. Raises HostFailed."""
+        """Read an answer from its line, without its payload. Raises HostFailed."""
         frame = decode_frame(line)
         content = {k: v for k, v in frame.items() if k not in ("number", "kind")}
         return cls(_number(frame.get("number")), str(frame.get("kind") or ""), content)
 
 
 def encode_frame(frame: dict[str, object]) -> bytes:
-    """A dictionary as a line."""
+    """Return a dictionary as a line."""
     return base64.b64encode(dumps(frame).encode("utf-8")) + b"\n"
 
 
 def encode_bytes(data: bytes) -> bytes:
-    """Bytes as a line of their own."""
+    """Return bytes as a payload line."""
     return b":" + base64.b64encode(data) + b"\n"
 
 
 def decode_bytes(line: bytes) -> bytes:
-    """The bytes in a line of their own. Raises HostFailed."""
+    """Return the bytes of a payload line. Raises HostFailed."""
     try:
         if not line.startswith(b":"):
             raise ValueError
         return base64.b64decode(line[1:].strip(), validate=True)
-    except ValueError:  # binascii.Error is one
+    except ValueError:  # its subclass binascii.Error among them
         raise HostFailed("the host answered with something that is no bytes") from None
 
 
 def decode_frame(line: bytes) -> dict[str, object]:
-    """The dictionary in a line. Raises HostFailed, showing the line's beginning."""
+    """Return the dictionary in a line. Raises HostFailed, which shows the line's beginning."""
     try:
         text = base64.b64decode(line.strip(), validate=True).decode("utf-8")
     except (binascii.Error, ValueError):

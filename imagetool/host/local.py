@@ -1,4 +1,4 @@
-"""The PowerShell of this machine, as a child process that runs the session's script."""
+"""Sessions with this machine: its PowerShell as a child process that runs the script."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _EXIT_TIMEOUT = 60.0
 
 
 def find_powershell() -> str | None:
-    """The path of powershell.exe or pwsh, whichever PATH has."""
+    """Return the path of powershell.exe, else of pwsh, as PATH has it; None without either."""
     return shutil.which("powershell.exe") or shutil.which("pwsh")
 
 
 def open_local(engine: str | None = None, environment: Mapping[str, str] | None = None) -> Session:
-    """A session with the PowerShell of this machine. Raises HostFailed where there is none.
+    """Open a session with the PowerShell of this machine. Raises HostFailed where there is none.
 
-    `environment` is added to that of this process for the child.
+    `engine` is the path of another PowerShell; `environment` is added to the child's.
     """
     program = engine or find_powershell()
     if program is None:
@@ -46,7 +46,7 @@ class LocalProcess:
     """A PowerShell process whose standard streams carry the frames (host/transport.py)."""
 
     def __init__(self, program: str, environment: Mapping[str, str]) -> None:
-        # Windows clients allow no scripts by default, not even those of signed modules.
+        # The default policy of Windows clients (Restricted) runs no scripts, nor those of modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
         encoded = base64.b64encode(bootstrap_command(LEASE_SECONDS).encode("utf-16-le")).decode(
             "ascii"
@@ -58,7 +58,7 @@ class LocalProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=child_environment() | dict(environment),
-                # Ctrl-C is for imagetool, which then undoes what it began, through this process.
+                # Ctrl-C must reach imagetool only: it needs this process to undo its work.
                 start_new_session=sys.platform != "win32",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -96,12 +96,12 @@ class LocalProcess:
             self._stdin.write(data)
             self._stdin.flush()
         except (OSError, ValueError):
-            # What it said before it ended is heard by whoever receives.
+            # Lines that it wrote before its end are still to be received; the error comes after.
             if not self._lines.queue:
                 raise self._exit_error() from None
 
     def reconnect(self) -> None:
-        """A pipe does not break: there is nothing to make anew."""
+        """Do nothing: a pipe does not break."""
 
     def receive_line(self, timeout: float) -> bytes | None:
         """As Transport.receive_line."""
@@ -122,12 +122,12 @@ class LocalProcess:
     def _exit_error(self) -> HostFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
-            self._threads[1].join(timeout=2)  # until its last words have been read
+            self._threads[1].join(timeout=2)  # until standard error is read to its end
         message = stderr_text(b"".join(self._stderr))
         return exit_error("this machine", self._process.returncode, message)
 
     def close(self) -> None:
-        """End the script's input and wait for the script to dismount and go; then kill it."""
+        """Close standard input, wait for the script to dismount and exit, else kill it."""
         with contextlib.suppress(OSError, ValueError):
             self._stdin.close()
         try:

@@ -1,11 +1,11 @@
 # The one script that runs on a Hyper-V host. Windows PowerShell 5.1 and PowerShell 7.
 #
-# Requests come as lines on standard input, answers go as lines to standard output: base64 of UTF-8 of
-# CLIXML, ASCII only, so that code pages don't matter and no value ever becomes source text. The frames are
-# described in frames.py. The language and .NET only, beside the cmdlets that are asked for.
+# It reads requests as lines from standard input and writes answers as lines to standard output: base64 of
+# UTF-8 of CLIXML, ASCII only, so that code pages don't matter and no value ever becomes source text.
+# frames.py describes the frames. Beside the requested cmdlets it uses the language and .NET only.
 #
-# It lives by a lease: when nothing has been heard for LeaseSeconds, or the input ends, it lets the running
-# cmdlet finish, dismounts what it mounted (unless told that the work is committed), and goes.
+# It lives by a lease: after LeaseSeconds without input, or at the end of the input, it lets the running
+# cmdlet finish, dismounts the disks that it mounted (but for those before a 'commit'), and exits.
 param($Reader, [int] $LeaseSeconds = 180)
 
 Set-StrictMode -Version 2
@@ -23,19 +23,19 @@ if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInpu
 
 $state = @{ Heard = [DateTime]::UtcNow; Running = $null; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
 $mounted = [Collections.Generic.List[string]]::new()
-$private = [Collections.Generic.List[string]]::new()         # directories that go when the script goes
-$kept = @{}                                                  # results by number, for later requests
-$opened = @{}                                                # files that are read, by the client's number
-$history = @{}                                               # answers by number: a request runs once
+$private = [Collections.Generic.List[string]]::new()         # temporary directories, deleted at the end
+$kept = @{}                                                  # kept results by number, for later requests
+$opened = @{}                                                # files open for reading, by the client's number
+$history = @{}                                               # answers by number of the request, for repetitions
 $order = [Collections.Generic.Queue[long]]::new()
-$waiting = [Collections.Generic.Queue[object]]::new()        # requests that came while a cmdlet ran
-$pending = [Text.StringBuilder]::new()                       # what is to be written: several frames, one write
+$waiting = [Collections.Generic.Queue[object]]::new()        # requests received while a cmdlet ran
+$pending = [Text.StringBuilder]::new()                       # output: several frames in one write
 
 $longestHistory = 64
-$mostBytes = 16MB                                            # of one answer
+$mostBytes = 16MB                                            # of file contents in one answer
 
 function Send-Pending {
-    # One write at a time, and none that is waited for: where nobody reads any more, the lease must still end.
+    # One asynchronous write at a time: waiting for a client that no longer reads would outlive the lease.
     if ($pending.Length -eq 0 -or ($state.Writing -and -not $state.Writing.IsCompleted)) { return }
     $bytes = [Text.Encoding]::ASCII.GetBytes($pending.ToString())
     [void] $pending.Clear()
@@ -44,8 +44,8 @@ function Send-Pending {
 
 function Test-Unsent { $pending.Length -gt 0 -or ($state.Writing -and -not $state.Writing.IsCompleted) }
 
-$refused = [char[]] @(0xFFFE, 0xFFFF)                        # no characters of XML, so the serializer throws
-$stand = [Guid]::NewGuid().ToString('n')                     # what stands in for them on the way through it
+$refused = [char[]] @(0xFFFE, 0xFFFF)                        # not allowed in XML: the serializer throws
+$stand = [Guid]::NewGuid().ToString('n')                     # marks their placeholders in its input
 
 function Protect-Text($Value) {
     if ($Value -is [string]) {
@@ -81,7 +81,7 @@ function Send-Frame([hashtable] $Frame) {
         $xml = [Management.Automation.PSSerializer]::Serialize((@{ number = $Frame.number; kind = 'error' } + $failure), 4)
     }
     [void] $pending.Append([Convert]::ToBase64String($utf8.GetBytes($xml))).Append("`n")
-    # Bytes go behind the frame as a line of their own: base64 within base64 would cost a third again.
+    # Bytes follow the frame in a line of their own: within it they would be base64-encoded twice.
     if ($null -ne $data) { [void] $pending.Append(':').Append([Convert]::ToBase64String($data)).Append("`n") }
     if ($pending.Length -gt 65536) { Send-Pending }
 }
@@ -108,7 +108,7 @@ function Send-Record($Number, $Record) {
     Send-Answer $Number 'error' (Get-Failure $Record.Exception ([string] $Record.CategoryInfo) $Record.FullyQualifiedErrorId)
 }
 
-# Cmdlets run on a runspace of their own, so that their streams can be read while they run.
+# Cmdlets run in a separate runspace, so that their streams can be read meanwhile.
 $runspace = [runspacefactory]::CreateRunspace([initialsessionstate]::CreateDefault2())
 $runspace.Open()
 
@@ -156,7 +156,7 @@ function Complete-Cmdlet {
     catch {
         Read-Streams
         $running.Failed = $true
-        # The deepest exception that carries a record is the cmdlet's own.
+        # The innermost exception with an ErrorRecord is the cmdlet's own.
         $record = $null
         for ($inner = $_.Exception; $inner; $inner = $inner.InnerException) {
             if ($inner.PSObject.Properties['ErrorRecord']) { $record = $inner.ErrorRecord }
@@ -175,7 +175,7 @@ function Complete-Cmdlet {
         foreach ($name in $request.properties) {
             if ($name -eq '*') { $plain[$name] = @(foreach ($item in $result.PSObject.Properties) { $item.Name + ' ' + $item.TypeNameOfValue }); continue }
             $property = $result.PSObject.Properties[$name]
-            # Not as the value of an if: that would unroll a list of one.
+            # Not as the value of an if statement, which would unroll a list of one element.
             if ($property) { $plain[$name] = $property.Value } else { $plain[$name] = $null }
         }
         $content = @{ properties = $plain }
@@ -187,7 +187,7 @@ function Complete-Cmdlet {
         Send-Answer $request.number 'result' $content
     }
     $path = $request.parameters['Path']
-    # A mount that was cancelled may have been done; one that failed is somebody else's.
+    # A cancelled Mount-VHD may have mounted; a failed one did not: another process may have.
     if ($request.cmdlet -eq 'Mount-VHD' -and $running.Stopped) { foreach ($item in $path) { $mounted.Add($item) } }
     elseif (-not $running.Failed) {
         if ($request.cmdlet -eq 'Mount-VHD') { foreach ($item in $path) { $mounted.Add($item) } }
@@ -202,7 +202,7 @@ function New-PrivateDirectory([string] $Path) {
     if ([IO.File]::Exists($Path) -or [IO.Directory]::Exists($Path)) { throw [IO.IOException]::new("'$Path' is there already.") }
     $info = [IO.Directory]::CreateDirectory($Path)
     if ([Environment]::OSVersion.Platform -eq 'Unix') {
-        # Only in .NET 7 and later, so by its name: rwx for the owner.
+        # By reflection, for .NET has it since version 7 only: rwx for the owner.
         $modes = [IO.File].Assembly.GetType('System.IO.UnixFileMode')
         $method = [IO.File].GetMethod('SetUnixFileMode', [type[]] @([string], $modes))
         [void] $method.Invoke($null, @($Path, [Enum]::ToObject($modes, 448)))
@@ -215,11 +215,11 @@ function New-PrivateDirectory([string] $Path) {
         $rule = [Security.AccessControl.FileSystemAccessRule]::new($sid, 'FullControl', 'ContainerInherit,ObjectInherit', 'None', 'Allow')
         $rights.AddAccessRule($rule)
     }
-    $extensions = 'System.IO.FileSystemAclExtensions' -as [type]    # where PowerShell 7 keeps it
+    $extensions = 'System.IO.FileSystemAclExtensions' -as [type]    # where .NET 5 and later have it
     if ($extensions) { $extensions::SetAccessControl($info, $rights) } else { $info.SetAccessControl($rights) }
 }
 
-# What may take minutes runs beside the loop as a cmdlet does, so that the lease is heard meanwhile.
+# Operations that may take minutes run in the runspace, as cmdlets do, so that the lease can be renewed.
 $lengthy = @{
     'copy' = { param($source, $target) [IO.File]::Copy($source, $target, $false); @{} }
     'sha256' = {
@@ -251,7 +251,7 @@ $lengthy = @{
 }
 
 function Get-Target([string] $Path) {
-    # Where a link leads in the end, as far as this .NET can tell; else nothing.
+    # The final target of a symbolic link; null where it is none, or .NET is older than version 6.
     $method = [IO.File].GetMethod('ResolveLinkTarget')
     if (-not $method) { return $null }
     $target = $method.Invoke($null, @([IO.Path]::GetFullPath($Path), $true))
@@ -259,7 +259,7 @@ function Get-Target([string] $Path) {
 }
 
 function Open-Image($Request) {
-    # Shared with whoever has it, then alone among readers: the difference tells whether somebody writes.
+    # Open with all sharing, then without write sharing: a sharing violation means that it is open for writing.
     $path = $Request.path
     if ([IO.Directory]::Exists($path)) { throw [IO.IOException]::new("'$path' is a directory.") }
     $target = Get-Target $path
@@ -281,7 +281,7 @@ function Open-Image($Request) {
 }
 
 function Read-Ranges($Ranges) {
-    # Ranges are triples: file, offset, length. Their bytes go one behind the other, packed.
+    # Ranges are triples: file, offset, length. Their bytes are concatenated and deflated.
     $total = 0L
     for ($i = 0; $i -lt $Ranges.Count; $i += 3) {
         if ($Ranges[$i + 1] -lt 0 -or $Ranges[$i + 2] -lt 0 -or $Ranges[$i + 2] -gt $mostBytes) { throw [ArgumentException]::new('A range makes no sense.') }
@@ -311,7 +311,7 @@ function Read-Ranges($Ranges) {
 }
 
 function Find-Paths([string] $Pattern) {
-    # Wildcards in any part, as a shell expands them; a name with brackets in it that exists is meant as it is.
+    # Expands wildcards in any part, as a shell does; an existing file whose name has brackets is returned as it is.
     if ([IO.File]::Exists($Pattern) -or $Pattern.IndexOfAny([char[]] '*?[') -lt 0) { return , @($Pattern) }
     $windows = [Environment]::OSVersion.Platform -ne 'Unix'
     $options = [Management.Automation.WildcardOptions]::None
@@ -356,7 +356,7 @@ function Get-VolumeOf([string] $Path) {
 }
 
 function Get-Facts {
-    # Who this is, on what, and when; what only Windows has is null elsewhere.
+    # User, computer, system and time; facts of Windows alone are null or empty elsewhere.
     $facts = @{
         user = [Environment]::UserName; domain = [Environment]::UserDomainName; computer = [Environment]::MachineName
         system = [Environment]::OSVersion.VersionString; now = [DateTime]::UtcNow; temporary = [IO.Path]::GetTempPath()
@@ -384,7 +384,7 @@ function Get-Facts {
 }
 
 function Get-Engine {
-    # What a report on an unknown host needs to tell it from others; the hash is that of the text, however its lines end.
+    # Versions and settings of this PowerShell; the hash is of the script's text, regardless of its line ends.
     $text = ([string] $self).Replace("`r`n", "`n").TrimEnd()
     $sha = [Security.Cryptography.SHA256]::Create()
     try { $hash = [BitConverter]::ToString($sha.ComputeHash($utf8.GetBytes($text))).Replace('-', '').ToLowerInvariant() } finally { $sha.Dispose() }
@@ -407,11 +407,11 @@ function Get-Access([string] $Path) {
 }
 
 function Find-Modules {
-    # Which of the modules are there, by their directories: asking PowerShell for all takes seconds.
+    # Finds modules by their directories: Get-Module -ListAvailable takes seconds.
     $found = [Collections.Generic.SortedSet[string]]::new()
     foreach ($folder in ([string] $env:PSModulePath).Split([IO.Path]::PathSeparator)) {
         if (-not $folder -or -not [IO.Directory]::Exists($folder)) { continue }
-        # One that may not be looked into says nothing of the others.
+        # An unreadable directory is skipped.
         try { $paths = [IO.Directory]::GetDirectories($folder) } catch { continue }
         foreach ($path in $paths) {
             foreach ($name in @('Hyper-V', 'Storage', 'Dism')) { if ([IO.Path]::GetFileName($path) -eq $name) { [void] $found.Add($name) } }
@@ -420,7 +420,7 @@ function Find-Modules {
     , [string[]] @($found)
 }
 
-# Operations of the script's own: each takes the request's parameters and gives plain data, or throws.
+# Operations of this script: each takes the request's parameters and returns plain data, or throws.
 $operations = @{
     'make-private-directory' = { param($p) New-PrivateDirectory $p.path; @{} }
     'make-directory' = {
@@ -431,7 +431,7 @@ $operations = @{
     }
     'remove-directory' = {
         param($p)
-        # Only an empty one that is no mount point: never what lies behind it.
+        # Only an empty directory, and no mount point: never the files behind one.
         $info = [IO.DirectoryInfo]::new($p.path)
         if ($info.Exists) {
             if ($info.Attributes -band [IO.FileAttributes]::ReparsePoint) { throw [IO.IOException]::new("'$($p.path)' is a mount point or link.") }
@@ -486,7 +486,7 @@ $operations = @{
     }
 }
 
-$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts', 'engine', 'access', 'echo')    # may run twice, so their answers need not be kept
+$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts', 'engine', 'access', 'echo')    # idempotent: their answers need not be kept for repetitions
 
 function Deny-Request($Request, [string] $Message, [string] $Category, [string] $Id) {
     Send-Answer $Request.number 'error' (Get-Failure ([InvalidOperationException]::new($Message)) $Category $Id)
@@ -527,12 +527,12 @@ function Start-Request($Request) {
 function Receive-Request($Request) {
     $number = $Request.number
     if ($Request.attempt -gt 0) {
-        # Sent again, for answers may be lost; what was written last may lack its end, so on a new line.
+        # A repetition, for answers may be lost; the last line written may be cut off, so begin a new one.
         [void] $pending.Append("`n")
         Send-Frame @{ number = $number; kind = 'again'; attempt = $Request.attempt }
     }
     if ($history.ContainsKey($number)) {
-        # Seen before: its answers are sent again, and nothing runs twice.
+        # Seen before: send its answers again, and run nothing twice.
         foreach ($frame in $history[$number].ToArray()) { Send-Frame $frame }
         return
     }
@@ -555,7 +555,7 @@ function Stop-Request([long] $Number) {
         [void] $state.Running.Shell.BeginStop($null, $null)
     }
     elseif ($Number -gt $state.Newest) {
-        # It never arrived: from now on it counts as seen, and is not run.
+        # It never arrived: record it as seen, so that it is not run.
         $state.Newest = $Number
         $history[$Number] = [Collections.Generic.List[hashtable]]::new()
         $order.Enqueue($Number)
@@ -567,7 +567,7 @@ function Receive-Line([string] $Line) {
     $state.Heard = [DateTime]::UtcNow
     $request = $state.Awaiting
     $state.Awaiting = $null
-    # What cannot be read is part of a line that broke on its way: whoever sent it sends it again.
+    # An unreadable line was cut off by a broken connection: the client sends it again.
     try {
         if ($Line.Length -eq 0) { return }
         if ($Line[0] -eq ':') {
@@ -579,7 +579,7 @@ function Receive-Line([string] $Line) {
         else {
             $request = [Management.Automation.PSSerializer]::Deserialize($utf8.GetString([Convert]::FromBase64String($Line)))
             if ($request -isnot [hashtable] -or $request.operation -eq 'renew') { return }
-            $request['number'] = [long] $request.number      # one type, for numbers are keys
+            $request['number'] = [long] $request.number      # one type, for it is a key
             if ($request.operation -eq 'close') { $state.Ended = $true; return }
             if ($null -ne $request.bytes) { $state.Awaiting = $request; return }
         }
@@ -590,7 +590,7 @@ function Receive-Line([string] $Line) {
 }
 
 function Receive-Lines([int] $Milliseconds) {
-    # What is there already, else what comes in time.
+    # Process lines that have arrived, else those that come in time.
     while (-not $state.Ended -and $state.Line.Wait($Milliseconds)) {
         if ($null -eq $state.Line.Result) { $state.Ended = $true; return }
         Receive-Line $state.Line.Result
@@ -633,7 +633,7 @@ try {
     Send-Pending
 }
 finally {
-    # The newest first. A dismount that fails is nobody's to hear any more.
+    # The newest first. No client is left to report a failure to.
     for ($index = $mounted.Count - 1; $index -ge 0; $index--) {
         $shell = [powershell]::Create()
         $shell.Runspace = $runspace
@@ -643,13 +643,13 @@ finally {
     $runspace.Dispose()
     foreach ($stream in $opened.Values) { $stream.Dispose() }
     foreach ($path in $private) {
-        # Its own files, then the directory itself: never what a mount point or a directory in it leads to.
+        # Its files, then the directory: never the contents of a mount point or a directory in it.
         try {
             foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
             [IO.Directory]::Delete($path, $false)
         } catch { }
     }
-    # Where nobody reads, the last write never ends, and PowerShell would wait for it.
+    # Without a reader the last write never completes, and PowerShell would wait for it.
     $unread = $false
     if ($state.Writing) { try { $unread = -not $state.Writing.Wait(5000) } catch { } }
     if ($unread) { [Diagnostics.Process]::GetCurrentProcess().Kill() }

@@ -17,7 +17,7 @@ from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
 from imagetool.host.transport import ConnectionBroke, Transport
 
 LEASE_SECONDS = 180
-"""Seconds that the script lives without a word from its client."""
+"""Seconds without a message from its client after which the script ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ _RENEW_INTERVAL = LEASE_SECONDS / 3
 _START_TIMEOUT = 90.0
 _CANCEL_TIMEOUT = 120.0
 _RECONNECT_PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0, 20.0)
-"""Seconds before each attempt to make the way to the host anew."""
+"""Seconds to wait before each attempt to reconnect."""
 _RECONNECT_SECONDS = 90.0
 FIRST_RESUME_ATTEMPT = 1000
-"""The first attempt of what is asked for again after an interruption: no earlier one has it."""
+"""Attempt number of the first repetition after an interruption; earlier ones stay below it."""
 _ACKNOWLEDGE_TIMEOUT = 3.0
 _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
@@ -38,18 +38,18 @@ _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 
 class _AnswerTimeout(HostFailed):
-    """The time for an answer is over."""
+    """No answer came in time."""
 
 
 class _Reconnects:
-    """How often the way broke since an answer came, and for how long it has been."""
+    """Counts attempts to reconnect since the last answer, and limits their number and time."""
 
     def __init__(self) -> None:
         self.attempts = 0
         self._since = 0.0
 
     def next_pause(self, error: ConnectionBroke) -> float:
-        """Seconds to wait before the next attempt. Raises `error` where it was the last."""
+        """Return the seconds to wait before the next attempt. Raises `error` after the last."""
         now = time.monotonic()
         self._since = self._since or now
         if self.attempts == len(_RECONNECT_PAUSES) or now - self._since > _RECONNECT_SECONDS:
@@ -59,12 +59,12 @@ class _Reconnects:
 
 
 class Session:
-    """One script on one host. Close it, or use it as a context manager.
+    """One running script on one host. Close it, or use it as a context manager.
 
-    Raises HostFailed where the host ends the conversation, CmdletFailed where what was asked
-    failed. Requests come one after the other, from whichever thread; only the lease is renewed
-    beside them. Where the way
-    to the host breaks it is made anew, and what was asked is asked again: the script runs it once.
+    Requests of several threads run one after the other; only the lease is renewed beside them.
+    After a broken connection the session reconnects and repeats the request, which the script runs
+    once only. Raises HostFailed where the host ends the session, CmdletFailed where a request
+    failed there.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -105,7 +105,7 @@ class Session:
 
     @property
     def description(self) -> str:
-        """Which PowerShell answers, for people."""
+        """The edition and version of the PowerShell on the host, for people."""
         name = "Windows PowerShell" if self.hello.get("edition") == "Desktop" else "PowerShell"
         if self.hello.get("edition") == "Python":
             name = "Python in place of PowerShell"
@@ -113,7 +113,7 @@ class Session:
 
     @property
     def on_windows(self) -> bool:
-        """Whether the host is a Windows: which marks its paths have."""
+        """True if the host runs Windows, which decides the rules of its paths."""
         return self.hello.get("windows") is True
 
     def invoke(
@@ -126,11 +126,11 @@ class Session:
         on_event: OnEvent | None = None,
         **parameters: object,
     ) -> list[Result]:
-        """Run a cmdlet with parameters by name; the wanted properties of each of its results.
+        """Run a cmdlet with named parameters; return the named properties of each result.
 
-        With `keep` the results stay on the host too: `Result.reference` stands for the object as a
-        parameter of a later cmdlet, until `release`. `deadline` in seconds: then it is cancelled,
-        and HostFailed is raised. Raises CmdletFailed where it reports an error of any kind.
+        With `keep` the objects are kept on the host until `release`: pass `Result.reference` as a
+        parameter of a later cmdlet. After `deadline` seconds HostFailed is raised, and the next
+        request or `close` cancels the cmdlet. Raises CmdletFailed where it reports any error.
         """
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
@@ -146,7 +146,7 @@ class Session:
         on_event: OnEvent | None = None,
         **parameters: object,
     ) -> Result:
-        """Run an operation of the script's own (session.ps1); `data` goes with it as bytes.
+        """Run an operation of session.ps1 itself; `data` is sent as its payload.
 
         Raises CmdletFailed.
         """
@@ -155,11 +155,11 @@ class Session:
         return results[0] if results else Result()
 
     def release(self, references: Sequence[Reference]) -> None:
-        """Let the host let go of results that it keeps."""
+        """Release objects that are kept on the host."""
         self.operate("forget", references=[item.number for item in references])
 
     def keep_mounts(self) -> None:
-        """What is mounted now stays mounted when the session ends."""
+        """Leave mounted, at the end of the session, the disks that are mounted now."""
         self.operate("commit")
 
     def _request(
@@ -193,10 +193,10 @@ class Session:
         end: float | None,
         before: bytes = b"",
     ) -> None:
-        """Send a request, behind the lines `before`, and collect its answers.
+        """Send a request and collect its answers; repetitions are preceded by the lines `before`.
 
-        It is sent again over a new way where the old one breaks, and where the host has been silent
-        for long: an answer may be lost unseen, and whoever runs still can say so.
+        It is repeated over a new connection where the old one breaks, and after a long silence,
+        for an answer may be lost without an error.
         """
         attempt, reconnects = request.attempt, _Reconnects()
         while True:
@@ -219,13 +219,13 @@ class Session:
             attempt += 1
 
     def _send(self, lines: bytes) -> None:
-        """Send lines as a whole: a transport may need several messages for them, and the lease is
-        renewed from another thread."""
+        """Send lines without others in between: a transport may need several messages for them,
+        and another thread renews the lease."""
         with self._send_lock:
             self._transport.send(lines)
 
     def _reconnect(self, pause: float) -> None:
-        """Another way to the host; whether it leads there shows when it is used."""
+        """Reconnect after a pause; a failure shows at the next use of the connection."""
         if pause == _RECONNECT_PAUSES[2]:
             _log.warning(
                 "the connection to the host broke; trying for %d seconds more", _RECONNECT_SECONDS
@@ -235,8 +235,8 @@ class Session:
             self._transport.reconnect()
 
     def _await_acknowledgement(self, answers: AnswerCollector, patience: float) -> None:
-        """Pass over what comes before the script acknowledges what was sent again; what it does
-        not acknowledge in time is sent once more."""
+        """Skip answers until the script acknowledges the repeated request. Raises ConnectionBroke
+        after `patience` seconds, so that the request is repeated once more."""
         end = time.monotonic() + patience
         while answers.awaiting_repeat:
             try:
@@ -247,7 +247,7 @@ class Session:
                 ) from None
 
     def _collect(self, answers: AnswerCollector, end: float | None) -> bool:
-        """Collect answers to the last; False where none came for long."""
+        """Collect answers until the last; return False after a long silence."""
         while not answers.complete:
             silence = time.monotonic() + _SILENCE_TIMEOUT
             try:
@@ -260,11 +260,11 @@ class Session:
         return True
 
     def _cancel_unfinished(self) -> None:
-        """Cancel and await a request that was interrupted: what comes next must find it done."""
+        """Cancel an interrupted request and await its end, before the next one is sent."""
         if self._unfinished is None:
             return
-        # Its answers may have been lost with the interruption: it is asked for them once more. One
-        # that never arrived is cancelled before it is run.
+        # The interruption may have lost answers, so the request is repeated. One that never
+        # arrived is cancelled before it is run.
         request, self._unfinished = replace(self._unfinished, attempt=FIRST_RESUME_ATTEMPT), None
         cancel = RequestFrame(0, "cancel", parameters={"number": request.number}).encode()
         answers = AnswerCollector(request, "the end of a cancelled cmdlet", None)
@@ -272,7 +272,7 @@ class Session:
         self._unfinished = None
 
     def _receive(self, end: float | None, what: str, tolerant: bool = False) -> AnswerFrame:
-        """The next answer. Where `tolerant`, lines that broke on their way are passed over."""
+        """Return the next answer. With `tolerant`, unreadable lines are skipped."""
         while True:
             line = self._next_line(end, what)
             if not line.strip():
@@ -311,18 +311,18 @@ class Session:
                     self._transport.reconnect()
                     self._send(b"\n" + line)
             except ConnectionBroke:
-                continue  # whoever asks next tries for longer
+                continue  # the next request tries to reconnect for longer
             except HostFailed:
                 return
 
     def close(self) -> None:
-        """End the script. What it still has mounted it dismounts itself."""
+        """End the script, which dismounts the disks that it still has mounted."""
         if self._stop.is_set():
             return
         self._stop.set()
         unfinished = self._unfinished
         try:
-            # Reading needs no end of its own: what it asked for ends with the script.
+            # Reads need not be cancelled: they end with the script.
             if (
                 not self._connection_lost
                 and unfinished is not None

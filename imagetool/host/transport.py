@@ -1,4 +1,4 @@
-"""How lines travel between a session and its script, and how the script is started."""
+"""The transport of a session's lines, and the start of its script in PowerShell."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ _END_MARK = "#end of the script"
 
 
 class ConnectionBroke(HostFailed):
-    """The way to the host broke: what was sent last may or may not have arrived, and answers may
-    be lost. The script may live, so what was asked can be asked again (Transport.reconnect).
+    """The connection to the host broke.
+
+    The last request may or may not have arrived, and answers may be lost. The script may still
+    run, so the request can be sent again after Transport.reconnect.
     """
 
 
 class Transport(Protocol):
-    """A way to the script: a local process, the emulated host, WinRM."""
+    """A connection to the script's standard streams: a local process, the emulated host, WinRM."""
 
     def send(self, data: bytes) -> None:
         """Send whole lines, each with its line feed.
 
-        Raises HostFailed where nobody listens any more, ConnectionBroke.
+        Raises HostFailed where the script has ended, ConnectionBroke.
         """
 
     def receive_line(self, timeout: float) -> bytes | None:
-        """The next line, or None where none came in `timeout` seconds.
+        """Return the next line, or None where none came in `timeout` seconds.
 
         Raises HostFailed where the script has ended, ConnectionBroke.
         """
 
     def reconnect(self) -> None:
-        """Make the way anew after ConnectionBroke. Raises HostFailed, ConnectionBroke."""
+        """Connect again after ConnectionBroke. Raises HostFailed, ConnectionBroke."""
 
     def close(self) -> None:
-        """End the script's input, and the script with it; never raises."""
+        """Close the script's input, which ends the script; never raises."""
 
 
 def bootstrap_command(lease: int) -> str:
-    """The text of PowerShell's initial command: it reads the script from standard input, runs it.
+    """Return PowerShell's initial command, which reads the script from standard input and runs it.
 
-    Where the language is restricted it says so in the language alone, and ends. The script comes as
-    the lines that it is, not encoded: antimalware distrusts what decodes text and runs it. One
-    reader gets the script and everything behind it: a second one would lose what the first has
-    buffered. `lease` in seconds.
+    In a restricted language mode it prints the version and the mode, and ends; that needs no .NET.
+    The script is sent as plain lines: antimalware distrusts commands that decode text and run it.
+    The same StreamReader reads the script and the requests behind it, for it has buffered some of
+    them. `lease` in seconds.
     """
     return (
         "$mode = [string] $ExecutionContext.SessionState.LanguageMode; "
@@ -60,12 +62,12 @@ def bootstrap_command(lease: int) -> str:
 
 
 def read_script() -> bytes:
-    """The session's script, as it lies in the package."""
+    """Return the bytes of session.ps1 as installed in this package."""
     return files("imagetool.host").joinpath("session.ps1").read_bytes()
 
 
 def script_lines() -> bytes:
-    """The script as `bootstrap_command` reads it."""
+    """Return the script as `bootstrap_command` reads it: its lines, then an end mark."""
     return read_script().rstrip() + f"\n{_END_MARK}\n".encode("ascii")
 
 
@@ -74,7 +76,7 @@ _ANTIMALWARE_MESSAGES = ("ScriptContainedMaliciousContent", "malicious content")
 
 
 def startup_error(line: bytes, host: str) -> HostFailed | None:
-    """Why the script did not start, where PowerShell's first word says so."""
+    """Return the error for a restricted language mode, if the first line of output has one."""
     restricted = _LANGUAGE_MODE_LINE.fullmatch(line)
     if restricted is None:
         return None
@@ -87,7 +89,7 @@ def startup_error(line: bytes, host: str) -> HostFailed | None:
 
 
 def exit_error(host: str, code: int | None, stderr_text: str) -> HostFailed:
-    """Why PowerShell ended, from its exit code and what it wrote to standard error."""
+    """Return the error for PowerShell's unexpected exit, from exit code and standard error."""
     if any(message in stderr_text for message in _ANTIMALWARE_MESSAGES):
         return HostFailed(
             f"{host}: antimalware there refused the session's script",
@@ -95,7 +97,7 @@ def exit_error(host: str, code: int | None, stderr_text: str) -> HostFailed:
             'name it in the configuration (script = "C:\\…\\session.ps1").',
         )
     lines = [line.strip() for line in stderr_text.splitlines()]
-    # Behind an error's message PowerShell tells where in which text it was.
+    # The lines behind the message give the position in the script: "At line:…", "+ …".
     first = next((line for line in lines if line and not line.startswith(("At line:", "+"))), "")
     return HostFailed(
         f"{host}: PowerShell ended there (exit code {'unknown' if code is None else code}): "

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed, Event
 from imagetool.host.clixml import EnumText, dumps, loads
-from imagetool.host.files import OnHost
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
 from imagetool.host.local import LocalProcess, open_local
 from imagetool.host.session import Session
@@ -462,15 +461,13 @@ def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) 
     process.stdout.close()
 
 
-def test_what_lies_on_the_host_is_used_as_it_is(start: Start, tmp_path: Path) -> None:
+def test_an_upload_overwrites_nothing_and_goes_with_the_temporary_directory(start: Start) -> None:
     with start() as session:
-        there = OnHost(str(tmp_path / "package.cab"))
-        assert session.files.deliver(there, "other.cab") == str(there)
-        path = session.files.deliver(b"data", "package é.cab")
+        path = str(Path(session.files.temporary_directory(), "package é.cab"))
+        session.files.upload(b"data", path)
         assert Path(path).read_bytes() == b"data"
-        assert Path(path).parent == Path(session.files.temporary_directory())
         with pytest.raises(CmdletFailed):
-            session.files.deliver(b"other", "package é.cab")
+            session.files.upload(b"other", path)
         assert Path(path).read_bytes() == b"data"
     assert not Path(path).exists()
 
@@ -554,6 +551,3 @@ def test_a_session_that_is_closed_says_so(start: Start) -> None:
 def test_an_upload_says_why_it_failed(session: Session, tmp_path: Path) -> None:
     with pytest.raises(CmdletFailed, match="write failed"):
         session.files.upload(b"x", str(tmp_path / "none/file"))
-    for name in ("../escaped", "a/b", "a\\b", "..", ""):
-        with pytest.raises(WrongUsage, match="no name of a file"):
-            session.files.deliver(b"x", name)

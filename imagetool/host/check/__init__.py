@@ -1,4 +1,4 @@
-"""Whether a host can be used: what was found there, and a self-test."""
+"""The check of a host: findings on what servicing needs there, and a self-test."""
 
 from imagetool.host.check.check import HostReport, check_host
 

@@ -1,6 +1,6 @@
-"""Whether a host can be used: what was found there, and what to do about what is missing.
+"""The check of a host: what servicing needs, what is there, and advice on what is missing.
 
-Nothing is mounted or changed. What only Windows knows is `not known here` on the emulated host.
+Nothing is mounted or changed. Facts of Windows alone are `not known here` on the emulated host.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """What a check found."""
+    """The findings of a check."""
 
     host: Host
     path: str
     findings: tuple[HostFinding, ...]
     trials: tuple[HostFinding, ...] | None = None
-    """Of the self-test, where it ran."""
+    """The findings of the self-test, where it ran."""
 
     @property
     def usable(self) -> bool:
-        """Whether nothing failed."""
+        """True if no finding is a failure."""
         return all(
             finding.state is not State.FAILED for finding in (*self.findings, *(self.trials or ()))
         )
@@ -39,10 +39,10 @@ class HostReport:
 def check_host(
     host: Host, open_session: Callable[[], Session], path: str = "", *, self_test: bool = False
 ) -> HostReport:
-    """Ask a host what it is; `path`, an image or a directory there, is looked at too.
+    """Check a host, and `path`, an image or a directory there.
 
-    With `self_test` it is also tried out, and names of people and machines are taken out of all
-    that is given. Raises HostFailed where the host cannot be reached.
+    With `self_test` the self-test runs as well, and names of people and machines are redacted in
+    the whole report. Raises HostFailed where the host cannot be reached.
     """
     begun = time.monotonic()
     with open_session() as session:
@@ -67,7 +67,7 @@ def _redacted(finding: HostFinding, redact: Callable[[str], str]) -> HostFinding
 
 
 class _Check:
-    """One check: each method gives the findings of its subject."""
+    """One check of a host; each private method gives the findings on one subject."""
 
     def __init__(self, host: Host, session: Session, path: str, seconds: float) -> None:
         self._host = host
@@ -79,7 +79,7 @@ class _Check:
         self._local_time = before + (datetime.now(UTC) - before) / 2
 
     def findings(self) -> Iterator[HostFinding]:
-        """All of them, in the order in which a person wants to know."""
+        """Yield all findings, in the order of the report."""
         yield self._reached()
         yield from self._account()
         yield from self._engine()
@@ -96,7 +96,7 @@ class _Check:
         value = self._facts.get(name)
         return str(value) if value else ""
 
-    # Reaching it
+    # Connection and account
 
     def _reached(self) -> HostFinding:
         host, took = self._host, f"in {self._connect_seconds:.1f} s"
@@ -164,7 +164,7 @@ class _Check:
             HostFinding(name, State.OK, found) if found else HostFinding(name, State.NOTE, UNKNOWN)
         )
 
-    # What runs there
+    # PowerShell, Windows and modules
 
     def _engine(self) -> Iterator[HostFinding]:
         hello = self._session.hello
@@ -225,7 +225,7 @@ class _Check:
             )
         return HostFinding("dism", State.OK, f"{version}; it services images up to its own version")
 
-    # Besides
+    # Installation media and clock
 
     def _iso(self) -> HostFinding:
         there = self._facts.get("iso")

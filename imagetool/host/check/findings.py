@@ -1,4 +1,4 @@
-"""A fact about a host, and how it is."""
+"""Findings of a check of a host."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 UNKNOWN = "not known here"
-"""What only Windows knows, on an emulated host."""
+"""The text for a fact that only Windows has, on another system."""
 
 
 class State(StrEnum):
-    """How a fact is."""
+    """The result of a finding."""
 
     OK = "ok"
     NOTE = "note"
-    """Worth knowing: something is not known, or some commands will not work."""
+    """Something is not known, or some commands will not work."""
     FAILED = "failed"
-    """Reading or servicing needs it, and it is not there."""
+    """Reading or servicing needs it, and it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostFinding:
-    """A fact: its stable name, how it is, what was found, and what to do."""
+    """One fact about a host: its stable name, result, value (`found`), and advice."""
 
     name: str
     state: State

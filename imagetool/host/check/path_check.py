@@ -1,4 +1,4 @@
-"""Where images lie on a host: volumes, attributes, and whether they can be read there."""
+"""The check of a path on a host: its volume, its attributes, and access to it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from imagetool.host.session import Session
 _COMPRESSED, _SPARSE, _ENCRYPTED = 0x800, 0x200, 0x4000  # [MS-FSCC] 2.6
 _MIN_FREE_BYTES = 1 << 30
 _PROBE_FILE_NUMBER = 1 << 30
-"""A number for a file that is opened, which nothing else uses."""
+"""A file number that no reader of the session uses."""
 
 
 def volume_finding(
     session: Session, name: str, path: str, *, access_paths: bool = False, required_bytes: int = 0
 ) -> HostFinding:
-    """The volume of a directory. `access_paths`: whether one must be possible there."""
+    """Return the finding on the volume of a directory.
+
+    `access_paths`: True if partitions are to be mounted there, which needs a local NTFS.
+    `required_bytes`: the free space that a copy of the image needs.
+    """
     try:
         kind, system, free = _query_volume(session, path)
     except CmdletFailed as error:
@@ -53,14 +57,14 @@ def volume_finding(
 
 
 def _query_volume(session: Session, path: str) -> tuple[str, str, int]:
-    """Kind, file system and free bytes; the drive's letter does not tell what is mounted."""
+    """Return drive type, file system and free bytes; of a mounted folder, those of its volume."""
     found = session.operate("volume", path=path)
     kind, system, free = str(found["kind"]), str(found["system"]), found["free"]
     if session.on_windows and kind != "Network":
         names = ("FileSystem", "DriveType", "SizeRemaining")
         with contextlib.suppress(CmdletFailed):
             for volume in session.invoke("Get-Volume", FilePath=path, properties=names):
-                # Numbers where the module's types are not loaded: what is known already is better.
+                # A number, where the module's types are not loaded, is not used.
                 kind = str(volume["DriveType"]) if isinstance(volume["DriveType"], str) else kind
                 system = str(volume["FileSystem"] or system)
                 free = volume["SizeRemaining"] or free
@@ -75,7 +79,7 @@ def _size(count: int) -> str:
 
 
 class PathCheck:
-    """An image or a directory on a host."""
+    """The check of an image or a directory on a host."""
 
     def __init__(self, host: Host, session: Session, path: str) -> None:
         self._host = host
@@ -83,7 +87,7 @@ class PathCheck:
         self._path = path
 
     def findings(self) -> Iterator[HostFinding]:
-        """What is to know of it."""
+        """Yield the findings on the path and its directory."""
         path, files = self._path, self._session.files
         path_module = ntpath if self._session.on_windows else posixpath
         try:

@@ -1,4 +1,4 @@
-"""Names taken out of what is sent to others."""
+"""Redaction of names in reports that are sent to others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagetool.host.session import Session
 
 
 def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], str]:
-    """What takes the names of users, computers, domains and hosts, and `path`, out of a text."""
+    """Return a function that redacts `path` and names of users, computers, domains and hosts."""
     facts = {}
     with contextlib.suppress(CmdletFailed):
         facts = dict(session.operate("facts"))
@@ -39,7 +39,7 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
         for name, mark in sorted(names.items(), key=lambda item: -len(item[0]))
         if len(re.sub(r"\W", "", name)) > 1
     ]
-    # A profile's directory has its user's name in a short form; an SID is an account.
+    # Directories of profiles hold the user's name, perhaps shortened; an SID is an account.
     patterns += [
         (re.compile(r"(?<=\\Users\\)[^\\\s]+|(?<=/home/)[^/\s]+", re.IGNORECASE), "<user>"),
         (re.compile(r"S-1-5-21(-\d+)+"), "<account>"),
@@ -47,7 +47,7 @@ def redactor(host: Host, session: Session, path: str = "") -> Callable[[str], st
 
     def redact(text: str) -> str:
         for pattern, mark in patterns:
-            # mypy knows no lambda with a default for a replacement.
+            # mypy accepts no lambda with a default as a replacement.
             text = pattern.sub(lambda _, mark=mark: mark, text)  # type: ignore[misc]
         return text
 

@@ -1,7 +1,7 @@
-"""The self-test: harmless commands that show on a real host what has only been read about so far.
+"""The self-test: harmless trials of the session's requests on a real host.
 
-They work in a private directory of the session's own, which goes with it; nothing is mounted, and
-nothing else is touched. What a host cannot answer is said so, and is no failure.
+They work in the session's temporary directory, which is deleted with it; nothing is mounted, and
+nothing else is changed. Trials that a host does not support are noted, and are no failures.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _VALUES: dict[str, object] = {
 
 
 def run_self_test(session: Session) -> list[HostFinding]:
-    """Every trial. Raises HostFailed only where the connection is lost."""
+    """Run all trials; return their findings. Raises HostFailed only where the connection broke."""
     self_test = _SelfTest(session)
     findings: list[HostFinding] = []
     for name, trial in self_test.trials():
@@ -68,7 +68,7 @@ def _failure(error: CmdletFailed) -> str:
 
 
 class _SelfTest:
-    """The trials of one session, in their order: later ones use the file that one uploads."""
+    """The trials of one session; later ones use the file that an earlier one uploads."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -77,7 +77,7 @@ class _SelfTest:
         self._separator = "\\" if session.on_windows else "/"
 
     def trials(self) -> Iterator[tuple[str, Callable[[str], list[HostFinding]]]]:
-        """Names and trials."""
+        """Yield names and trials, in order."""
         yield "engine", self._engine
         yield "script", self._script
         yield "request", self._request

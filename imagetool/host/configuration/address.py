@@ -1,4 +1,4 @@
-"""A host, and where it is: what people write, and the URL that it means."""
+"""Hosts and their addresses: names and URLs as people write them, resolved to WinRM URLs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BUILT_IN_HOSTS = ("local", "lab")
 PathMap = tuple[tuple[str, str], ...]
 
 WINRM_PORTS = {"https": 5986, "http": 5985}
-"""WinRM's port by scheme."""
+"""WinRM's default ports, by URL scheme."""
 
 WINRM_PATH = "/wsman"
-"""WinRM's path, the same everywhere."""
+"""The path of WinRM's URL, the same on every host."""
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -32,54 +32,54 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host, and all that is needed to reach it but a password. Empty text: not given."""
+    """A host, with all that is needed to reach it but a password. Empty text: not given."""
 
     name: str
-    """What the command line or the configuration calls it."""
+    """Its name on the command line or in the configuration."""
     url: str = ""
-    """Of WinRM, with its port and path; empty for `local` and `lab`."""
+    """The URL of its WinRM, with port and path; empty for `local` and `lab`."""
     transport: AuthenticationMethod = "ntlm"
     user: str = ""
     certificate: str = ""
-    """A PEM file: what signed the host's certificate, trusted for this host."""
+    """A PEM file with the certificate authority to trust for this host."""
     client_certificate: str = ""
     client_key: str = ""
     validate: bool = True
-    """Whether the host's certificate is validated."""
+    """True to validate the host's certificate."""
     delegate: bool = False
-    """Whether Kerberos hands the ticket on, so that the host reaches shares with it."""
+    """True to delegate the Kerberos ticket, so that the host can reach shares with it."""
     script: str = ""
-    """Where session.ps1 is installed on the host."""
+    """The path of an installed session.ps1 on the host; empty: the script is sent."""
     script_sha256: str = ""
-    """The SHA-256 of that file, where a signature made it another one."""
+    """The SHA-256 of that file, where it differs from the package's by a signature."""
     proxy: str = ""
-    """The URL of a proxy; without it none is used, whatever the environment says."""
+    """The URL of a proxy; empty: none, even if the environment names one."""
     paths: PathMap = ()
-    """Directories here and there; those of the user's own file first."""
+    """Directories on this machine and on the host; those of the user's file first."""
     named_by_user: bool = True
-    """Whether the command line or the user's own file names it, not only ./imagetool.toml."""
+    """True if the command line or the user's file names it; False if only ./imagetool.toml does."""
 
     @property
     def remote(self) -> bool:
-        """Whether it is reached over WinRM."""
+        """True if the host is reached over WinRM."""
         return bool(self.url)
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of its URL: what a password belongs to."""
+        """Scheme, host and port of its URL, under which its password is stored."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}" if self.url else self.name
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is meant as a URL, a right one or not."""
+    """True if a text is meant as a URL, valid or not."""
     return "/" in text
 
 
 def winrm_url(text: str) -> str:
-    """The URL of WinRM that a DNS name, an IP address or a URL means.
+    """Return the WinRM URL of a DNS name, an IP address or a URL.
 
-    Raises WrongUsage, and shows nothing of a URL in which a password may stand.
+    Raises WrongUsage, which never shows a text that may hold a password.
     """
     if "@" in text:
         raise WrongUsage(
@@ -116,7 +116,7 @@ def _check_url(text: str, parts: SplitResult) -> None:
 
 
 def parse_address(text: str) -> str:
-    """A DNS name in lower case, or an IP address in its shortest form. Raises WrongUsage."""
+    """Return a DNS name in lower case, or an IP address in short form. Raises WrongUsage."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         if "%" in bare:

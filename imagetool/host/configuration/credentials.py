@@ -1,7 +1,7 @@
-"""Who one is on a host: from the environment, the system's keyring, or a prompt; in this order.
+"""Credentials for a host: from the environment, the system's keyring, or a prompt, in this order.
 
-A password is held by Credentials alone, which shows it to nobody, and goes to the host's WinRM
-client alone. The keyring is the optional library `keyring`; a password lies there under scheme,
+A password is held by Credentials alone, whose repr hides it, and is given to the host's WinRM
+client alone. The keyring is the optional library `keyring`; it stores a password under scheme,
 host and port of the URL, so that another service on the same machine never gets it.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """A user and a password; without a password the ticket cache counts (Kerberos)."""
+    """A user and a password; without a password Kerberos uses the ticket cache."""
 
     user: str
     password: str = ""
@@ -33,18 +33,18 @@ class Credentials:
 
 
 Prompt = Callable[[str, bool], str]
-"""Asks on the terminal: the question, and whether the answer is secret."""
+"""A function (question, secret) -> answer that prompts on the terminal."""
 
 
 def credentials_for(
     host: Host, environment: Mapping[str, str] | None = None, ask: Prompt | None = None
 ) -> Credentials:
-    """The credentials for a host. Raises HostFailed where none are to be had.
+    """Return the credentials for a host. Raises HostFailed where there are none.
 
-    The environment's count only where the command line or the user's own file names the host.
+    Those of the environment are used only if the command line or the user's file names the host.
     """
     if host.transport == "certificate":
-        return Credentials("")  # the client's certificate says who it is
+        return Credentials("")  # the client's certificate identifies the user
     variables: Mapping[str, str] = os.environ if environment is None else environment
     if not host.named_by_user:
         variables = {}
@@ -124,14 +124,14 @@ def _stored_credentials(host: Host, user: str) -> Credentials | None:
     try:
         found = keyring.get_credential(_keyring_service(host), user or None)
     except keyring.errors.KeyringError:
-        return None  # locked, or no keyring on this system: the next in order
+        return None  # locked, or no keyring on this system: prompt
     if found is None or not found.password:
         return None
     return Credentials(user or str(found.username), str(found.password))
 
 
 def store_password(host: Host, user: str = "", ask: Prompt | None = None) -> str:
-    """Ask for a password and put it into the system's keyring; the user. Raises HostFailed."""
+    """Prompt for a password and store it in the keyring; return the user. Raises HostFailed."""
     keyring = _require_keyring()
     ask = ask or _terminal_prompt()
     if ask is None:
@@ -145,7 +145,7 @@ def store_password(host: Host, user: str = "", ask: Prompt | None = None) -> str
 
 
 def delete_password(host: Host, user: str = "") -> str:
-    """Take a password out of the system's keyring; the user. Raises HostFailed."""
+    """Delete a password from the system's keyring; return the user. Raises HostFailed."""
     keyring = _require_keyring()
     stored = _stored_credentials(host, user or host.user)
     if stored is None:

@@ -1,4 +1,4 @@
-"""A configuration file: its keys, and what is wrong in it, said with file and key."""
+"""A configuration file: its keys, their validation, errors that name file and key."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from imagetool.host.configuration.path_mapping import (
 )
 
 CONFIG_VARIABLE = "IMAGETOOL_CONFIG"
-"""The environment's variable that names the user's file in another place."""
+"""The environment variable with the path of the user's file, in place of the default one."""
 
 PROJECT_FILE = "imagetool.toml"
-"""The file of whatever directory one is in; it may say little."""
+"""The name of the file in the current directory, in which few keys are allowed."""
 
 _MAX_BYTES = 256 << 10
 # A key of many parts takes tomllib a time that grows with its square.
@@ -52,7 +52,7 @@ _SECRETS = ("password", "passwd", "passphrase", "secret")
 
 
 class ConfigurationFile:
-    """A file that has been read: what is wrong in it is said with its name and the key."""
+    """A parsed configuration file: the user's, or a project's (PROJECT_FILE)."""
 
     def __init__(self, path: Path, data: dict[str, object], is_project_file: bool) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class ConfigurationFile:
     def read(
         cls, path: Path, *, required: bool = False, is_project_file: bool = False
     ) -> ConfigurationFile:
-        """Read a file; one that is not there and not needed says nothing. Raises WrongUsage."""
+        """Read a file; a missing one is empty unless it is `required`. Raises WrongUsage."""
         import tomllib
 
         if not required and not path.is_absolute():
@@ -100,7 +100,7 @@ class ConfigurationFile:
             ) from None
 
     def error(self, key: str, what: str, hint: str = "") -> WrongUsage:
-        """The failure of a key."""
+        """Return the error for a key."""
         return WrongUsage(f"{self.path}: {key}: {what}", hint=hint)
 
     def _refuse_secrets(self, table: Mapping[str, object], above: str) -> None:
@@ -150,7 +150,7 @@ class ConfigurationFile:
         return value
 
     def host_names(self) -> list[str]:
-        """The hosts that have a table."""
+        """Return the names of the hosts that have a table. Raises WrongUsage for a bad name."""
         seen: set[str] = set()
         for name in self._hosts:
             if name.lower() in BUILT_IN_HOSTS:
@@ -165,7 +165,7 @@ class ConfigurationFile:
         return list(self._hosts)
 
     def default_host(self) -> str:
-        """The default host, if the file names one."""
+        """Return the default host; empty where the file names none. Raises WrongUsage."""
         name = str(self._defaults.get("host", ""))
         if self._is_project_file and is_url(name):
             raise self._not_allowed("defaults.host")
@@ -177,7 +177,10 @@ class ConfigurationFile:
         return name
 
     def project_path_map(self, name: str, user_file: Path) -> PathMap:
-        """What a directory's file says of a host: how paths correspond."""
+        """Return the path map of a host in a project file. Raises WrongUsage for other keys.
+
+        `user_file` is named in hints.
+        """
         table = self._table(self._hosts, name, "hosts.")
         self._check(f"hosts.{name}", table, {"paths": dict})
         return self._path_map(name, table, user_file)
@@ -195,7 +198,7 @@ class ConfigurationFile:
             except ValueError as error:
                 raise self.error(key, f"{there!r} {error}") from None
             if self._is_project_file and is_unc_path(there):
-                # The host would show its credentials to whatever server is named.
+                # The host would send its credentials to the server of the share.
                 raise self.error(
                     key,
                     f"{PROJECT_FILE} may not send a host to a share",
@@ -209,7 +212,7 @@ class ConfigurationFile:
         return self.path.parent / Path(text).expanduser()
 
     def host(self, name: str) -> Host:
-        """A host of the user's own file."""
+        """Return a host of the user's file. Raises WrongUsage."""
         table = self._table(self._hosts, name, "hosts.")
         self._check(f"hosts.{name}", table, _HOST_KEYS)
         given = {k: v for k, v in table.items() if k not in ("url", "paths")}
@@ -222,7 +225,7 @@ class ConfigurationFile:
             url = winrm_url(str(table.get("url", name)))
         except WrongUsage as error:
             raise self.error(f"hosts.{name}.url", error.message, error.hint) from None
-        # What `given` may hold, and of which type, was checked above.
+        # The keys and types of `given` were checked above.
         host = Host(name, url, paths=self._path_map(name, table), **given)  # type: ignore[arg-type]
         for key, reason in _contradictions(host):
             raise self.error(f"hosts.{name}.{key}", reason)
@@ -233,7 +236,7 @@ _TYPE_NAMES = {str: "text", bool: "true or false", dict: "a table"}
 
 
 def _contradictions(host: Host) -> list[tuple[str, str]]:
-    """What cannot be meant so: keys and sentences."""
+    """Return the keys whose values are invalid or contradict others, each with a sentence."""
     plain = host.url.startswith("http:")
     by_certificate = host.transport == "certificate"
     both = bool(host.client_certificate) and bool(host.client_key)
@@ -268,7 +271,7 @@ def _contradictions(host: Host) -> list[tuple[str, str]]:
 
 
 def _refuse_world_writable(path: Path, file: int) -> None:
-    """Whoever can write the user's file can send the user's password elsewhere."""
+    """Refuse a world-writable user's file: it decides which host gets the user's password."""
     if sys.platform != "win32" and os.fstat(file).st_mode & 0o002:
         raise WrongUsage(
             f"{path}: everybody may write this file, so it is not believed",

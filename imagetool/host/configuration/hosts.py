@@ -1,9 +1,8 @@
-"""Hosts by their names: the user's configuration file, and imagetool.toml in a directory.
+"""Hosts by name: the user's configuration file, and imagetool.toml in the current directory.
 
-The user's own file says where a host is, how it is reached and as whom. imagetool.toml in the
-current directory comes with whatever one has cloned: it may name a default host and say how
-directories correspond, and nothing else; what it must not say is refused, never passed over, so
-that no repository decides where a password goes. No file holds a password.
+The user's file has addresses, transports and user names of hosts. imagetool.toml may come with a
+cloned repository: it may name a default host and map directories, and any other key is refused, so
+that no repository decides which host gets a password. No file holds a password.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, Con
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What both files say."""
+    """The hosts, default host and path maps of both files."""
 
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The user's hosts, by their names in lower case."""
     default: str = ""
-    """The host that commands use where none is named."""
+    """The host that commands use by default; empty where no file names one."""
     default_by_user: bool = True
     paths: Mapping[str, PathMap] = field(default_factory=dict)
-    """What ./imagetool.toml says of directories, by the names of hosts in lower case."""
+    """The path maps of ./imagetool.toml, by the names of hosts in lower case."""
 
     def host(self, text: str = "", *, url_allowed: bool = True) -> Host:
-        """The host that a text means; without text the default one, else `local`.
+        """Return the host of a name, an address or a URL; without text the default one, or `local`.
 
         Raises WrongUsage.
         """
@@ -53,9 +52,9 @@ class Configuration:
 def read_configuration(
     directory: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Configuration:
-    """The configuration: the user's file, and imagetool.toml in `directory` (the current one).
+    """Read the user's file, and imagetool.toml in `directory` (by default the current one).
 
-    Raises WrongUsage for whatever is wrong in them: with file, key, and what would be right.
+    Raises WrongUsage for every mistake in them, with file, key and hint.
     """
     user_path, required = _user_path(os.environ if environment is None else environment)
     user = ConfigurationFile.read(user_path, required=required)
@@ -70,12 +69,12 @@ def read_configuration(
 
 
 def _user_path(environment: Mapping[str, str]) -> tuple[Path, bool]:
-    """Where the user's file is, and whether it must be there."""
+    """Return the path of the user's file, and True if it must exist."""
     named = environment.get(CONFIG_VARIABLE, "")
     if named:
         path = Path(named)
         if not path.is_absolute():
-            # It would be looked for in whatever directory one is in, a cloned one among them.
+            # A relative one would be looked up in the current directory, a cloned one perhaps.
             raise WrongUsage(
                 f"{CONFIG_VARIABLE} is {named!r}, which is no whole path",
                 hint="Name the file from its root.",

@@ -1,4 +1,4 @@
-"""How directories here correspond to directories on a host."""
+"""Mapping of local paths to paths on a host, by pairs of corresponding directories."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SEPARATORS = re.compile(r"[\\/]+")
 
 
 def is_windows_path(text: str) -> bool:
-    r"""Whether a path is a whole one of Windows: with a drive, or \\server\share."""
+    r"""True if a path is an absolute one of Windows: D:\… or \\server\share."""
     return _WINDOWS_ABSOLUTE.match(text) is not None
 
 
 def is_unc_path(text: str) -> bool:
-    """Whether Windows would look for a path on another machine."""
+    """True if a path begins with two separators: Windows may resolve it on another machine."""
     return re.match(r"[\\/]{2}", text) is not None
 
 
 def check_host_directory(text: str) -> str:
-    """A directory on a host, as a configuration may name it: whole, plain, without `..`.
+    """Return a directory on a host as given, if it is absolute, without `..` and valid there.
 
     Raises ValueError with the reason.
     """
@@ -48,10 +48,10 @@ def check_host_directory(text: str) -> str:
 def path_on_host(
     host: Host, path: str | os.PathLike[str], *, windows: bool = os.name == "nt"
 ) -> str:
-    """The host's path of a file here: the longest directory that the configuration names decides.
+    """Return the path on the host of a local file, by the longest mapped directory above it.
 
-    `windows`: whether `path` is one of Windows, where case does not count. For the hosts `local`
-    and `lab` a path here is the path there. Raises WrongUsage where nothing corresponds.
+    `windows`: True if `path` is a Windows path, compared without case. For the hosts `local` and
+    `lab` the path is returned unchanged. Raises WrongUsage where no directory above it is mapped.
     """
     text = os.fspath(path)
     if not host.remote:
@@ -69,7 +69,7 @@ def path_on_host(
     separator = "\\" if is_windows_path(host_directory) else "/"
     for part in rest:
         if _INVALID_CHARACTERS.search(part) or separator in part or part != part.rstrip(" ."):
-            # Such a name cannot be on Windows, or would mean another one there: `.. ` is `..`.
+            # Windows has no such names, or reads them as others: `.. ` is `..`.
             raise WrongUsage(
                 f"{text}: {part!r} cannot be the name of a file on {host.name}",
                 hint="Give it another name.",
@@ -78,7 +78,7 @@ def path_on_host(
 
 
 def _parts(path: str, windows: bool) -> list[str]:
-    """The names in a whole path, without `.` and `..`."""
+    """Return the components of an absolute path, without `.` and `..`."""
     if windows:
         drive, rest = ntpath.splitdrive(ntpath.normpath(path))
         return [drive.replace("/", "\\"), *filter(None, _SEPARATORS.split(rest))]

@@ -1,4 +1,4 @@
-"""The files of a host as bytes: in pages, in rounds, with what is likely to be asked for next."""
+"""The files of a host as sources: cached in pages, read in rounds, with readahead."""
 
 from imagetool.host.reading.files import HostFiles
 

@@ -1,7 +1,7 @@
-"""A file of a host as a source: its ranges as pages, and what is worth reading around them.
+"""A file of a host as a source: reads become pages, with readahead.
 
-Around what is missing its neighbours are read as well: an index block's siblings lie there, and the
-cells that were written together. Where somebody reads on and on, more and more of what follows is.
+Neighbours of missing pages are read as well: sibling index blocks lie there, and registry cells
+that were written together. Sequential reads double the readahead each time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from imagetool.host.reading.rounds import Question
 if TYPE_CHECKING:
     from imagetool.host.reading.files import HostFiles
 
-_MAX_PART_BYTES = MAX_REQUEST_BYTES - PAGE_SIZE  # which may begin within a page
+_MAX_PART_BYTES = MAX_REQUEST_BYTES - PAGE_SIZE  # a part may begin within a page
 _MIN_READAHEAD_PAGES = 8
-"""How many pages are read around each step, where these are many."""
+"""Pages read around each isolated page at least, however many there are in one request."""
 
 
 class HostFile:
@@ -63,7 +63,7 @@ class HostFile:
         return self.read_many([(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """As Source.read_many: one request for all that is not at hand."""
+        """As Source.read_many: one request for all pages that are not cached."""
         if not self._open:
             raise CannotOpen(f"{self.name}: the file was closed")
         bounded = [
@@ -73,7 +73,7 @@ class HostFile:
         if sum(length for _, length in bounded) > MAX_REQUEST_BYTES:
             return [self._read_in_parts(*item) for item in bounded]
         wanted = dict.fromkeys(page for item in bounded for page in pages_of(*item))
-        if len(self._touched) <= MAX_PROFILE_PAGES:  # more is no guess any more
+        if len(self._touched) <= MAX_PROFILE_PAGES:  # more are not predicted
             self._touched.update(wanted)
         pages = self.files.read_pages(self, wanted)
         return [_slice_pages(pages, *item) for item in bounded]
@@ -85,11 +85,12 @@ class HostFile:
         return bytes(data)
 
     def readahead_pages(self, missing: set[int], isolated: set[int], window: int) -> list[int]:
-        """What is likely to be missed next.
+        """Return the numbers of pages worth fetching with the missing ones.
 
-        Around each step of a walk some `window` pages, before and behind; of a list the page behind
-        each place, for what begins on one may end on the next. Where somebody reads on from where
-        the last request ended, more and more of what follows.
+        `isolated` are those of reads with few ranges, as a search tree is descended: around each,
+        `window` pages, a third of them before it. Behind every missing page the next one, for a
+        record may end on it. Where `missing` continues the last request: only pages behind
+        it, twice as many each time.
         """
         if not missing:
             return []

@@ -1,8 +1,7 @@
-"""The files of a host, read through its session, in as few requests as can be.
+"""The files of a host, read through its session in few requests.
 
-What a reader asks for in one batch is one request, whatever the number of ranges, and so is what
-several questions ask for at once. Pages are kept, up to a bound. The figures are in
-docs/architecture.md ("Reading over a wire").
+A batch of ranges is one request, and so are the batches of several questions that run together.
+Pages are cached, up to a limit. For figures see docs/architecture.md ("Reading over a wire").
 """
 
 from __future__ import annotations
@@ -36,28 +35,27 @@ if TYPE_CHECKING:
     from imagetool.host.session import Session
 
 MAX_CACHED_BYTES = 32 << 20
-"""How many bytes of pages are kept, of all files together."""
+"""Bytes of cached pages at most, of all files together."""
 _READAHEAD_PAGES = 16
-"""How many pages around what is missing one request brings with it, as a rule: 64 KB."""
+"""Pages of readahead in one request, shared by its isolated reads, as a rule: 64 KB."""
 
 MAX_RANGES_FOR_READAHEAD = 2
-"""In how many places one read may miss bytes and still be a step of a walk: who asks for more has a
-list, and knows what it needs."""
+"""Runs of missing pages up to which one read gets readahead around them. A read that misses more
+has a list, and needs no neighbours of its entries."""
 
 _numbers = itertools.count(1)
 
 PageKey = tuple[int, int]
-"""The number of a file, and that of a page in it."""
+"""(file number, page number)."""
 FetchedPages = Mapping[PageKey, bytes]
 
 
 class HostFiles:
-    """The files of the host that a session leads to (imagetool.disk.files.Files).
+    """The files of a session's host (imagetool.disk.files.Files).
 
-    `host` is what people call it, in front of a path. With `lazy_close` a closed file is let go of
-    when
-    the next one is opened, or with the session: that saves an exchange a file, and suits whoever
-    only reads. Once the session has failed nothing more is asked of it.
+    `host` is the name displayed in front of a path. With `lazy_close` a closed file stays open on
+    the host until the next one is opened or the session ends: that saves one exchange per file, and
+    suits callers that only read. Once the session has failed, every later request fails at once.
     """
 
     def __init__(self, session: Session, host: str = "", *, lazy_close: bool = False) -> None:
@@ -86,11 +84,11 @@ class HostFiles:
         return paths.canonical(path, self.session.on_windows)
 
     def display_name(self, path: str) -> str:
-        """What people call a file there: HOST:PATH."""
+        """Return the name of a file for messages: HOST:PATH."""
         return f"{self.host}:{path}" if self.host else path
 
     def find(self, pattern: str) -> list[str]:
-        """The paths that fit a pattern, in one request. Raises HostFailed."""
+        """Return the paths that match a pattern, sorted, in one request. Raises HostFailed."""
         try:
             found = self._operate(self.display_name(pattern), "find", pattern=pattern).get("paths")
         except CmdletFailed as error:
@@ -103,7 +101,7 @@ class HostFiles:
     # Opening and closing
 
     def open(self, path: str, expected: Sequence[Range] = ()) -> HostFile:
-        """As Files.open: one request, which brings what is expected as well.
+        """As Files.open: one request, which also fetches the expected ranges and predicted pages.
 
         Raises NoFile, EmptyFile, CannotOpen, HostFailed.
         """
@@ -135,7 +133,7 @@ class HostFiles:
             )
             target = answer.get("target")
             if isinstance(target, str) and target:
-                file.path = target  # parents lie beside the file itself, not beside a link to it
+                file.path = target  # parents lie beside the link's target
             self._store(answer, [(file, *item) for item in ranges])
         if not size:
             file.close()
@@ -145,7 +143,7 @@ class HostFiles:
         return file
 
     def close_file(self, file: HostFile) -> None:
-        """A file was closed: its pages go, and it is let go of on the host, now or later."""
+        """Drop a closed file's pages, and close it on the host, now or later (`lazy_close`)."""
         with self._lock:
             self._pages.discard_file(file.number)
             self._free_numbers.append(file.number)
@@ -153,7 +151,7 @@ class HostFiles:
                 self.close_pending()
 
     def close_pending(self) -> None:
-        """Let the host let go of the files that were closed here."""
+        """Close on the host the files that were closed here."""
         with self._lock:
             while self._free_numbers:
                 with suppress(HostFailed):
@@ -162,7 +160,7 @@ class HostFiles:
     # Reading
 
     def read_pages(self, file: HostFile, numbers: Iterable[int]) -> dict[int, bytes]:
-        """These pages of a file: those at hand, the others in one request or the next round."""
+        """Return these pages of a file: cached, else by one request or in the round."""
         found: dict[int, bytes] = {}
         missing: list[int] = []
         with self._lock:
@@ -180,13 +178,13 @@ class HostFiles:
 
     def ahead(self, questions: Iterable[Question]) -> None:
         """As OpenFile.ahead."""
-        with suppress(HostFailed, CannotOpen):  # who asks again hears of it
+        with suppress(HostFailed, CannotOpen):  # the read that needs it fails again
             self._rounds.ahead(questions)
 
     def _fetch(self, wants: Sequence[tuple[HostFile, Sequence[int]]]) -> FetchedPages:
-        """What several readers miss, and what is likely to be missed next, in one request.
+        """Fetch the pages that several readers miss, with readahead, in one request.
 
-        In several only where it is more than one answer should hold.
+        In several where they exceed MAX_REQUEST_BYTES.
         """
         with self._lock:
             found: dict[PageKey, bytes] = {}
@@ -232,7 +230,10 @@ class HostFiles:
     def _store(
         self, answer: Result, file_ranges: Sequence[tuple[HostFile, int, int]]
     ) -> FetchedPages:
-        """The pages in an answer, which are kept. Raises HostFailed where it is no answer."""
+        """Cache and return the pages in an answer.
+
+        Raises HostFailed where it is malformed, CannotOpen where the file became shorter.
+        """
         expected_lengths = [
             max(0, min(length, file.size - offset)) for file, offset, length in file_ranges
         ]
@@ -273,7 +274,7 @@ class HostFiles:
             raise self._mark_failed(error) from None
 
     def _mark_failed(self, error: HostFailed) -> HostFailed:
-        """From now on nothing is asked of the host."""
+        """Record the failure, so that no more requests are sent; return it."""
         self._failure = error
         return error
 
@@ -281,7 +282,7 @@ class HostFiles:
 def _split_into_requests(
     file_ranges: Sequence[tuple[HostFile, int, int]],
 ) -> list[list[tuple[HostFile, int, int]]]:
-    """Requests that ask for a bounded number of bytes each."""
+    """Group ranges into requests of MAX_REQUEST_BYTES at most."""
     requests: list[list[tuple[HostFile, int, int]]] = []
     room = 0
     for item in file_ranges:

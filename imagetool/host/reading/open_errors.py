@@ -1,11 +1,11 @@
-"""Why a file on a host could not be opened, in the words of a file here."""
+"""Errors for files on a host that cannot be opened, worded as for local files."""
 
 from __future__ import annotations
 
 from imagetool.errors import CannotOpen, HostFailed, NoFile
 from imagetool.host.answers import CmdletFailed
 
-# ERROR_…, in an HRESULT, of Windows; what .NET says elsewhere is that, or an errno.
+# Low words of HRESULTs: ERROR_… codes on Windows; elsewhere .NET gives those or an errno.
 _ABSENT, _DENIED, _IS_DIRECTORY, _IN_USE = "absent", "denied", "directory", "held"
 _WINDOWS_REASONS = {
     2: _ABSENT,
@@ -27,10 +27,11 @@ BUSY_WARNING = (
 
 
 def open_error(name: str, path: str, error: CmdletFailed, windows: bool) -> HostFailed | CannotOpen:
-    """The error for the file that people call `name`; HostFailed where it is not the file's."""
+    """Return the error to raise for the file displayed as `name`; HostFailed where the request
+    itself failed."""
     code = error.hresult
     message = next((line.strip() for line in error.host_message.splitlines() if line.strip()), "")
-    message = message.partition(" : '")[0]  # .NET says the path once more
+    message = message.partition(" : '")[0]  # .NET repeats the path
     known = _WINDOWS_REASONS if windows else _UNIX_REASONS
     reason = known.get(code & 0xFFFF) if code >> 16 in (0, 0x8007) else None
     if reason == _IS_DIRECTORY or message.endswith(_SCRIPT_DIRECTORY_MESSAGE):

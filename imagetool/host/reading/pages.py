@@ -1,4 +1,4 @@
-"""Pages of a host's files: which a read needs, those at hand, and how an answer is taken apart."""
+"""Pages of a host's files: page arithmetic, their cache, access profiles, decoding of answers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from imagetool.errors import HostFailed
 
 PAGE_SIZE = 4096
 MAX_REQUEST_BYTES = 4 << 20
-"""How many bytes one request asks for; the script refuses more than four times as many."""
+"""Bytes that one request asks for at most; the script refuses more than four times as many."""
 MAX_PROFILE_PAGES = 512
-"""In pages: 2 MB, before they are packed."""
+"""Pages that an access profile predicts at most: 2 MB, before compression."""
 
 Range = tuple[int, int]
 
 
 class PageCache:
-    """The pages that were used last, by file and number; bounded."""
+    """A least recently used cache of pages, by file number and page number."""
 
     def __init__(self, max_pages: int) -> None:
         self._max_pages = max_pages
         self._cached: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     def get(self, file: int, page: int) -> bytes | None:
-        """A page, if it is at hand."""
+        """Return a page, or None where it is not cached."""
         key = (file, page)
         data = self._cached.get(key)
         if data is not None:
@@ -33,18 +33,18 @@ class PageCache:
         return data
 
     def has(self, file: int, page: int) -> bool:
-        """Whether a page is at hand."""
+        """True if the page is cached."""
         return (file, page) in self._cached
 
     def put(self, file: int, page: int, data: bytes) -> None:
-        """Keep a page; the one that was not used for the longest time may go."""
+        """Cache a page, and drop the least recently used ones beyond the limit."""
         self._cached[file, page] = data
         self._cached.move_to_end((file, page))
         while len(self._cached) > self._max_pages:
             self._cached.popitem(last=False)
 
     def discard_file(self, file: int) -> None:
-        """Forget the pages of a file."""
+        """Drop the pages of a file."""
         for key in [key for key in self._cached if key[0] == file]:
             del self._cached[key]
 
@@ -53,10 +53,10 @@ class PageCache:
 
 
 class AccessProfile:
-    """Which pages readers touched of the last file of its kind: a guess for the next one.
+    """The pages that were read of the last file of a kind, as a prediction for the next one.
 
-    Images that were cloned from one template have their tables and hives at the same places. After
-    a guess of which less than half was of use there is no further one.
+    Images cloned from one template have their tables and hives at the same offsets. After a
+    prediction of which less than half was read there is no further one.
     """
 
     __slots__ = ("_pages", "_trusted")
@@ -66,11 +66,11 @@ class AccessProfile:
         self._trusted = True
 
     def predicted_pages(self) -> frozenset[int]:
-        """What is worth bringing when the next file is opened."""
+        """Return the numbers of the pages to fetch when the next file is opened."""
         return self._pages if self._trusted else frozenset()
 
     def update(self, predicted: frozenset[int], touched: set[int]) -> None:
-        """What was touched of a file, for which `predicted` had been brought."""
+        """Learn from a closed file: `touched` were read, `predicted` were fetched in advance."""
         if 2 * len(predicted & touched) < len(predicted):
             self._trusted = False
         if touched:
@@ -78,7 +78,7 @@ class AccessProfile:
 
 
 def pages_of(offset: int, length: int) -> range:
-    """The pages that a range lies on."""
+    """Return the numbers of the pages that a range lies on."""
     return (
         range(offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE + 1)
         if length > 0
@@ -87,12 +87,12 @@ def pages_of(offset: int, length: int) -> range:
 
 
 def count_runs(pages: set[int]) -> int:
-    """In how many stretches these pages lie."""
+    """Return the number of runs of consecutive pages."""
     return sum(page - 1 not in pages for page in pages)
 
 
 def coalesce_pages(pages: Iterable[int], max_length: int) -> list[Range]:
-    """Stretches that hold these pages, ascending, none longer than `max_length` bytes."""
+    """Return byte ranges that cover these pages, ascending, each of `max_length` bytes at most."""
     found: list[Range] = []
     for page in sorted(set(pages)):
         start, length = found[-1] if found else (0, 0)
@@ -106,9 +106,9 @@ def coalesce_pages(pages: Iterable[int], max_length: int) -> list[Range]:
 def decode_ranges(
     data: bytes, lengths: object, expected_lengths: Sequence[int], host: str
 ) -> list[bytes]:
-    """The ranges of an answer; `expected_lengths` says their lengths, as far as the file goes.
+    """Inflate the ranges of an answer; `expected_lengths` are clipped to the end of the file.
 
-    Nothing is inflated beyond these. Raises HostFailed for an answer that is not one.
+    Nothing beyond these is inflated. Raises HostFailed for other lengths and malformed data.
     """
     if not isinstance(lengths, list) or len(lengths) != len(expected_lengths):
         raise _malformed_answer(host, f"{len(expected_lengths)} ranges were asked for")
@@ -121,7 +121,7 @@ def decode_ranges(
         plain = packer.decompress(data, total + 1)
     except zlib.error:
         raise _malformed_answer(host, "its bytes cannot be unpacked") from None
-    if len(plain) != total or (total and not packer.eof):  # of no bytes .NET makes no stream
+    if len(plain) != total or (total and not packer.eof):  # .NET writes no stream for no bytes
         raise _malformed_answer(host, f"{total} bytes were announced")
     parts: list[bytes] = []
     offset = 0

@@ -7,13 +7,13 @@ import posixpath
 
 
 def dirname(path: str, windows: bool) -> str:
-    """The directory that a file lies in; empty for the session's own."""
+    """Return the directory of a path; empty for a bare file name, relative to the session's."""
     return ntpath.dirname(path) if windows else posixpath.dirname(path)
 
 
 def join(folder: str, name: str, windows: bool) -> str:
-    """The path of a file in a directory. `name` is never anything but a name."""
-    separators = "\\/:" if windows else "/"  # behind the colon of a bare drive comes no mark
+    """Return the path of a file in a directory. `name` is a bare name, never a path."""
+    separators = "\\/:" if windows else "/"  # a bare drive (C:) takes no separator
     return (
         f"{folder}{name}"
         if not folder or folder[-1] in separators
@@ -22,7 +22,7 @@ def join(folder: str, name: str, windows: bool) -> str:
 
 
 def canonical(path: str, windows: bool) -> str:
-    """A path that is the same for all ways of writing it; links are not followed."""
+    """Return one spelling for all spellings of a path; links are not resolved."""
     if windows:
         return ntpath.normcase(ntpath.normpath(path))
     return posixpath.normpath(path)

@@ -1,7 +1,7 @@
-"""HTTP with bounds: what a server sends is not read without an end, nor waited for without one.
+"""An HTTP adapter for requests that limits the size of answers and the time to wait for them.
 
-requests reads whole bodies, whatever their size, and waits for as long as something trickles in.
-All that goes to a host, the handshakes of authentication among it, goes through this adapter.
+requests itself reads bodies of any size, and waits for as long as bytes trickle in. All messages to
+a host go through this adapter, those of authentication included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 4 << 20
 
 
 class BoundedAdapter(HTTPAdapter):
-    """An adapter whose answers are bounded, and whose connections can be cut from outside."""
+    """An adapter with bounded answers, whose sockets another thread can shut down."""
 
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -40,7 +40,7 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """As HTTPAdapter's, with connections whose sockets are known."""
+        """As HTTPAdapter's, with connection classes that record their sockets."""
         super().init_poolmanager(*arguments, **options)
         sockets = self._sockets
 
@@ -67,7 +67,7 @@ class BoundedAdapter(HTTPAdapter):
         """As HTTPAdapter's; a body beyond MAX_BODY_BYTES ends in ChunkedEncodingError."""
         response = super().send(request, *arguments, **options)
         self._answers.add(response.raw)
-        reference = weakref.ref(response.raw)  # a circle would keep the socket open
+        reference = weakref.ref(response.raw)  # a reference cycle would keep the socket open
 
         def bounded(*given: Any, **wanted: Any) -> Iterator[bytes]:
             raw, count = reference(), 0
@@ -80,14 +80,14 @@ class BoundedAdapter(HTTPAdapter):
                         raise ChunkedEncodingError(f"an answer of over {MAX_BODY_BYTES} bytes")
                     yield part
             except BaseException:
-                raw.close()  # what breaks off would keep its socket open
+                raw.close()  # else its socket stays open
                 raise
 
         response.raw.stream = bounded
         return response
 
     def close(self) -> None:
-        """As HTTPAdapter's; an answer that nobody read to its end keeps no socket open."""
+        """As HTTPAdapter's; also closes the sockets of answers that were not read to their end."""
         super().close()
         self._closed.set()
         for answer in list(self._answers):
@@ -97,7 +97,7 @@ class BoundedAdapter(HTTPAdapter):
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Whatever is under way after that time is cut off, and fails as a broken connection."""
+        """Shut the sockets down after that time: pending calls fail as broken connections."""
         if self._watchdog is None:
             self._watchdog = threading.Thread(
                 target=self._watch_deadline, name="watch", daemon=True
@@ -110,7 +110,7 @@ class BoundedAdapter(HTTPAdapter):
             self._deadline = math.inf
 
     def _watch_deadline(self) -> None:
-        """Cut off what is late; one thread for all, for one for each would cost more than it."""
+        """Shut the sockets down once the deadline has passed; one thread serves all operations."""
         while not self._closed.wait(_CHECK_INTERVAL):
             if time.monotonic() > self._deadline:
                 self._deadline = math.inf

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a host, told apart, each in a sentence with what helps."""
+"""Errors of connections to a host, told apart, each a sentence with a hint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FAULTS = {
 
 
 def fault_error(host: Host, code: int | None, reason: str) -> HostFailed:
-    """A fault of WS-Management, by its code ([MS-WSMV] and winerror.h)."""
+    """Return the error for a WS-Management fault, by its code ([MS-WSMV] and winerror.h)."""
     text = " ".join(reason.split())[:300]
     shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
     sentence, hint = _FAULTS.get(code or 0, (f"the host refuses: {text}", ""))
@@ -41,7 +41,7 @@ def fault_error(host: Host, code: int | None, reason: str) -> HostFailed:
 
 
 def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
-    """An HTTP status without a fault in it."""
+    """Return the error for an HTTP status without a fault in its body."""
     name, url = host.name, host.url
     if status == 403:
         return HostFailed(
@@ -54,7 +54,7 @@ def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
             hint="WinRM listens at /wsman, on port 5986 (https) or 5985 (http).",
         )
     if status in (400, 502, 503, 504) and connected_before:
-        # A new socket under an old encryption context gets 400.
+        # A new socket with the encryption context of the old one is answered with 400.
         return ConnectionBroke(f"{name}: the host lost the connection (HTTP {status})")
     return HostFailed(
         f"{name}: the host answered with HTTP {status}",
@@ -64,7 +64,7 @@ def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
 
 
 def authentication_error(host: Host, error: Exception | None = None) -> HostFailed:
-    """The account is not let in."""
+    """Return the error for rejected credentials."""
     said = "401" if error is None else _short_reason(" ".join(str(error).split()))
     if host.transport == "kerberos":
         return HostFailed(
@@ -80,7 +80,7 @@ def authentication_error(host: Host, error: Exception | None = None) -> HostFail
 
 
 def connection_error(host: Host, error: Exception, connected_before: bool) -> HostFailed:
-    """A failure below HTTP: only what has worked before may be tried again."""
+    """Return the error for a failure below HTTP; one to retry only after an earlier success."""
     import requests
     from urllib3.exceptions import NameResolutionError, NewConnectionError
 
@@ -149,13 +149,13 @@ def _tls_error(host: Host, said: str) -> HostFailed:
 
 
 def protocol_error(host: Host, error: Exception) -> HostFailed:
-    """What the clients' libraries raise besides: what came back is no WS-Management, as a rule."""
+    """Return the error for other exceptions of the libraries: malformed answers, as a rule."""
     if type(error).__module__.startswith(_AUTHENTICATION):
         return authentication_error(host, error)
-    if isinstance(error, PermissionError):  # requests_ntlm's word for no challenge
+    if isinstance(error, PermissionError):  # requests_ntlm got no challenge
         return authentication_error(host)
     if isinstance(error, UnicodeError | struct.error):
-        # Their text shows what could not be sent: it may be the password.
+        # Their text shows the value that could not be encoded: it may be the password.
         return HostFailed(
             f"{host.name}: user or password cannot be sent with {host.transport} authentication",
             hint="They are too long, or hold characters that it has no form for.",
@@ -170,7 +170,7 @@ def protocol_error(host: Host, error: Exception) -> HostFailed:
 
 
 def _short_reason(reason: object) -> str:
-    """The last words of an exception that wraps others, without their technicalities."""
+    """Return the message of the innermost exception, without the names of its wrappers."""
     while isinstance(reason, BaseException):
         nested = [item for item in reason.args if isinstance(item, BaseException)]
         if not nested:

@@ -1,10 +1,9 @@
-"""A host over WinRM: one shell, one PowerShell, the script's lines over its standard streams.
+"""A session over WinRM: one shell, one PowerShell, the script's lines over its standard streams.
 
-The life of a session: authenticate, create a shell, start PowerShell with a bootstrap on its
-command line, send the script over standard input, receive its first word. Then a request is a Send
-and its answers are a Receive. In the end standard input is closed, the script dismounts what it
-mounted and ends, and the shell is deleted. One operation is under way at a time: the lease is
-renewed between two of them.
+The life of a session: authenticate, create a shell, start PowerShell with the bootstrap command,
+send the script over standard input, receive its `hello`. Then a request is a Send, and its answers
+are a Receive. In the end standard input is closed, the script dismounts what it mounted and exits,
+and the shell is deleted. One operation is pending at a time: the lease is renewed between two.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> Session:
-    """A session with a host over WinRM. Raises HostFailed, each time with what helps."""
+    """Open a session with a host over WinRM. Raises HostFailed with a hint."""
     return Session(WinRMShell(host, credentials()))
 
 
@@ -92,8 +91,8 @@ class WinRMShell:
     # Starting
 
     def _start(self) -> None:
-        """Begin anew until the script is sent. What a broken connection left is deleted, or goes
-        with the host's idle timeout: it has mounted nothing."""
+        """Start a shell and the script, in several attempts. A shell left by a broken connection is
+        deleted, or ends by its idle timeout: it has mounted nothing."""
         for attempt in range(_START_ATTEMPTS):
             try:
                 self._start_once()
@@ -127,14 +126,14 @@ class WinRMShell:
         self._command = connection.run(self._shell, _POWERSHELL, [*_OPTIONS, *arguments])
         if not path:
             lines = script_lines()
-            with contextlib.suppress(PipeClosed):  # its first word says why
+            with contextlib.suppress(PipeClosed):  # its first line of output says why
                 for start in range(0, len(lines), MAX_INPUT_BYTES):
                     connection.send(
                         self._shell, self._command, lines[start : start + MAX_INPUT_BYTES]
                     )
 
     def _verify_script(self, connection: WSManConnection, path: str) -> None:
-        """That the script which lies on the host is ours. Raises HostFailed."""
+        """Check the SHA-256 of the script installed on the host. Raises HostFailed."""
         command = connection.run(
             self._shell, _POWERSHELL, [*_OPTIONS, "-EncodedCommand", _encode_command(_HASH_COMMAND)]
         )
@@ -165,7 +164,7 @@ class WinRMShell:
             "(script_sha256).",
         )
 
-    # As a transport
+    # Transport
 
     def send(self, data: bytes) -> None:
         """As Transport.send."""
@@ -181,9 +180,9 @@ class WinRMShell:
                     connection.send(self._shell, self._command, data, end)
                 return
             except PipeClosed:
-                return  # why it has ended is heard by whoever receives
+                return  # receive_line raises the reason
             except TimedOut:
-                # Taken or not: it is sent again as what may have been seen before.
+                # It may have been taken: the session repeats it, and the script runs it once.
                 raise ConnectionBroke(
                     f"{self._host.name}: the host did not confirm in time what it was sent"
                 ) from None
@@ -211,13 +210,13 @@ class WinRMShell:
         return self._lines.popleft()
 
     def _receive(self, patience: float) -> None:
-        """Take in what there is to receive, if anything comes in time."""
+        """Receive output, error and exit code, where any come in `patience` seconds."""
         seconds = min(math.ceil(patience), OPERATION_TIMEOUT)
         try:
             with self._operation(receiving=seconds) as connection:
                 out, err, code = connection.receive(self._shell, self._command, seconds)
         except TimedOut:
-            time.sleep(0.01)  # whoever renews the lease gets its turn
+            time.sleep(0.01)  # lets the thread that renews the lease take the lock
             return
         except Busy:
             time.sleep(1.0)
@@ -250,9 +249,9 @@ class WinRMShell:
 
     @contextmanager
     def _operation(self, receiving: int = 0) -> Iterator[WSManConnection]:
-        """The connection, for one operation; whatever breaks it is remembered.
+        """Lock and yield the connection for one operation; note a failure that breaks it.
 
-        `receiving`: for how many seconds the host holds it open, where it is a Receive.
+        `receiving`: the seconds that the host holds a Receive open; 0 for other operations.
         """
         with self._lock:
             if self._broken or self._connection is None:
@@ -263,7 +262,7 @@ class WinRMShell:
             except (TimedOut, Busy, PipeClosed):
                 raise
             except BaseException as error:
-                # An interruption leaves half an answer in the connection.
+                # An interruption (Ctrl-C) leaves half an answer in the connection.
                 if isinstance(error, ConnectionBroke) or not isinstance(error, Exception):
                     self._broken = True
                     if receiving:
@@ -279,7 +278,7 @@ class WinRMShell:
             if self._connection is not None:
                 self._connection.close()
             if self._output_lost:
-                # A Receive that was cut off stays open on the host, and would swallow what comes.
+                # A Receive that was cut off stays open on the host, and would take the next output.
                 if await_answers:
                     time.sleep(max(0.0, self._receive_open_until - time.monotonic()))
                 self._reset_output()
@@ -287,7 +286,7 @@ class WinRMShell:
                 self._connection = WSManConnection(self._host, self._credentials, reconnecting=True)
                 self._broken = False
                 return
-        # Its first word may be lost, and nothing has been asked: another shell costs less.
+        # Its `hello` may be lost, and no request was sent: start another shell.
         self._delete()
         self._start()
 
@@ -305,7 +304,7 @@ class WinRMShell:
             self._delete()
 
     def _await_end(self) -> None:
-        """End standard input, and wait for the script to dismount what it mounted and go."""
+        """Close standard input, and wait for the script to dismount what it mounted and exit."""
         end = time.monotonic() + _EXIT_TIMEOUT
         close_sent, failures = False, 0
         while self._exit_code is None and time.monotonic() < end:
@@ -323,7 +322,7 @@ class WinRMShell:
                     raise
 
     def _delete(self) -> None:
-        """Delete the shell, and with it whatever still runs there; never raises."""
+        """Delete the shell, which ends the commands that still run there; never raises."""
         with self._lock:
             connection, shell = self._connection, self._shell
             self._connection, self._shell, self._command = None, "", ""
@@ -345,7 +344,7 @@ class WinRMShell:
                 connection.close()
 
 
-# The path is a value here too: the shell's environment carries it, no text is made of it.
+# The shell's environment carries the path, so that it never becomes source text.
 _HASH_COMMAND = (
     "$ErrorActionPreference = 'Stop'; "
     "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
@@ -362,7 +361,7 @@ def _encode_command(command: str) -> str:
 
 
 def _quote(path: str) -> str:
-    """A path as an argument of a command line that cmd.exe reads. Raises WrongUsage."""
+    """Return a path quoted for a command line that cmd.exe parses. Raises WrongUsage."""
     if _UNQUOTABLE.search(path):
         raise WrongUsage(
             f"{path!r} cannot be named on a command line of Windows",

@@ -1,8 +1,8 @@
 """The WS-Management operations of a remote shell ([MS-WSMV] 3.1.4), through pywinrm.
 
-One operation at a time goes over one connection. Each ends in its result, in TimedOut, in
-ConnectionBroke (whether it was taken is unknown), or in HostFailed with a sentence that tells a
-refusal from a broken connection. pywinrm's own retries have no end, so none of them is used.
+A connection carries one operation at a time. Each returns its result or raises: TimedOut, Busy,
+PipeClosed, ConnectionBroke (the host may have taken the operation or not), or HostFailed with a
+sentence that tells a refusal from a broken connection. pywinrm's unbounded retries are not used.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from imagetool.host.winrm.adapter import BoundedAdapter
 
 MAX_INPUT_BYTES = 96 * 1024
-"""Bytes of standard input that one message holds: with base64 and its envelope 130 KB of the 150 KB
+"""Bytes of standard input in one message at most: with base64 and its envelope 130 KB of the 150 KB
 that old hosts allow."""
 
 IDLE_TIMEOUT = 300
-"""Seconds after which the host ends a shell that nobody asks anything of."""
+"""Seconds without an operation after which the host ends a shell."""
 
 OPERATION_TIMEOUT = 20
-"""Seconds that a Receive waits at most; every other operation has as many."""
+"""Seconds that the host takes for an operation at most (wsman:OperationTimeout)."""
 
 _READ_TIMEOUT = OPERATION_TIMEOUT + 15
 _OPERATION_LIMIT = 2 * _READ_TIMEOUT
@@ -43,23 +43,22 @@ T = TypeVar("T")
 
 
 class TimedOut(Exception):
-    """The operation's time was over: nothing is wrong. Of Send it says nothing about the input."""
+    """The operation timed out on the host. A Receive had no output; a Send may have been taken."""
 
 
 class Busy(Exception):
-    """The host is too busy to take the operation; it did not (Windows error 170)."""
+    """The host was too busy and did not take the operation (ERROR_BUSY, 170)."""
 
 
 class PipeClosed(Exception):
-    """The command has ended, and takes no input any more: what it said can be received."""
+    """The command has ended and takes no more input; its output can still be received."""
 
 
 class WSManConnection:
     """One authenticated connection to a host; pywinrm is imported when it is made.
 
-    `reconnecting`: one has worked before, so a host that does not answer was lost.
-
-    Raises HostFailed where this kind of connection would not be safe, or lacks its library.
+    `reconnecting`: an earlier connection to the host worked, so failures below HTTP are lost
+    connections. Raises HostFailed where it would not be safe, or lacks its library.
     """
 
     def __init__(self, host: Host, credentials: Credentials, reconnecting: bool = False) -> None:
@@ -71,7 +70,7 @@ class WSManConnection:
         self._protocol = _protocol(host, credentials, self._adapter)
 
     def open_shell(self, variables: dict[str, str]) -> str:
-        """Create a shell; its identifier."""
+        """Create a shell; return its identifier."""
         return self._perform(
             lambda protocol: protocol.open_shell(
                 codepage=_UTF8_CODE_PAGE,
@@ -81,7 +80,7 @@ class WSManConnection:
         )
 
     def run(self, shell: str, program: str, arguments: Sequence[str]) -> str:
-        """Start a program whose standard input are bytes, not keystrokes; its identifier."""
+        """Start a program with a binary standard input; return the command's identifier."""
         return self._perform(
             lambda protocol: protocol.run_command(
                 shell, program, arguments, console_mode_stdin=False
@@ -89,11 +88,11 @@ class WSManConnection:
         )
 
     def send(self, shell: str, command: str, data: bytes, end: bool = False) -> None:
-        """Give a command input, at most MAX_INPUT_BYTES bytes."""
+        """Send input to a command, at most MAX_INPUT_BYTES; `end` closes its standard input."""
         self._perform(lambda protocol: protocol.send_command_input(shell, command, data, end))
 
     def receive(self, shell: str, command: str, timeout: int) -> tuple[bytes, bytes, int | None]:
-        """What it wrote to standard output and error, and its exit code once it has ended.
+        """Return new standard output, standard error, and the exit code once the command has ended.
 
         Raises TimedOut where it wrote nothing in `timeout` seconds, from 1 to OPERATION_TIMEOUT.
         """
@@ -109,11 +108,11 @@ class WSManConnection:
         return self._perform(ask)
 
     def terminate(self, shell: str, command: str) -> None:
-        """End a command and all it started."""
+        """Terminate a command and its child processes."""
         self._perform(lambda protocol: protocol.cleanup_command(shell, command))
 
     def delete(self, shell: str) -> None:
-        """Delete a shell, and what still runs in it."""
+        """Delete a shell, which ends the commands that still run in it."""
         self._perform(lambda protocol: protocol.close_shell(shell, close_session=False))
 
     def close(self) -> None:
@@ -156,7 +155,7 @@ class WSManConnection:
 
 
 class _UnsafeConnection(Exception):
-    """Why a connection is not used."""
+    """A connection that is not used, for it lacks its library or its encryption."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -164,7 +163,7 @@ class _UnsafeConnection(Exception):
 
 
 def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> Protocol:
-    """pywinrm's client, so set up that nothing secret goes where it can be read."""
+    """Return pywinrm's client, set up so that no secret is sent unencrypted."""
     encrypted = host.url.lower().startswith("https:")
     if not encrypted and host.transport in ("basic", "certificate"):
         raise HostFailed(
@@ -175,7 +174,7 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
     from winrm.protocol import Protocol
 
     for library in _LIBRARY_LOGGERS:
-        # What they log is said by our own sentences; who wants it adds a handler.
+        # Our own errors say what they log; NullHandler keeps it off standard error.
         logging.getLogger(library).addHandler(logging.NullHandler())
     try:
         protocol = Protocol(
@@ -203,8 +202,8 @@ def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> 
 
 
 def _guarded_transport(transport: Any, adapter: BoundedAdapter) -> Any:
-    """pywinrm's transport, which follows redirects, reads .netrc, and takes plain text for an
-    encrypted answer, with these three shut, and over the adapter."""
+    """Return pywinrm's transport, changed to use the adapter and to refuse three things that it
+    accepts: redirects, .netrc, and plain text in place of an encrypted answer."""
     from requests.auth import HTTPBasicAuth
     from winrm import exceptions
     from winrm.transport import Transport
@@ -222,7 +221,7 @@ def _guarded_transport(transport: Any, adapter: BoundedAdapter) -> Any:
                 ) from None
             session.trust_env = False
             if self.auth_method in ("basic", "plaintext", "ssl") and self.username:
-                # requests would take their characters for those of Latin-1.
+                # requests would encode str as Latin-1.
                 user, password = self.username.encode(), (self.password or "").encode()
                 session.auth = HTTPBasicAuth(user, password)
             return session
