@@ -1,4 +1,4 @@
-"""Parameter binding as PowerShell does it, for where there is no PowerShell: the same table."""
+"""PowerShell's parameter binding in Python, by the same table of the cmdlets' parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _EXCEPTION = "System.Management.Automation.ParameterBindingException"
 
 
 def bind(facts: CmdletFacts, arguments: dict[str, object]) -> dict[str, object]:
-    """The parameters under their full names. Raises CmdletFailure where PowerShell would refuse.
+    """Return the arguments under their parameters' full names.
 
-    NamedParameterNotFound for one that does not exist, AmbiguousParameterSet where no set has all
-    of them, MissingMandatoryParameter where the set that is left lacks one.
+    Raises CmdletFailure as PowerShell does: NamedParameterNotFound for a parameter that does not
+    exist, AmbiguousParameterSet where no set has all of them, MissingMandatoryParameter where the
+    remaining set lacks one.
     """
     bound: dict[str, object] = {}
     used: list[Parameter] = []

@@ -1,8 +1,8 @@
 """A guest's first boot, played on an image.
 
-What is install pending becomes installed; the newest wvmbus driver becomes the active one, is
-bound to the VMBus device, and its files go where Windows runs them from; then the Data Exchange
-service, unless it is disabled, writes what it found. What is written is marked.
+Packages that are install pending become installed; the newest wvmbus driver becomes the active
+one, is bound to the VMBus device, and its files are copied to System32\\drivers; then the Data
+Exchange service, unless it is disabled, writes the version. The guest is marked as booted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _VMBUS_DEVICE_IDS = ("ACPI\\VMBUS", "ACPI\\MSFT1000")
 
 @dataclass(frozen=True, slots=True)
 class BootResult:
-    """What the boot did."""
+    """The changes that a boot made to an image."""
 
     image: str
     installed: tuple[str, ...]
@@ -50,13 +50,13 @@ class BootResult:
     driver: Version
     """The wvmbus driver that is active and bound now."""
     recorded: bool
-    """Whether Data Exchange wrote the version."""
+    """True if Data Exchange wrote the version."""
 
 
 def boot(path: str | Path, volume: int | None = None) -> BootResult:
     """Play the first boot of the Windows in an image, in place.
 
-    Raises ServicingFailed where the image has no wvmbus driver, and all that reading one raises.
+    Raises ServicingFailed where the image has no wvmbus driver, and what reading an image raises.
     """
     disk = Path(path)
     timestamp = datetime.now(UTC)
@@ -93,7 +93,7 @@ def boot(path: str | Path, volume: int | None = None) -> BootResult:
 def _activate_drivers(
     windows: WindowsInstallation, files: list[FileChange], system: list[KeyChange]
 ) -> Version:
-    """Make the newest package of every integration driver the active one; the bus's version."""
+    """Activate the newest package of every driver; return the version of wvmbus."""
     infs = windows.system.find(DRIVER_INF_FILES_KEY)
     packages = windows.system.find(DRIVER_PACKAGES_KEY)
     bus: Version | None = None
@@ -128,7 +128,7 @@ def _activate_drivers(
 
 
 def _bind_vmbus_device(windows: WindowsInstallation, version: Version) -> KeyChange:
-    """The VMBus device's key with the driver's version; a new one where there is none."""
+    """Return the change to the VMBus device's key, a new key where there is none."""
     path = f"{windows.control_set}\\{_SYSTEM_CLASS_KEY}"
     key = windows.system.find(path)
     devices = list(key.subkeys()) if key is not None else []
@@ -146,7 +146,7 @@ def _bind_vmbus_device(windows: WindowsInstallation, version: Version) -> KeyCha
 
 
 def _data_exchange_keys(windows: WindowsInstallation, version: Version) -> list[KeyChange]:
-    """What the Data Exchange service writes: what it found, and what the host told it."""
+    """Return the keys that the Data Exchange service writes: the guest's own, and the host's."""
     auto = (
         KeyChange(INTEGRATION_VERSION_KEY)
         .set_sz(INTEGRATION_VERSION_NAME, str(version))

@@ -1,4 +1,4 @@
-"""What an emulated cmdlet takes and gives."""
+"""Results, stream records and failures of emulated cmdlets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class CmdletFailure(Exception):
-    """A cmdlet fails as the real one does: HRESULT, message, category, error id, exception."""
+    """A terminating error: HRESULT, message, category, error id and .NET exception type."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class CmdletFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """What a cmdlet says while it runs: kind "progress" or "warning"."""
+    """A record of a cmdlet's progress or warning stream: kind "progress" or "warning"."""
 
     kind: str
     text: str
@@ -37,7 +37,7 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True)
 class CmdletResult:
-    """An object that a cmdlet gives: the name of its .NET type, and its properties."""
+    """An object that a cmdlet outputs: the name of its .NET type, and its properties."""
 
     type: str
     properties: dict[str, object] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The real cmdlets' parameters and results, as tables of facts (facts/*.json say their sources)."""
+"""The real cmdlets' parameters and results, read from facts/*.json, which name their sources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CmdletFacts:
     default_set: str
     parameters: tuple[Parameter, ...]
     should_process: bool
-    """Whether it has -WhatIf and -Confirm."""
+    """True if it has -WhatIf and -Confirm (SupportsShouldProcess)."""
 
 
 def _load_facts(name: str) -> dict[str, dict[str, dict[str, object]]]:
@@ -49,7 +49,7 @@ def _load_facts(name: str) -> dict[str, dict[str, dict[str, object]]]:
 
 @cache
 def cmdlets() -> dict[str, CmdletFacts]:
-    """The cmdlets of the emulated host, by their names."""
+    """Return the cmdlets of the emulated host by name."""
     found = {}
     for name, entry in _load_facts("cmdlets.json")["cmdlets"].items():
         listed = entry["parameters"]
@@ -82,7 +82,7 @@ def cmdlets() -> dict[str, CmdletFacts]:
 
 @cache
 def result_type(cmdlet: str) -> tuple[str, tuple[str, ...]]:
-    """The .NET type of a cmdlet's results, and the names of their properties."""
+    """Return the .NET type of a cmdlet's results and the names of their properties."""
     entry = _load_facts("results.json")["results"][cmdlet]
     properties = entry["properties"]
     assert isinstance(properties, list)

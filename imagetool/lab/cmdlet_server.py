@@ -1,4 +1,4 @@
-"""The door to the emulated host: a loopback socket that answers the stand-ins' cmdlets."""
+"""A server on a loopback socket that runs cmdlets for the stand-in PowerShell modules."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MAX_REQUEST_LENGTH = 8 << 20
 
 
 class CmdletServer:
-    """Listens on a loopback port of its own until it is closed; answers who knows the secret."""
+    """Listens on a free loopback port until closed; answers clients that send the secret."""
 
     def __init__(self, emulated_host: EmulatedHost) -> None:
         self.secret = secrets.token_hex(32)
         self._lock = threading.Lock()
 
         class Handler(socketserver.StreamRequestHandler):
-            def handle(handler) -> None:  # noqa: N805  # self is the door
+            def handle(handler) -> None:  # noqa: N805  # self is the server
                 self._handle_request(emulated_host, handler)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
@@ -36,7 +36,7 @@ class CmdletServer:
         self._thread.start()
 
     def write_endpoint(self, path: Path) -> None:
-        """The port and the secret, in a file that only this user reads."""
+        """Write the port and the secret, a line each, to a file that only this user can read."""
         path.touch(mode=0o600)
         path.write_text(f"{self.port}\n{self.secret}\n", encoding="ascii")
 
@@ -58,7 +58,7 @@ class CmdletServer:
             send({"kind": record.kind, "text": record.text, "percent": record.percent})
 
         parameters = request.get("parameters")
-        with self._lock:  # one cmdlet at a time, as a session asks them
+        with self._lock:  # one cmdlet at a time, as in a session
             try:
                 results = emulated_host.call(
                     str(request.get("cmdlet")),

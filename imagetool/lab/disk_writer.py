@@ -1,7 +1,7 @@
-"""A VHDX that is written in place, as a mounted one is ([MS-VHDX] 2.2.2, 2.5).
+"""In-place writes to a VHDX file, as Windows makes to a mounted one ([MS-VHDX] 2.2.2, 2.5).
 
-A block that is written for the first time is put at the end of the file, its bytes before its entry
-in the block allocation table. Both headers get new identifiers with the first write.
+A block that is written for the first time is appended to the file before its entry in the block
+allocation table is set. Both headers get new identifiers with the first write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imagetool.errors import CannotOpen, Unsupported
 
 
 class _GrowingFile:
-    """The file itself as a source, whose size may change."""
+    """A source over the VHDX file, which grows as blocks are allocated."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -92,7 +92,7 @@ class WritableDisk:
         return block_offset
 
     def _renew_headers(self) -> None:
-        """New identifiers in both headers, the older one first."""
+        """Write new identifiers into both headers, the older one first ([MS-VHDX] 2.2.2)."""
         if self._headers_renewed:
             return
         self._headers_renewed = True
@@ -109,7 +109,7 @@ class WritableDisk:
             self._file.write_at(s.HEADER_OFFSETS[slot], bytes(header))
 
     def close(self) -> None:
-        """Write everything to the file and close it."""
+        """Flush the file to the disk and close it."""
         os.fsync(self._file.descriptor)
         os.close(self._file.descriptor)
 

@@ -1,8 +1,8 @@
-"""The emulated host: which disks are mounted, and what its cmdlets do and answer.
+"""The state of the emulated host, its mounted disks, and its cmdlets.
 
 Results carry the types and property names of the real ones, failures their HRESULTs and error ids.
 A disk that is mounted comes up offline and read-only, as under the SAN policy of a careful host, so
-that whoever forgets a step is told.
+that a forgotten step fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class MountedDisk:
 
 
 class EmulatedHost:
-    """The state of the emulated host. `faults` makes cmdlets fail, by their names."""
+    """A Hyper-V host in memory. `faults` maps the names of cmdlets that fail to their failures."""
 
     def __init__(self, faults: Mapping[str, CmdletFailure] | None = None) -> None:
         self.disks: dict[int, MountedDisk] = {}
@@ -317,7 +317,7 @@ class EmulatedHost:
         return results
 
     def close(self) -> None:
-        """Dismount whatever is still mounted."""
+        """Dismount every disk."""
         self.disks.clear()
 
 
@@ -329,6 +329,6 @@ def _invalid_parameter() -> CmdletFailure:
 
 
 def _cmdlet_result(cmdlet: str, known: dict[str, object]) -> CmdletResult:
-    """A result with every property of the real one; what the emulation does not know is null."""
+    """Return a result with every property of the real one, null where the value is unknown."""
     kind, names = result_type(cmdlet)
     return CmdletResult(kind, {name: known.get(name) for name in dict.fromkeys([*names, *known])})

@@ -1,9 +1,9 @@
-"""Keys and values into a hive, by libhivex; a process of its own.
+"""Write keys and values into a hive with libhivex, in a process of its own.
 
 `python -m imagetool.lab.hive_writer` takes a job as JSON on standard input: the hive's path, the
-time to stamp (a FILETIME), and keys: `path`, and `values` (name, type, data in base64), which are
-set; others stay. Keys are made as needed. libhivex leaves times as they are, so the keys that
-were touched are stamped afterwards.
+time to stamp (a FILETIME), and keys: `path`, and `values` (name, type, data in base64) to
+set; others stay. Keys are made as needed. libhivex leaves last-write times as they are, so those of
+the changed keys are set afterwards.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     if library.hivex_commit(hive, None, 0):
         _fail("writing the hive")
     library.hivex_close(hive)
-    # A node's handle is where its cell lies in the file; its time stands behind size and flags.
+    # A node's handle is its cell's offset in the file; the last-write time follows size and flags.
     with Path(job["hive"]).open("r+b") as file:
         for node in touched:
             file.seek(node + 8)

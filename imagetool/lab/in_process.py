@@ -1,4 +1,4 @@
-"""The session's script in Python, for machines without PowerShell: it answers the same frames."""
+"""The session's script in Python, for machines without PowerShell, with the same frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _END_OF_INPUT = b""
 
 
 class InProcessTransport:
-    """Answers requests from a thread of its own (host/transport.py), as session.ps1 would."""
+    """A Transport whose other end is a thread of this process, which answers as session.ps1."""
 
     def __init__(self, emulated_host: EmulatedHost) -> None:
         self._emulated_host = emulated_host
@@ -96,7 +96,7 @@ class InProcessTransport:
             self._input.put(line)
 
     def reconnect(self) -> None:
-        """A queue does not break: there is nothing to make anew."""
+        """Do nothing: a queue cannot break."""
 
     def receive_line(self, timeout: float) -> bytes | None:
         """As Transport.receive_line."""
@@ -135,7 +135,7 @@ class InProcessTransport:
                 for answer_line in self._sent_answers[request.number]:
                     self._enqueue_lines(answer_line)
                 continue
-            self._sent_answers = {request.number: []}  # nobody asks again for an older one
+            self._sent_answers = {request.number: []}  # only the latest request can be sent again
             try:
                 for properties in self._execute(request):
                     self._send_result(request.number, properties)
@@ -166,7 +166,7 @@ class InProcessTransport:
         path = _path(parameters)
         target = str(path.resolve()) if path.is_symlink() else None
         if path.exists() and not path.is_file() and not path.is_dir():
-            # A pipe or a device: opening one may never end.
+            # A pipe or a device: opening one may block.
             ranges = parameters["ranges"]
             assert isinstance(ranges, list)
             empty: dict[str, object] = {"size": 0, "busy": False, "target": target}

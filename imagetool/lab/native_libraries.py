@@ -1,4 +1,4 @@
-"""Foreign libraries, loaded into a process of its own and nowhere else."""
+"""Native libraries with ctypes, for processes that do nothing else."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NativeFunction = tuple[str, object, tuple[object, ...]]
 def load_library(
     name: str, soname: str, package: str, functions: Sequence[NativeFunction]
 ) -> c.CDLL:
-    """The library of that name, or by its file's name; its functions get their types.
+    """Load a library by its name, else by its soname, and declare the types of its functions.
 
-    Ends the process with a sentence where it is not installed; `package` is Debian's.
+    Raises SystemExit with a sentence where it is not installed; `package` is Debian's.
     """
     for candidate in (ctypes.util.find_library(name), soname):
         try:

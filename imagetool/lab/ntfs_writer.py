@@ -1,9 +1,9 @@
-"""Files into an NTFS volume, by libntfs-3g on device callbacks; a process of its own.
+"""Write files into an NTFS volume with libntfs-3g on device callbacks, in a process of its own.
 
 `python -m imagetool.lab.ntfs_writer` takes a job as JSON on standard input: the disk's path, the
 volume's offset and size in it, and operations (`path`, and `data` in base64 for a file; without
-data a directory). The library is GPL: nothing else imports this module, and whatever happens in
-here is one sentence to the process that started it.
+data a directory). The library is GPL: nothing else imports this module, and a failure
+is one sentence on standard error.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ _FUNCTIONS: tuple[NativeFunction, ...] = (
 
 
 class NtfsVolumeWriter:
-    """A mounted volume."""
+    """An NTFS volume of a disk, mounted for writing. Raises SystemExit where libntfs-3g fails."""
 
     def __init__(self, disk: WritableDisk, offset: int, size: int) -> None:
         self._disk, self._offset, self._size = disk, offset, size
         self._library = load_library("ntfs-3g", "libntfs-3g.so.89", "ntfs-3g", _FUNCTIONS)
         self._position = 0
-        # Kept here, for the library calls them as long as the volume is mounted.
+        # An attribute, so that the callbacks live as long as the volume is mounted.
         self._operations = _NtfsDeviceOperations(
             _OPEN(self._open),
             _DEVICE_CALL(self._close),
@@ -105,7 +105,7 @@ class NtfsVolumeWriter:
         number = c.get_errno()
         raise SystemExit(f"{what} failed: {os.strerror(number) if number else 'no reason given'}")
 
-    # What the library asks of its device
+    # The device's callbacks
 
     def _open(self, device: int, flags: int) -> int:
         c.cast(device, c.POINTER(_NtfsDevice))[0].state |= _DEVICE_IS_OPEN
@@ -141,7 +141,7 @@ class NtfsVolumeWriter:
         self._position += max(done, 0)
         return done
 
-    # What the job asks
+    # The job's operations
 
     def _open_inode(self, path: str) -> int | None:
         inode: int | None = self._library.ntfs_pathname_to_inode(
@@ -164,7 +164,7 @@ class NtfsVolumeWriter:
         return inode
 
     def make_directory(self, path: str) -> None:
-        """A directory, with all directories above it; those that are there are left alone."""
+        """Make a directory and its parents; existing ones are left alone."""
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             ancestor = "/".join(parts[:depth])
@@ -172,7 +172,7 @@ class NtfsVolumeWriter:
             self._library.ntfs_inode_close(inode)
 
     def write_file(self, path: str, data: bytes) -> None:
-        """A file with these bytes, new or in place of what it held."""
+        """Write a file with these bytes, new or in place of its old content; make its parents."""
         if "/" in path:
             self.make_directory(path.rpartition("/")[0])
         inode = self._open_inode(path) or self._create_inode(path, stat.S_IFREG)

@@ -1,10 +1,10 @@
-"""What Add-WindowsPackage does to an offline image, as the package's manifests say.
+"""Add-WindowsPackage and Get-WindowsPackage on an offline image, by the package's manifests.
 
 Payload goes into the component store and the driver store, manifest and catalog into
 servicing\\Packages, the package's key under Component Based Servicing with the state install
 pending, the drivers into the DriverDatabase, the services' keys into the control set. The active
-driver and IntegrationServicesVersion are left alone: they are the guest's, at its next boot. What
-DISM really does beyond its documentation was not observed; docs/validation.md says so.
+driver and IntegrationServicesVersion are left alone: the guest sets them at its next boot. DISM's
+behaviour beyond its documentation was not observed; docs/validation.md says so.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from imagetool.package import Component, Identity, Package, open_package
 from imagetool.registry import Hive
 
 LAB_MARK_KEY = "imagetool\\Lab"
+"""In SOFTWARE: marks an image that the emulated host has changed."""
 CBS_PACKAGES_KEY = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages"
-DRIVER_INF_FILES_KEY, DRIVER_PACKAGES_KEY = (
-    "DriverDatabase\\DriverInfFiles",
-    "DriverDatabase\\DriverPackages",
-)
+DRIVER_INF_FILES_KEY = "DriverDatabase\\DriverInfFiles"
+DRIVER_PACKAGES_KEY = "DriverDatabase\\DriverPackages"
 FILE_REPOSITORY = "Windows\\System32\\DriverStore\\FileRepository"
 
 _SYSTEM_CLASS = UUID("4d36e97d-e325-11ce-bfc1-08002be10318")
@@ -47,7 +46,7 @@ _CBS_E_NOT_APPLICABLE, _CBS_E_INVALID_PACKAGE = 0x800F081E, 0x800F0805
 def add_package(disk: Path, volume: int, cabinet: Path, report: ReportCallback) -> None:
     """Add a package to the Windows on volume number `volume` of a disk.
 
-    Raises CmdletFailure with the HRESULT that DISM answers with.
+    Raises CmdletFailure with the HRESULT of the real cmdlet.
     """
     try:
         media = open_package(cabinet)
@@ -93,7 +92,7 @@ def _dism_failure(
 def _check_applicable(
     windows: WindowsInstallation, package: Package, cabinet: Path, report: ReportCallback
 ) -> None:
-    """What DISM checks: that a parent is installed, for this architecture."""
+    """Check as DISM does that a parent is installed, for this architecture."""
     names = sorted({parent.name for parent in package.parents})
     for item in read_packages(windows, names):
         for parent in package.parents:
@@ -107,7 +106,7 @@ def _check_applicable(
 
 
 def change_guest_hive(windows: WindowsInstallation, name: str, keys: list[KeyChange]) -> bytes:
-    """A hive of the guest with changes made to it. Raises CmdletFailure for a dirty one."""
+    """Return a hive of the guest with the changes made. Raises CmdletFailure for a dirty hive."""
     hive: Hive = windows.hive(name)
     if hive.dirty:
         raise CmdletFailure(f"The hive {name} is dirty.", hresult=0x800703F1)
@@ -163,7 +162,7 @@ def _stage_driver(
     payload: dict[str, bytes],
     system: list[KeyChange],
 ) -> list[FileChange]:
-    """The driver's package in the driver store and in the DriverDatabase."""
+    """Return the driver store's files; add the DriverDatabase's keys to `system`."""
     identity = component.manifest.identity
     inf = identity.name
     digest = hashlib.sha256(b"".join(payload.values())).hexdigest()[:16]
@@ -187,7 +186,7 @@ def _stage_driver(
 
 
 def _project_files(component: Component, payload: dict[str, bytes]) -> list[FileChange]:
-    """The component's files where the manifest wants them, System32 for one."""
+    """Return the component's files at the destinations that its manifest names."""
     found = []
     for file in component.manifest.files:
         root, _, rest = file.destination.rstrip("\\").partition("\\")
@@ -204,7 +203,7 @@ def _add_registry_changes(
     software: list[KeyChange],
     system: list[KeyChange],
 ) -> None:
-    """The component's keys and values; a service that is there already keeps its start."""
+    """Add the component's keys and values; an existing service keeps its start type."""
     services = f"{windows.control_set}\\Services"
     for service in component.manifest.services:
         if windows.system.find(f"{services}\\{service.name}") is None:
@@ -231,7 +230,7 @@ def _add_registry_changes(
 
 
 def list_packages(disk: Path, volume: int) -> list[tuple[Identity, int, datetime | None]]:
-    """Every package that the Windows on a volume knows: identity, state, install time."""
+    """Return the packages of the Windows on a volume: identity, state, install time."""
     with open_image(disk) as image:
         windows = image.windows(volume)
         key = windows.software.find(CBS_PACKAGES_KEY)

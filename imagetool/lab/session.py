@@ -1,7 +1,7 @@
 """A session with the emulated host, through a real PowerShell where there is one.
 
-For rehearsals, the environment may say: IMAGETOOL_LAB_ENGINE=powershell or python insists on one of
-the two ways; IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes cmdlets fail (several are
+Environment variables: IMAGETOOL_LAB_ENGINE=powershell or python insists on one of the two engines;
+IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes cmdlets fail (several are
 separated by commas).
 """
 
@@ -26,7 +26,7 @@ from imagetool.lab.stand_ins import write_modules
 
 
 def open_lab(emulated_host: EmulatedHost | None = None) -> LabSession:
-    """A session with the emulated host. Raises HostFailed where PowerShell does not start."""
+    """Open a session with the emulated host. Raises HostFailed where PowerShell does not start."""
     emulated_host = emulated_host or EmulatedHost(
         parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
     )
@@ -89,7 +89,7 @@ class LabSession(Session):
 
 
 def parse_faults(text: str) -> Mapping[str, CmdletFailure]:
-    """The failures that a text like "Set-Disk=0x80070005,…" asks for. Raises WrongUsage."""
+    """Parse failures by cmdlet from a text like "Set-Disk=0x80070005,…". Raises WrongUsage."""
     faults = {}
     for part in filter(None, text.split(",")):
         name, _, code = part.strip().partition("=")

@@ -1,4 +1,4 @@
-# What every stand-in module of the emulated host begins with (stand_ins.py writes the functions behind it).
+# The head of every stand-in module of the emulated host (stand_ins.py appends the functions).
 $script:endpoint = @([IO.File]::ReadAllLines([IO.Path]::Combine($PSScriptRoot, '..', 'endpoint')))
 
 function ConvertTo-Plain($Value) {

@@ -1,8 +1,8 @@
 """PowerShell modules that stand in for Hyper-V, Storage and Dism.
 
 Their functions are generated from the table of the real cmdlets' parameters, so PowerShell binds
-them as it would bind the real ones; a body hands its parameters to the emulated host over a
-loopback socket and replays what comes back (stand_in.ps1).
+them as it would bind the real ones; a body sends its parameters to the emulated host over a
+loopback socket and outputs the answer's records (stand_in.ps1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imagetool.lab.cmdlet_facts import CmdletFacts, Parameter, cmdlets
 
-# Types that the engine has without Windows; every other parameter takes any object.
+# Types that PowerShell has without Windows; every other parameter takes any object.
 _TYPES = {
     "String", "String[]", "UInt32", "UInt32[]", "UInt64", "UInt64[]", "Int32", "Int64", "Boolean",
     "Char[]", "Guid", "Guid[]",
@@ -21,9 +21,9 @@ _TYPES = {
 
 
 def write_modules(folder: Path) -> None:
-    """Write the modules into `folder`, which then belongs into PSModulePath.
+    """Write the modules into `folder`, for PSModulePath.
 
-    Beside them a file `endpoint` is expected: the port and the secret, one a line.
+    They read the file `endpoint` in it, which CmdletServer.write_endpoint writes.
     """
     common = files("imagetool.lab").joinpath("stand_in.ps1").read_text(encoding="ascii")
     by_module: dict[str, list[CmdletFacts]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The processes that write images for the emulated host: volumes and hives."""
+"""Changes to images, made by worker processes: ntfs_writer and hive_writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file to write, with all directories above it; without data a directory."""
+    """A file to write, with its parent directories; without data a directory."""
 
     path: str
     data: bytes | None
@@ -76,7 +76,7 @@ def write_files(disk: Path, offset: int, size: int, changes: Sequence[FileChange
 
 
 def change_hive(data: bytes, changes: Sequence[KeyChange], timestamp: datetime) -> bytes:
-    """The hive with these keys and values, stamped with `timestamp`. Raises ServicingFailed."""
+    """Return a hive with keys and values set at `timestamp`. Raises ServicingFailed."""
     with tempfile.TemporaryDirectory(prefix="imagetool-") as folder:
         path = Path(folder, "hive")
         path.write_bytes(data)

@@ -1,7 +1,7 @@
-"""Who asks: Basic, and Negotiate, NTLM, Kerberos and CredSSP through pyspnego.
+"""HTTP authentication: Basic, and Negotiate, NTLM, Kerberos and CredSSP through pyspnego.
 
-A handshake belongs to its connection, as WinRM has it: what it established holds for later requests
-on the same connection and for no other. [MS-WSMV] 2.2.9 and 3.1.4.1; RFC 4559; RFC 7617.
+A handshake authenticates its connection, as in WinRM: later requests on the same connection need no
+other, and requests on other connections do. [MS-WSMV] 2.2.9 and 3.1.4.1; RFC 4559; RFC 7617.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_HANDSHAKE_STEPS = 12
 
 
 class Unauthorized(Exception):
-    """The request is answered with 401 and these WWW-Authenticate headers."""
+    """The request is to be answered with 401 and these WWW-Authenticate headers."""
 
     def __init__(self, challenges: list[str]) -> None:
         super().__init__("401")
@@ -29,12 +29,12 @@ class Unauthorized(Exception):
 
 
 class ConnectionAuthenticator:
-    """What is known of one connection's client."""
+    """Authenticates the client of one connection; holds the state of its handshake."""
 
     def __init__(self, user: User, tls: bool, kerberos: bool) -> None:
         self._user = user
         self._tls = tls
-        # As Windows offers them: Basic would show the password to whoever reads plain HTTP.
+        # The order of Windows. No Basic over plain HTTP: it would show the password.
         self._challenges = ["Negotiate"]
         if kerberos:
             self._challenges.append("Kerberos")
@@ -44,12 +44,12 @@ class ConnectionAuthenticator:
         self._handshake: tuple[str, ContextProxy] | None = None
         self._steps = 0
         self.context: ContextProxy | None = None
-        """What seals messages; None before a handshake is complete, and with Basic."""
+        """Seals messages; None before a handshake is complete, and with Basic."""
 
     def authenticate(self, header: str | None) -> list[str]:
-        """Let a request pass; the WWW-Authenticate headers that its answer must have.
+        """Check an Authorization header; return the response's WWW-Authenticate headers.
 
-        Raises Unauthorized for a step of a handshake, and where something is wrong.
+        Raises Unauthorized while a handshake goes on, and where the header is not accepted.
         """
         if header is None:
             if self.context is None:
@@ -92,8 +92,8 @@ class ConnectionAuthenticator:
                 context = self._handshake[1]
                 answer = context.step(token)
         except Exception:
-            # What a stranger sends breaks an acceptor in more ways than SpnegoError names (struct,
-            # Unicode, index); whatever it is, the stranger is not let in.
+            # Hostile tokens raise more than SpnegoError (struct, Unicode and index errors); each
+            # of them ends the handshake.
             raise self._unauthorized() from None
         challenge = f"{scheme} {base64.b64encode(answer).decode('ascii')}" if answer else ""
         if not context.complete:

@@ -1,4 +1,4 @@
-"""A certificate for this machine's loopback, signed by itself, for one start of the endpoint."""
+"""A self-signed certificate for localhost, made anew for each endpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _VALIDITY = timedelta(days=30)
 
 
 def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """The certificate's PEM file in `folder`, and a server's context that has its key.
+    """Make a certificate; return its PEM file in `folder` and a server's context with its key.
 
-    The folder is private: the key lies there until the context has read it.
+    The folder must be private: the key is a file in it until the context has read it.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

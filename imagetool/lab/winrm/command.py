@@ -1,7 +1,7 @@
-"""A command in a shell: its process, what it says, and what it is fed.
+"""A command in a shell: its process, its output and its input.
 
-Output is delivered once. A process that says more than its client takes is held up by its pipe, as
-it would be on Windows; so is a client that sends more than the process reads.
+Output is delivered once. A process that writes more than its client receives blocks on its pipe, as
+on Windows; a client that sends more than the process reads has to wait.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _STATUS_CONTROL_C_EXIT = 0xC000013A - (1 << 32)
 
 
 class CommandOutput(NamedTuple):
-    """What there is to tell of a command."""
+    """Output of a command, and its exit code at the end."""
 
     chunks: list[tuple[str, bytes]]
-    """Stream and bytes, in the order in which they came."""
+    """Name of the stream and bytes, in the order in which they were read."""
     exit_code: int | None
     """None while the command runs, or has output left."""
 
 
 class Command:
-    """A running program, or, where there is no process, one that has ended already."""
+    """A running program, or one that has ended without a process (fail)."""
 
     def __init__(self, identifier: str, console: bool) -> None:
         self.identifier = identifier
@@ -55,7 +55,7 @@ class Command:
         self._reap_lock = threading.Lock()
 
     def fail(self, message: bytes, exit_code: int) -> None:
-        """Be a command that has said this on standard error, and ended."""
+        """End without a process, with a message on standard error."""
         self._output.append(("stderr", message))
         self._exit_code = exit_code
 
@@ -93,11 +93,11 @@ class Command:
 
     @property
     def pid(self) -> int | None:
-        """The process, while it lives."""
+        """The process's identifier while it runs, else None."""
         process = self._process
         return process.pid if process is not None and self._exit_code is None else None
 
-    # What it says
+    # Output
 
     def _read_output(self, name: str, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -113,7 +113,7 @@ class Command:
 
     def _watch(self, process: subprocess.Popen[bytes], readers: list[threading.Thread]) -> None:
         ended = _wait(process)
-        # Whoever inherited the pipes may hold them for longer, but what the process said is there.
+        # Children that inherited the pipes may keep them open: do not wait for their end.
         end = time.monotonic() + _DRAIN_TIMEOUT
         for reader in readers:
             while reader.is_alive() and (
@@ -128,9 +128,9 @@ class Command:
             self._changed.notify_all()
 
     def receive(self, limit: int, timeout: float) -> CommandOutput | None:
-        """Up to `limit` bytes of output, and the exit code where none is left.
+        """Return up to `limit` bytes of output, and the exit code where none is left.
 
-        Waits for `timeout` seconds at most, and gives None then. Raises SoapFault where the command
+        Waits for `timeout` seconds at most, then returns None. Raises SoapFault where the command
         was terminated.
         """
         with self._changed:
@@ -154,10 +154,10 @@ class Command:
             self._changed.notify_all()
             return CommandOutput(chunks, self._exit_code if done else None)
 
-    # What it is fed
+    # Input
 
     def send(self, data: bytes, end: bool, timeout: float) -> bool:
-        """Queue input; whether there was room for it within `timeout` seconds.
+        """Queue input; return False if there was no room for it within `timeout` seconds.
 
         Raises SoapFault where standard input has ended, or the process has.
         """
@@ -171,8 +171,8 @@ class Command:
             if self._queued_input_size >= _MAX_BUFFERED_SIZE:
                 return False
             if self._console:
-                # Bytes are keystrokes there: the console shows them, Enter is a carriage return,
-                # and a line feed alone ends no line.
+                # Bytes are keystrokes: the console echoes them, Enter is a carriage return, and a
+                # line feed alone ends no line.
                 self._output.append(("stdout", data))
                 self._buffered_size += len(data)
                 data = data.replace(b"\n", b"").replace(b"\r", b"\n")
@@ -206,7 +206,7 @@ class Command:
             self._input_open = False
             self._changed.notify_all()
 
-    # How it ends
+    # End
 
     def interrupt(self) -> None:
         """Ctrl-C or Ctrl-Break: ends the process where it has a console, else nothing."""
@@ -215,7 +215,7 @@ class Command:
             self.kill()
 
     def kill(self) -> None:
-        """Kill the process and its children; what they have said can still be received."""
+        """Kill the process and its children; their output can still be received."""
         process = self._process
         with self._reap_lock:
             if process is None or process.returncode is not None:
@@ -225,12 +225,12 @@ class Command:
                 env = child_environment()
                 subprocess.run(taskkill, capture_output=True, check=False, env=env)
             else:
-                # Also after the process itself has ended: children of it may be in the group still.
+                # The process may have ended: its children are still in the group.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Kill the process and its children, and forget what they have said."""
+        """Kill the process and its children, and discard their output."""
         with self._changed:
             self._terminated = True
             self._input_open = False
@@ -250,10 +250,10 @@ class Command:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit code, when the process has ended; 1 where a signal ended it.
+    """Wait for the process; return its exit code, 1 where a signal ended it.
 
-    The process stays a zombie where the system allows: its identifier, which names its group,
-    cannot become another's before the group is killed.
+    The process stays a zombie where the system allows it, so that its identifier, which is its
+    group's, is not reused before the group is killed.
     """
     if hasattr(os, "waitid") and hasattr(os, "WNOWAIT"):
         with contextlib.suppress(ChildProcessError):  # it is reaped already

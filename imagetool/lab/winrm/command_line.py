@@ -1,4 +1,4 @@
-"""A command line as Windows takes it apart, and what of it this endpoint runs."""
+"""Command lines: joined and split by the rules of Windows, and checked for PowerShell."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 _POWERSHELL_NAMES = {"powershell", "powershell.exe", "pwsh", "pwsh.exe"}
 
 MAX_COMMAND_LINE = 32_766
-"""Characters that CreateProcess takes."""
+"""Characters: the limit of CreateProcess."""
 MAX_CMD_COMMAND_LINE = 8_191
-"""Characters that cmd.exe takes, through which a command goes unless it asks not to."""
+"""Characters: the limit of cmd.exe, which runs a command without WINRS_SKIP_CMD_SHELL."""
 
 
 def join(command: str, arguments: Sequence[str]) -> str:
-    """The line that Windows starts: the elements of the request, blanks between them."""
+    """Join the elements of a Command request with blanks, as Windows does."""
     return " ".join([command, *arguments])
 
 
 def split(line: str) -> list[str]:
-    """The arguments of a command line, as CommandLineToArgvW finds them.
+    """Split a command line as CommandLineToArgvW does: the program's name and its arguments.
 
-    The program's name ends at its closing quotation mark or at the first blank, and knows no
-    backslash escapes. In the arguments 2n backslashes before a quotation mark are n of them, and
-    the mark opens or closes; 2n+1 are n and a mark as such. Three marks in a row are one.
+    The name ends at its closing quotation mark or at the first blank, and has no backslash escapes.
+    In the arguments 2n backslashes before a quotation mark stand for n, and the mark opens or
+    closes a quotation; 2n+1 stand for n and a literal mark. Three marks in a row are one literal.
     """
     line = line.lstrip(" \t")
     if not line:
@@ -31,7 +31,7 @@ def split(line: str) -> list[str]:
     if line.startswith('"'):
         name, _, rest = line[1:].partition('"')
     else:
-        # Every text matches.
+        # The pattern matches every text.
         name, rest = re.fullmatch(r"([^ \t]*)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
     return [name, *_arguments(rest)]
 
@@ -73,13 +73,13 @@ def _arguments(text: str) -> list[str]:
 
 
 def powershell_arguments(line: str) -> list[str] | None:
-    """The arguments for the PowerShell engine, or None where the program is another."""
+    """Return PowerShell's arguments, or None where the program is another."""
     name, *arguments = split(line) or [""]
     return arguments if re.split(r"[\\/]", name)[-1].lower() in _POWERSHELL_NAMES else None
 
 
 def not_recognized_message(line: str) -> str:
-    """What cmd.exe says of a program that it does not find."""
+    """Return cmd.exe's message for a program that it does not find."""
     name = re.match(r'"[^"]*"?|[^ \t]*', line.strip())
     return (
         f"'{name[0] if name else ''}' is not recognized as an internal or external command,\r\n"

@@ -1,8 +1,8 @@
-"""Messages sealed by the security context of their connection: [MS-WSMV] 2.2.9.1.
+"""Message encryption by the security context of the connection: [MS-WSMV] 2.2.9.1.
 
-A message is a header that names the protocol and the length, and a part of four bytes (the length
-of the signature, little endian), the signature, and the sealed bytes. CredSSP seals 16 KB at a
-time, in as many such pairs as it takes (multipart/x-multi-encrypted).
+A sealed message is a pair of MIME parts: a header with the protocol and the length, and four bytes
+(the length of the signature, little endian), the signature and the sealed bytes. CredSSP seals
+16 KB at a time, in as many pairs as needed (multipart/x-multi-encrypted).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _OCTET_STREAM_HEADER = re.compile(
 
 
 class UnsealError(Exception):
-    """The message is not what this connection's context sealed."""
+    """The message was not sealed by this connection's context, or is malformed."""
 
 
 def parse_protocol(content_type: str) -> str | None:
-    """The protocol of a sealed message, None for another kind of body. Raises UnsealError."""
+    """Return the protocol of a sealed message, None for a plain body. Raises UnsealError."""
     if not content_type.lower().startswith("multipart/"):
         return None
     match = _ENCRYPTED_TYPE.match(content_type)
@@ -46,7 +46,7 @@ def parse_protocol(content_type: str) -> str | None:
 
 
 def unseal(context: ContextProxy, content_type: str, body: bytes) -> bytes:
-    """The message. Raises UnsealError where anything about it is wrong."""
+    """Return the plain message. Raises UnsealError where anything about the body is wrong."""
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise UnsealError("no boundary")
@@ -82,7 +82,7 @@ def _unseal_part(context: ContextProxy, payload: bytes) -> bytes:
 
 
 def seal(context: ContextProxy, protocol: str, message: bytes) -> tuple[str, bytes]:
-    """The content type and the body of a sealed message."""
+    """Return the content type and the body of a message, sealed."""
     size = _CREDSSP_CHUNK if protocol == CREDSSP else len(message) or 1
     chunks = [message[at : at + size] for at in range(0, len(message), size)]
     kind = "multipart/x-multi-encrypted" if len(chunks) > 1 else "multipart/encrypted"

@@ -1,4 +1,4 @@
-"""The endpoint as a whole: the emulated host, its user, its certificate, and the server."""
+"""A WinRM endpoint: the emulated host, its user, its certificate, and the HTTP server."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from imagetool.lab.winrm.users import ACCEPTOR_VARIABLES, User
 
 
 class Endpoint:
-    """A WinRM endpoint on 127.0.0.1 that is open from its making until close().
+    """A WinRM endpoint on 127.0.0.1, open from its construction until close().
 
-    One user, one emulated host; shells run the PowerShell engine. With a keytab for the service
-    HTTP, Kerberos is taken as well, from the principal of the user's name; that needs
-    `pyspnego[kerberos]`. Raises HostFailed where there is no engine or the port is taken.
+    One user, one emulated host; shells run PowerShell. With a keytab for the service HTTP, Kerberos
+    is accepted as well, for the principal of the user's name; that needs `pyspnego[kerberos]`.
+    Raises HostFailed where there is no PowerShell or the port is taken.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Endpoint:
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
         if sys.platform != "win32":
-            # The engine leaves its pipes in the temporary folder when it is killed.
+            # PowerShell leaves its pipes in the temporary folder when it is killed.
             (self._folder / "temporary").mkdir()
             environment["TMPDIR"] = str(self._folder / "temporary")
         self._shells = Shells(self.limits)
@@ -116,26 +116,26 @@ class Endpoint:
 
     @property
     def password(self) -> str:
-        """The password of this start."""
+        """The user's password, made for this endpoint."""
         return self._user.password
 
     @property
     def served_requests(self) -> list[ServedRequest]:
-        """The last 10,000 requests that were answered or dropped, in that order."""
+        """The last 10,000 requests that were answered or dropped, the oldest first."""
         return list(self._server.served_requests) if self._server is not None else []
 
     @property
     def shell_count(self) -> int:
-        """How many shells there are."""
+        """The number of open shells."""
         return len(self._shells) if self._shells is not None else 0
 
     @property
     def process_ids(self) -> list[int]:
-        """The processes of all shells that live, by their identifiers."""
+        """The identifiers of the running processes of all shells."""
         return self._shells.process_ids() if self._shells is not None else []
 
     def close(self) -> None:
-        """End every connection, shell and process, and leave nothing on the disk."""
+        """End every connection, shell and process, and delete the temporary files."""
         if self._server is not None:
             self._server.closing.set()
         if self._shells is not None:

@@ -1,7 +1,7 @@
-"""Envelopes of WS-Management: what a request says, and how an answer or a fault is written.
+"""SOAP envelopes of WS-Management: read requests, build responses and faults.
 
-DSP0226 1.2 (SOAP 1.2, WS-Addressing 2004/08); [MS-WSMV] 2.2.4 and 3.1.4. Whatever a request holds
-comes from a stranger: no document type, few levels, few elements, every number checked.
+DSP0226 1.2 (SOAP 1.2, WS-Addressing 2004/08); [MS-WSMV] 2.2.4 and 3.1.4. Requests are untrusted: no
+document type, bounded depth and number of elements, every number checked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from imagetool.lab.winrm.soap_faults import SoapFault
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+# Namespaces of XML
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
 ADDRESSING = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
 TRANSFER = "http://schemas.xmlsoap.org/ws/2004/09/transfer"
@@ -43,7 +44,7 @@ _DURATION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SoapRequest:
-    """What an envelope asks for."""
+    """The headers of a request that the endpoint uses, and its body."""
 
     action: str
     resource: str
@@ -53,13 +54,13 @@ class SoapRequest:
     timeout: float
     """OperationTimeout, in seconds."""
     max_envelope_size: int
-    """The largest answer that the client takes, in bytes."""
+    """The largest response that the client accepts, in bytes."""
     body: Element | None = field(repr=False)
     """The first element of the body."""
 
 
 def parse(data: bytes) -> Element:
-    """The envelope's root. Raises SoapFault for what is no XML, is nested deeply, or has a DTD."""
+    """Parse an envelope. Raises SoapFault for no XML, deep nesting, or a document type."""
     from xml.etree.ElementTree import ParseError, TreeBuilder
 
     from defusedxml import DefusedXmlException
@@ -84,7 +85,7 @@ def parse(data: bytes) -> Element:
         parser.feed(data)
         root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):
-        # LookupError: an encoding that nobody knows.
+        # LookupError: an unknown encoding.
         raise soap_faults.invalid_xml() from None
     if root.tag != f"{{{SOAP}}}Envelope":
         raise soap_faults.schema_violation("The root element is no SOAP envelope. ")
@@ -92,17 +93,17 @@ def parse(data: bytes) -> Element:
 
 
 def is_identify(root: Element) -> bool:
-    """Whether the envelope asks who is there (DSP0226 1.2, section 11), which has no header."""
+    """True if the envelope is an Identify request (DSP0226 1.2, section 11), without headers."""
     return root.find(f"{{{SOAP}}}Body/{{{IDENTITY}}}Identify") is not None
 
 
 def read_message_id(root: Element) -> str:
-    """The identifier of the message, or nothing."""
+    """Return the MessageID, or an empty text."""
     return element_text(root.find(f"{{{SOAP}}}Header/{{{ADDRESSING}}}MessageID"))
 
 
 def read_request(root: Element) -> SoapRequest:
-    """What the envelope asks for. Raises SoapFault where a header is missing or makes no sense."""
+    """Read a request. Raises SoapFault where a header is missing or has an invalid value."""
     header = root.find(f"{{{SOAP}}}Header")
     if header is None:
         raise _missing_header("a:MessageID")
@@ -137,7 +138,7 @@ def read_request(root: Element) -> SoapRequest:
 
 
 def element_text(element: Element | None) -> str:
-    """The text of an element, or nothing."""
+    """Return the text of an element, or an empty text."""
     return "" if element is None else (element.text or "").strip()
 
 
@@ -147,7 +148,7 @@ def _named_values(header: Element, collection: str, member: str) -> dict[str, st
 
 
 def parse_duration(value: str) -> float:
-    """The seconds of an xs:duration of days and less. Raises SoapFault for anything else."""
+    """Parse an xs:duration of days and less; return seconds. Raises SoapFault."""
     match = _DURATION.fullmatch(value)
     if match is None or value[-1] in "PT":
         raise soap_faults.schema_violation(f"{value[:100]!r} is no xs:duration. ")
@@ -162,7 +163,7 @@ def _missing_header(name: str) -> SoapFault:
 
 
 def build_response(action: str, relates_to: str, body: str) -> bytes:
-    """An answer with that body, which is XML already."""
+    """Build a response; `body` is XML."""
     related = f"<a:RelatesTo>{escape(relates_to)}</a:RelatesTo>" if relates_to else ""
     return (
         f'<s:Envelope xml:lang="en-US" xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" '
@@ -174,7 +175,7 @@ def build_response(action: str, relates_to: str, body: str) -> bytes:
 
 
 def build_identify_response(authenticated: bool) -> bytes:
-    """Who is there; the version only for whoever has said who asks."""
+    """Build the response to Identify; only authenticated clients get the system's version."""
     version = "10.0.17763" if authenticated else "0.0.0"
     return (
         f'<s:Envelope xmlns:s="{SOAP}"><s:Header/><s:Body>'
@@ -187,7 +188,7 @@ def build_identify_response(authenticated: bool) -> bytes:
 
 
 def build_fault(fault: SoapFault, relates_to: str) -> bytes:
-    """The fault, as Windows writes it."""
+    """Build a fault as Windows does."""
     message = escape(fault.message)
     if fault.as_wmi_error:
         detail = (
@@ -196,7 +197,8 @@ def build_fault(fault: SoapFault, relates_to: str) -> bytes:
             f"<q:MessageID>HRESULT 0x{fault.code:08x}</q:MessageID>"
             f"<q:error_Category>30</q:error_Category><q:error_Code>{fault.code}</q:error_Code>"
             f"<q:error_Type>HRESULT</q:error_Type>"
-            f"<q:error_WindowsErrorMessage>{message}</q:error_WindowsErrorMessage></q:MSFT_WmiError>"
+            f"<q:error_WindowsErrorMessage>{message}</q:error_WindowsErrorMessage>"
+            "</q:MSFT_WmiError>"
         )
     else:
         detail = (
@@ -221,5 +223,5 @@ def build_fault(fault: SoapFault, relates_to: str) -> bytes:
 
 
 def quote_attribute(value: str) -> str:
-    """A value with its quotation marks, for an attribute."""
+    """Return an attribute's value, escaped and in quotation marks."""
     return quoteattr(value)

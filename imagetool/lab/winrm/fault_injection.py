@@ -1,4 +1,4 @@
-"""What shall go wrong at the endpoint, and when: for tests of clients."""
+"""Faults injected into the endpoint, for tests of clients."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class InjectedFault:
-    """One thing that goes wrong, once."""
+    """A fault that happens once, to one request."""
 
     kind: str
     action: str | None
     countdown: int
-    """How many matching requests are still to come, this one included."""
+    """Matching requests until the fault happens; 1 is the next one."""
     seconds: float = 0.0
     status: int = 500
 
 
 class FaultInjector:
-    """FaultInjector that are waiting for their request; each happens once.
+    """Injects faults into requests; each fault happens once.
 
     `n` counts the requests that match from now on, the next one is 1. `action` is Create, Command,
     Send, Receive, Signal, Delete, Get or Identify, and None matches each of these; the steps of a
-    handshake count only where it is Authenticate. May be called at any time, from any thread.
+    handshake match only Authenticate. Safe at any time, from any thread.
     """
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class FaultInjector:
         self._pending: list[InjectedFault] = []
 
     def drop_before(self, n: int = 1, action: str | None = None) -> FaultInjector:
-        """Close the connection; the request has no effect."""
+        """Close the connection in place of processing the request."""
         return self._add(InjectedFault("drop before", action, n))
 
     def drop_after(self, n: int = 1, action: str | None = None) -> FaultInjector:
-        """Close the connection when the request has had its effect, before any answer."""
+        """Process the request, and close the connection in place of a response."""
         return self._add(InjectedFault("drop after", action, n))
 
     def drop_within(self, n: int = 1, action: str | None = None) -> FaultInjector:
-        """Close the connection in the middle of the answer's body."""
+        """Process the request, and close the connection in the middle of the response's body."""
         return self._add(InjectedFault("drop within", action, n))
 
     def kill(self, n: int = 1, action: str | None = None) -> FaultInjector:
@@ -47,19 +47,19 @@ class FaultInjector:
         return self._add(InjectedFault("kill", action, n))
 
     def delay(self, seconds: float, n: int = 1, action: str | None = None) -> FaultInjector:
-        """Process the request, and answer `seconds` later."""
+        """Process the request, and respond `seconds` later."""
         return self._add(InjectedFault("delay", action, n, seconds=seconds))
 
     def send_times_out(self, n: int = 1) -> FaultInjector:
-        """Take the input of a Send, and answer with the fault of a timeout."""
+        """Process a Send, and respond with the fault of a timeout."""
         return self._add(InjectedFault("timed out", "Send", n))
 
     def send_busy(self, n: int = 1) -> FaultInjector:
-        """Do not take the input of a Send, and answer that the resource is in use (170)."""
+        """Respond to a Send with the fault "resource in use" (170), without taking its input."""
         return self._add(InjectedFault("busy", "Send", n))
 
     def deny_create(self, n: int = 1, status: int = 500) -> FaultInjector:
-        """Answer a Create with the fault "access is denied" (5) and this HTTP status."""
+        """Respond to a Create with the fault "access is denied" (5) and this HTTP status."""
         return self._add(InjectedFault("denied", "Create", n, status=status))
 
     def _add(self, fault: InjectedFault) -> FaultInjector:
@@ -68,7 +68,7 @@ class FaultInjector:
         return self
 
     def take_due(self, action: str) -> dict[str, InjectedFault]:
-        """The faults whose request this is, by what they do; they are used up."""
+        """Count a request; remove and return the faults that happen to it, by kind."""
         found: dict[str, InjectedFault] = {}
         with self._lock:
             for fault in list(self._pending):
@@ -83,6 +83,6 @@ class FaultInjector:
 
     @property
     def pending(self) -> int:
-        """How many have not happened yet."""
+        """The number of faults that have not happened yet."""
         with self._lock:
             return len(self._pending)

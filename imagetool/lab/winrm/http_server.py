@@ -1,6 +1,6 @@
-"""HTTP/1.1 on loopback: connections, their bounds, and the way from a request to its answer.
+"""An HTTP/1.1 server on loopback: connections, their limits, requests and responses.
 
-RFC 9112, as far as WinRM clients use it: POST, a body of known length, connections that stay open.
+RFC 9112, as far as WinRM clients use it: POST, Content-Length, persistent connections.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_SERVED_REQUESTS = 10_000
 
 
 class HttpResponse(NamedTuple):
-    """What goes back."""
+    """A response to a request."""
 
     status: int
     body: bytes = b""
@@ -46,7 +46,7 @@ class HttpResponse(NamedTuple):
 
 
 class ConnectionDropped(Exception):
-    """The connection ends here, without an answer."""
+    """The connection is closed without a response."""
 
 
 class HttpServer(socketserver.TCPServer):
@@ -77,14 +77,14 @@ class HttpServer(socketserver.TCPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
     def start(self, operations: ShellOperations, shells: Shells) -> None:
-        """Begin to answer."""
+        """Begin to serve."""
         self.operations = operations
         self.shells = shells
         self._thread.start()
 
     @property
     def port(self) -> int:
-        """The port that was asked for, or found."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     def process_request(self, request: object, client_address: object) -> None:
@@ -114,12 +114,12 @@ class HttpServer(socketserver.TCPServer):
             ClientConnection(connection, peer, self)
             return
         connection.settimeout(_TLS_HANDSHAKE_TIMEOUT)
-        # A copy, so that close() can end the socket under a handshake that goes on.
+        # A duplicate, so that close() can shut the socket down during a handshake.
         with self.tls.wrap_socket(connection.dup(), server_side=True) as secured:
             ClientConnection(secured, peer, self)
 
     def close(self) -> None:
-        """End every connection, and listen no more."""
+        """Stop listening, and end every connection."""
         self.closing.set()
         if self._thread.is_alive():
             self.shutdown()
@@ -135,33 +135,33 @@ class HttpServer(socketserver.TCPServer):
 
 
 class ClientConnection(BaseHTTPRequestHandler):
-    """One connection and its client."""
+    """Serves the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server_version = "imagetool-lab"
     sys_version = ""
-    # What cannot be read gets a whole answer as well, not the bare one of HTTP/0.9.
+    # Malformed request lines get a full response too, not the bare one of HTTP/0.9.
     default_request_version = "HTTP/1.0"
-    # One packet for an answer: the client waits for it, and Nagle with it.
+    # Buffered: one packet for a response, or Nagle's algorithm would delay its rest.
     wbufsize = -1
     server: HttpServer
 
     def setup(self) -> None:
-        """Give the connection its patience, and nobody's security."""
+        """Set the connection's timeout and its authenticator."""
         super().setup()
         self.connection.settimeout(self.server.limits.connection_timeout_ms / 1000)
         self.authenticator = self.server.new_authenticator()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: whoever wants to know reads Endpoint.served_requests."""
+        """Do nothing: Endpoint.served_requests has the requests."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """An answer without a body, after which the connection ends."""
+        """Respond without a body, and close the connection."""
         self.close_connection = True
         self._send(HttpResponse(code, close=True), "", 0, None)
 
     def do_POST(self) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         length = self._content_length()
         if isinstance(length, HttpResponse):
             self._send(length, "", 0, None)
@@ -182,7 +182,7 @@ class ClientConnection(BaseHTTPRequestHandler):
         self._send(answer, self.action, length, self.due_faults.get("drop within"))
 
     def _content_length(self) -> int | HttpResponse:
-        """The length of the body, or why it is not read."""
+        """Return the length of the body, or the response that rejects the request."""
         if self.path.partition("?")[0].rstrip("/").lower() != WSMAN_PATH:
             return HttpResponse(404, close=True)
         coding = self.headers.get_all("Transfer-Encoding")
@@ -194,14 +194,14 @@ class ClientConnection(BaseHTTPRequestHandler):
         value = lengths.pop()
         if lengths or not value.isascii() or not value.isdigit():
             return HttpResponse(400, close=True)
-        # Sealed, a message has a few bytes more for each 16 KB.
+        # A sealed message is a few bytes longer for each 16 KB.
         max_length = self.server.limits.max_envelope_size * 2 + _MAX_SEALING_OVERHEAD
         if len(value) > 10 or int(value) > max_length:
             return HttpResponse(413, close=True)
         return int(value)
 
     def handle_expect_100(self) -> bool:
-        """Ask for the body only where it will be read."""
+        """Send 100 Continue only where the body will be read."""
         length = self._content_length()
         if isinstance(length, HttpResponse):
             self._send(length, "", 0, None)
@@ -232,10 +232,10 @@ class ClientConnection(BaseHTTPRequestHandler):
                     raise encryption.UnsealError("nobody's context")
                 body = encryption.unseal(context, content_type, body)
         except encryption.UnsealError:
-            # As WinRM: what another connection's context sealed is a bad request here.
+            # As WinRM: a message that another connection's context sealed is a bad request.
             return HttpResponse(400, challenges=challenges)
         if not body:
-            # A client that will seal its messages begins with an empty one, for the handshake.
+            # Clients that seal their messages send an empty one first, for the handshake.
             self._begin_action("Authenticate")
             return HttpResponse(200, challenges=challenges)
         if protocol is None and self.server.tls is None:
@@ -256,7 +256,7 @@ class ClientConnection(BaseHTTPRequestHandler):
         return HttpResponse(200, envelope.build_identify_response(False))
 
     def _process_envelope(self, body: bytes) -> HttpResponse:
-        """The answer to an envelope, or a fault; never an exception of a reader's."""
+        """Respond to an envelope, with a fault where it cannot be read or processed."""
         relates_to = ""
         limits = self.server.limits
         self.action = ""
@@ -308,7 +308,7 @@ class ClientConnection(BaseHTTPRequestHandler):
             self._linger()
 
     def _linger(self) -> None:
-        """Let the client finish what it sends, within bounds: else it would not see the answer."""
+        """Discard what the client still sends: a reset would keep it from reading the response."""
         self.connection.settimeout(_LINGER_TIMEOUT)
         left = _MAX_DISCARDED_SIZE
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How much the endpoint takes, under the names and with the defaults of winrm/config."""
+"""Limits of the endpoint, with the names and defaults of winrm/config."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Limits:
     """The quotas of [MS-WSMV] 2.2.4.10 and of the shell's configuration that matter to a client."""
 
     max_envelope_size_kb: int = 500
-    """The largest envelope that is read or written, in units of 1,024 bytes."""
+    """The largest envelope in either direction, in units of 1,024 bytes."""
     max_timeout_ms: int = 60_000
-    """An OperationTimeout beyond this counts as this."""
+    """The upper bound of OperationTimeout; longer ones are cut to it."""
     idle_timeout_ms: int = 7_200_000
-    """After this time without a request a shell is deleted, where it did not ask for another."""
+    """A shell without requests for this time is deleted; Create may name another time."""
     max_shells_per_user: int = 30
     max_processes_per_shell: int = 25
     max_operations_per_shell: int = 1500
-    """Commands in a shell's life: those that have ended count on."""
+    """Commands in a shell's life, those that have ended included."""
     max_connections: int = 100
     connection_timeout_ms: int = 120_000
-    """A connection that is silent for longer is closed."""
+    """An idle connection is closed after this time."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -45,9 +45,9 @@ _MAX_FILE_SIZE = 64 << 10
 
 
 def read_limits(path: Path) -> Limits:
-    """The limits in a TOML file's table [limits]; what it does not name keeps its default.
+    """Read the table [limits] of a TOML file; limits that it does not name keep their defaults.
 
-    Raises WrongUsage where the file cannot be read or says something else.
+    Raises WrongUsage where the file cannot be read or has other content.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a client may ask of a shell: [MS-WSMV] 3.1.4.5 (Create, Delete, Get) and 3.1.4.9 to 14."""
+"""Operations on shells: [MS-WSMV] 3.1.4.5 (Create, Delete, Get) and 3.1.4.9 to 14."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _IDENTIFIER = re.compile(r"\{?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}?")
 _VARIABLE_NAME = re.compile(r"[^=\0]{1,255}")
 _RECEIVE_OVERHEAD = 2_048
-"""Bytes of a ReceiveResponse besides its streams' text; more for each stream."""
+"""Bytes of a ReceiveResponse besides its streams."""
 _STREAM_OVERHEAD = 160
+"""Bytes of a Stream element besides its text."""
 _MAX_IDLE_TIMEOUT = 2_147_483.0
 """Seconds: MaxIdleTimeout of winrm/config, which is in milliseconds."""
 
@@ -45,11 +46,11 @@ ACTION_NAMES = {
     f"{SHELL}/Receive": "Receive",
     f"{SHELL}/Signal": "Signal",
 }
-"""The short names, by which FaultInjector and ServedRequest know the actions."""
+"""Short names of the action URIs, as in FaultInjector and ServedRequest."""
 
 
 class ShellOperations:
-    """Answers requests on the shells; `environment` is what every process inherits."""
+    """Processes requests on shells; every process inherits `environment`."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class ShellOperations:
         self._url = url
 
     def answer(self, request: SoapRequest) -> tuple[str, str]:
-        """The action and the body of the answer, as XML. Raises SoapFault."""
+        """Process a request; return the response's action and body, as XML. Raises SoapFault."""
         name = ACTION_NAMES.get(request.action)
         if name is None:
             raise soap_faults.unknown_action(request.action)
@@ -136,7 +137,8 @@ class ShellOperations:
         now = time.monotonic()
         return (
             f"<rsp:Shell><rsp:ShellId>{shell.identifier}</rsp:ShellId>"
-            f"<rsp:ResourceUri>{CMD_URI}</rsp:ResourceUri><rsp:Owner>{escape(self._owner)}</rsp:Owner>"
+            f"<rsp:ResourceUri>{CMD_URI}</rsp:ResourceUri>"
+            f"<rsp:Owner>{escape(self._owner)}</rsp:Owner>"
             f"<rsp:ClientIP>127.0.0.1</rsp:ClientIP>"
             f"<rsp:IdleTimeOut>PT{shell.idle_timeout:.3f}S</rsp:IdleTimeOut>"
             f"<rsp:InputStreams>{escape(shell.input_streams)}</rsp:InputStreams>"
@@ -176,7 +178,7 @@ class ShellOperations:
             self._shells.drop_command(shell, command.identifier)
             raise
         if shell.commands.get(command.identifier) is not command:
-            command.terminate()  # the shell was deleted meanwhile, and did not know of the process
+            command.terminate()  # the shell was deleted before the process started
             raise soap_faults.no_such_shell(shell.identifier)
         return (
             f"<rsp:CommandResponse><rsp:CommandId>{command.identifier}</rsp:CommandId>"
@@ -199,12 +201,13 @@ class ShellOperations:
             return
         environment = {**self._environment, **shell.environment}
         if shell.code_page not in (437, 65001):
-            # The test engine has no console to take it from; 437 is what clients say by default.
+            # PowerShell has no console here to take it from; 437 is the default of clients.
             environment["PWSH_CODEPAGE"] = str(shell.code_page)
-        if shell.working_directory and not os.path.isdir(shell.working_directory):  # noqa: PTH112  # a client's text
+        folder = shell.working_directory
+        if folder and not os.path.isdir(folder):  # noqa: PTH112  # a client's text
             raise soap_faults.not_started(267, "The directory name is invalid. ")
         try:
-            command.start([self._engine, *arguments], environment, shell.working_directory)
+            command.start([self._engine, *arguments], environment, folder)
         except (OSError, ValueError):
             raise soap_faults.not_started(5, "The program cannot be started. ") from None
 
@@ -269,7 +272,7 @@ class ShellOperations:
 
 
 def _merge_chunks(chunks: list[tuple[str, bytes]], size: int) -> list[tuple[str, bytes]]:
-    """Neighbours of one stream together; all of a stream where there are many changes."""
+    """Merge adjacent chunks of one stream; sort by stream first where there are too many."""
     if len(chunks) * _STREAM_OVERHEAD > size // 5:
         chunks = sorted(chunks, key=lambda chunk: chunk[0])
     found: list[tuple[str, bytes]] = []

@@ -1,4 +1,4 @@
-"""What the endpoint has answered, for whoever counts."""
+"""The record of a request that the endpoint has answered."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class ServedRequest(NamedTuple):
-    """One HTTP request and its answer."""
+    """An HTTP request and its response, in numbers."""
 
     action: str
-    """Create, Command, Send, Receive, Signal, Delete, Get, Identify; Authenticate where a
-    handshake went on or failed; empty where no envelope could be read."""
+    """Create, Command, Send, Receive, Signal, Delete, Get, Identify; Authenticate for a step of a
+    handshake; empty where no envelope could be read."""
     status: int
     """The HTTP status; 0 where the connection was dropped before it."""
     received: int
-    """Bytes of the request's body, as they came."""
+    """Bytes of the request's body, sealed or plain."""
     sent: int
-    """Bytes of the answer's body, as they went."""
+    """Bytes of the response's body, sealed or plain."""

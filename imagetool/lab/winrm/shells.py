@@ -1,4 +1,4 @@
-"""Shells: what their commands have in common, and how long they live. [MS-WSMV] 3.1.4."""
+"""Shells: their commands, quotas and idle timeouts. [MS-WSMV] 3.1.4."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imagetool.lab.winrm.limits import Limits
 
 @dataclass(slots=True)
 class Shell:
-    """A shell; its commands by their identifiers."""
+    """A shell, and its commands by identifier."""
 
     identifier: str
     idle_timeout: float
@@ -28,14 +28,14 @@ class Shell:
     output_streams: str
     commands: dict[str, Command] = field(default_factory=dict)
     command_count: int = 0
-    """Commands so far, those that have ended included."""
+    """Commands since the shell was created, those that have ended included."""
     created: float = field(default_factory=time.monotonic)
     last_used: float = field(default_factory=time.monotonic)
     active_requests: int = 0
-    """Requests that are being answered: a shell that somebody waits for is not idle."""
+    """Requests in progress: a shell with any is not idle."""
 
     def command(self, identifier: str) -> Command:
-        """The command with that identifier. Raises SoapFault where there is none."""
+        """Return the command with that identifier. Raises SoapFault where there is none."""
         command = self.commands.get(identifier.upper())
         if command is None:
             raise soap_faults.no_such_command()
@@ -43,7 +43,7 @@ class Shell:
 
 
 class Shells:
-    """All shells of the one user; deletes those that nobody asks anything of."""
+    """All shells of the one user; deletes idle ones."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -57,13 +57,13 @@ class Shells:
         return len(self._shells)
 
     def process_ids(self) -> list[int]:
-        """The processes of all shells that live."""
+        """Return the identifiers of the running processes of all shells."""
         with self._changed:
             commands = [c for shell in self._shells.values() for c in shell.commands.values()]
         return [command.pid for command in commands if command.pid is not None]
 
     def add(self, shell: Shell) -> None:
-        """A new shell. Raises SoapFault where there are enough."""
+        """Add a shell. Raises SoapFault beyond the quota."""
         with self._changed:
             if self._closed or len(self._shells) >= self._limits.max_shells_per_user:
                 raise soap_faults.too_many_shells(self._limits.max_shells_per_user)
@@ -74,7 +74,7 @@ class Shells:
 
     @contextmanager
     def using(self, identifier: str) -> Iterator[Shell]:
-        """The shell with that identifier, which is not idle meanwhile. Raises SoapFault."""
+        """Yield the shell with that identifier, and keep it from being idle. Raises SoapFault."""
         with self._changed:
             shell = self._shells.get(identifier.upper())
             if shell is None:
@@ -89,7 +89,7 @@ class Shells:
                 self._changed.notify_all()
 
     def add_command(self, shell: Shell, command: Command) -> None:
-        """A new command, before it starts. Raises SoapFault where there are enough."""
+        """Add a command before it starts. Raises SoapFault beyond the quotas."""
         with self._changed:
             if shell.identifier not in self._shells:
                 raise soap_faults.no_such_shell(shell.identifier)
@@ -104,14 +104,14 @@ class Shells:
             shell.commands[command.identifier] = command
 
     def drop_command(self, shell: Shell, identifier: str) -> Command:
-        """The command leaves its shell. Raises SoapFault where there is none."""
+        """Remove a command from its shell and return it. Raises SoapFault where there is none."""
         with self._changed:
             command = shell.command(identifier)
             del shell.commands[command.identifier]
         return command
 
     def delete(self, identifier: str) -> None:
-        """Kill everything that the shell started. Raises SoapFault where there is no such shell."""
+        """Remove a shell and kill its processes. Raises SoapFault where there is none."""
         with self._changed:
             shell = self._shells.pop(identifier.upper(), None)
             if shell is None:
@@ -142,10 +142,10 @@ class Shells:
         try:
             self.delete(name)
         except soap_faults.SoapFault:
-            return  # its client was quicker
+            return  # its client has deleted it
 
     def kill(self, identifier: str) -> None:
-        """Kill the processes of a shell, which stays; none where there is no such shell."""
+        """Kill the processes of a shell, and keep the shell; do nothing where there is none."""
         shell = self._shells.get(identifier.upper())
         for command in list(shell.commands.values()) if shell is not None else ():
             command.kill()
@@ -162,5 +162,5 @@ class Shells:
 
 
 def new_identifier() -> str:
-    """As Windows writes them."""
+    """Return a new identifier, in capitals as Windows writes them."""
     return str(uuid.uuid4()).upper()

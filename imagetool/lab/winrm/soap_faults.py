@@ -1,6 +1,6 @@
-"""Faults of WS-Management: SOAP code and subcode, Windows' error code, and its sentence.
+"""Faults of WS-Management: SOAP code and subcode, Windows' error code and message.
 
-DSP0226 1.2, section 14; [MS-WSMV] 2.2.4.43 (WSManFault); the codes and sentences are those of
+DSP0226 1.2, section 14; [MS-WSMV] 2.2.4.43 (WSManFault); the codes and messages are those of
 wsmerror.h and winerror.h.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class SoapFault(Exception):
-    """A request is answered with a SOAP fault."""
+    """The request is to be answered with a SOAP fault."""
 
     def __init__(
         self,
@@ -22,13 +22,13 @@ class SoapFault(Exception):
     ) -> None:
         super().__init__(message)
         self.subcode = subcode
-        """With its prefix: w is WS-Management's, a is WS-Addressing's, s is SOAP's."""
+        """With its prefix: w for WS-Management, a for WS-Addressing, s for SOAP."""
         self.code = code
         self.message = message
         self.sender = sender
         self.status = status
         self.as_wmi_error = as_wmi_error
-        """The detail is an MSFT_WmiError, which newer hosts send, in place of a WSManFault."""
+        """True if the detail is an MSFT_WmiError, as newer hosts send, in place of a WSManFault."""
 
 
 def timed_out() -> SoapFault:
@@ -66,7 +66,7 @@ def no_such_command() -> SoapFault:
 
 
 def schema_violation(message: str) -> SoapFault:
-    """The envelope says something that its schema does not allow: 0x80338041."""
+    """The envelope does not follow its schema: 0x80338041."""
     return SoapFault("w:SchemaValidationError", 0x80338041, message)
 
 
@@ -80,7 +80,7 @@ def invalid_xml() -> SoapFault:
 
 
 def unknown_action(action: str) -> SoapFault:
-    """The service does nothing of that name: ERROR_WSMAN_INVALID_ACTIONURI."""
+    """The action is unknown: ERROR_WSMAN_INVALID_ACTIONURI."""
     return SoapFault(
         "a:ActionNotSupported",
         0x80338001,
@@ -89,7 +89,7 @@ def unknown_action(action: str) -> SoapFault:
 
 
 def no_such_resource(uri: str) -> SoapFault:
-    """There is nothing under that resource URI: ERROR_WSMAN_RESOURCE_NOT_FOUND."""
+    """The resource URI is unknown: ERROR_WSMAN_RESOURCE_NOT_FOUND."""
     return SoapFault(
         "a:DestinationUnreachable",
         0x80338000,
@@ -119,7 +119,7 @@ def envelope_too_small() -> SoapFault:
 
 
 def too_many_shells(limit: int) -> SoapFault:
-    """MaxShellsPerUser: 0x803381A5."""
+    """The user has MaxShellsPerUser shells: 0x803381A5."""
     return SoapFault(
         "w:QuotaLimit",
         0x803381A5,
@@ -131,7 +131,7 @@ def too_many_shells(limit: int) -> SoapFault:
 
 
 def too_many_operations(limit: int) -> SoapFault:
-    """The operations of a shell's life: 0x803381A6."""
+    """The shell has had its number of operations: 0x803381A6."""
     return SoapFault(
         "w:InternalError",
         0x803381A6,
@@ -144,7 +144,7 @@ def too_many_operations(limit: int) -> SoapFault:
 
 
 def too_many_processes(limit: int) -> SoapFault:
-    """MaxProcessesPerShell: ERROR_WSMAN_QUOTA_MAX_COMMANDS_PER_SHELL_PPQ."""
+    """The shell has MaxProcessesPerShell: ERROR_WSMAN_QUOTA_MAX_COMMANDS_PER_SHELL_PPQ."""
     return SoapFault(
         "w:QuotaLimit",
         0x803381E9,
@@ -155,17 +155,17 @@ def too_many_processes(limit: int) -> SoapFault:
 
 
 def access_denied(status: int) -> SoapFault:
-    """The user may not: ERROR_ACCESS_DENIED."""
+    """The user has no permission: ERROR_ACCESS_DENIED."""
     return SoapFault("w:AccessDenied", 5, "Access is denied. ", status=status)
 
 
 def resource_busy() -> SoapFault:
-    """ERROR_BUSY: ask again."""
+    """The resource is in use, and the client may try again: ERROR_BUSY."""
     return SoapFault("w:InternalError", 170, "The requested resource is in use. ", sender=False)
 
 
 def operation_aborted() -> SoapFault:
-    """ERROR_OPERATION_ABORTED: the command was terminated while its output was waited for."""
+    """The command was terminated during a Receive: ERROR_OPERATION_ABORTED."""
     return SoapFault(
         "w:InternalError",
         995,
@@ -176,10 +176,10 @@ def operation_aborted() -> SoapFault:
 
 
 def input_closed() -> SoapFault:
-    """ERROR_NO_DATA: standard input has ended, or the process has."""
+    """Standard input has ended, or the process has: ERROR_NO_DATA."""
     return SoapFault("w:InternalError", 0x800700E8, "The pipe is being closed. ", sender=False)
 
 
 def not_started(code: int, message: str) -> SoapFault:
-    """CreateProcess failed with this error of Windows."""
+    """CreateProcess failed with this Win32 error code."""
     return SoapFault("w:InternalError", 0x80070000 | code, message, sender=False)

@@ -1,9 +1,9 @@
-"""Where the acceptors of pyspnego and GSSAPI find who may come: files that the environment names.
+"""Users for the acceptors of pyspnego and GSSAPI, in files that environment variables name.
 
-The environment is the whole process's, so endpoints that run side by side take turns: the variables
-are there as long as one of them is open (whoever copies the environment must not see it change its
-size), and each says which files it means while it takes a step of a handshake. A process that an
-endpoint starts does not inherit them.
+The environment belongs to the whole process, so endpoints that run side by side take turns: the
+variables are set as long as one endpoint is open (copying the environment while its size changes
+fails), and each endpoint sets their values for a step of a handshake. Processes that an endpoint
+starts do not inherit them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _open_users: list[User] = []
 
 
 class User:
-    """The one user: `imagetool`, and a password of this start; with a keytab, Kerberos' as well."""
+    """The endpoint's user `imagetool`, with a new password; with a keytab, for Kerberos as well."""
 
     def __init__(self, folder: Path, keytab: Path | None) -> None:
         self.name = "imagetool"
         self.password = secrets.token_urlsafe(24)
         file = folder / "users"
         file.touch(mode=0o600)
-        # Windows takes a local account's name alone and with the machine's in front, and clients
-        # say `.` for "this machine".
+        # Windows accepts a local account's name alone and behind the machine's, and clients write
+        # `.` for "this machine".
         domains = ("", ".", "LAB", "WORKSTATION", "LOCALHOST", socket.gethostname())
         lines = (f"{domain}:{self.name}:{self.password}\n" for domain in domains)
         file.write_text("".join(lines), encoding="utf-8")
-        # Without a keytab this names none: the system's own is not for the lab.
+        # Without a keytab the path does not exist, so that the system's keytab is not used.
         values = (str(file), f"FILE:{keytab or folder / 'no-keytab'}")
         self._variables = dict(zip(ACCEPTOR_VARIABLES, values, strict=True))
         with _lock:
@@ -45,23 +45,23 @@ class User:
             os.environ.update(self._variables)
 
     def has_name(self, name: str) -> bool:
-        r"""Whether a name (`user`, `domain\user`, `user@realm`) is this user's; case is nothing."""
+        r"""True if a name (`user`, `domain\user`, `user@realm`) is this user's, in any case."""
         return name.rpartition("\\")[2].partition("@")[0].lower() == self.name
 
     def has_password(self, name: str, password: str) -> bool:
-        """Whether name and password are right."""
+        """True if name and password are this user's."""
         password_matches = secrets.compare_digest(password.encode(), self.password.encode())
         return self.has_name(name) and password_matches
 
     @contextmanager
     def acceptor_environment(self) -> Iterator[None]:
-        """While an acceptor looks the user up."""
+        """Set the environment variables for a step of an acceptor."""
         with _lock:
             os.environ.update(self._variables)
             yield
 
     def close(self) -> None:
-        """Leave the environment as the first endpoint found it, when this is the last."""
+        """Restore the environment if no other endpoint is open."""
         with _lock:
             if self not in _open_users:
                 return
