@@ -1,11 +1,11 @@
-"""imagetool: what a guest image holds, whether it is what it should be, and putting it right.
+"""imagetool: inspect guest images, verify their integration components, and service copies.
 
     with imagetool.open_image("template.vhdx") as image:
         print(image.windows().product)
     print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.outcome)
 
 Every failure is an `imagetool.errors.ImagetoolError` with a sentence, a hint and an exit code.
-Nothing is imported before it is asked for.
+Submodules are imported on first use.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def inspect(
     parents: Sequence[str | Path] = (),
     session: Session | None = None,
 ) -> Inspection:
-    """What an image holds: its system, its integration components, and warnings.
+    """Inspect an image: its system, its integration components, and warnings.
 
-    Without an operating system its `note` says what was found. Raises SeveralInstallations and
-    Corrupt.
+    Without an operating system the `note` of the result says what was found instead. Raises
+    SeveralInstallations and Corrupt.
     """
     from imagetool.guest.inspection import inspect_image
 
@@ -89,7 +89,7 @@ def verify(
     parents: Sequence[str | Path] = (),
     session: Session | None = None,
 ) -> Verification:
-    """The verdict on an image's integration components, with all the evidence.
+    """Judge an image's integration components: the verdict, with all the evidence.
 
     `at_least` is a version such as "6.3.9600.19456"; `require` is "installed" or "confirmed".
     Raises WrongUsage for other values, DoesNotApply where no package fits.
@@ -119,10 +119,10 @@ def read_registry_value(
     parents: Sequence[str | Path] = (),
     session: Session | None = None,
 ) -> ValueData:
-    """The data of a registry value in an image, by its type: str, int, list of str, or bytes.
+    """Read the data of a registry value in an image: a str, int, list of str, or bytes, by type.
 
-    `key` is written as people write it: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` is the
-    default one. Raises NotFound where the key or value is not there.
+    `key` is a full path: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` names the default value.
+    Raises NotFound where the key or value is not there.
     """
     from imagetool.guest.keys import find_value
 

@@ -1,4 +1,4 @@
-"""What a person types: one file a command group."""
+"""The command line, one module per command group."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import gc
 import sys
 
 _GC_THRESHOLD = 50_000
-"""How many new objects make Python look for unused circles: imports alone make many thousands."""
+"""New objects before Python's cyclic garbage collector runs: imports alone make many thousands."""
 
 
 def main() -> None:
-    """The program `imagetool`."""
+    """Run the program `imagetool`."""
     gc.set_threshold(_GC_THRESHOLD)
     try:
         from imagetool.cli.app import run

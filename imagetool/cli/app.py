@@ -1,4 +1,4 @@
-"""The program: its commands, and the one place where failures become sentences and exit codes."""
+"""The program: it loads the commands, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _COMMAND_MODULES = {
     "lab": ("lab",),
     "planned": (),
 }
-"""Which module of this folder has which commands; `planned` has whatever else there is."""
+"""The commands of each module of this folder; `planned` has all others."""
 
 _EXIT_FAULT, _EXIT_INTERRUPTED = 70, 130
 
 
 def build_program(arguments: Sequence[str]) -> typer.Typer:
-    """The program with the command that the arguments name, else with all its commands.
+    """Build the program with the command that the arguments name, else with all commands.
 
     A command line runs one command: building the others would take longer than most answers.
     """
@@ -79,7 +79,7 @@ def _options(
 
 
 def run() -> Never:
-    """Run the command line and exit: with the failure's code, and its sentence and hint."""
+    """Run the command line and exit; an error is printed, and gives the exit code."""
     discarded = io.StringIO()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
@@ -99,26 +99,26 @@ def run() -> Never:
     except (typer.Abort, KeyboardInterrupt):
         code = _EXIT_INTERRUPTED
     except SystemExit as error:
-        # typer's answer to a broken pipe; nothing else ends a command so.
+        # typer raises this for a broken pipe; nothing else ends a command so.
         broken = isinstance(error.__context__, BrokenPipeError)
         code = 0 if broken else error.code
     except BrokenPipeError:
-        # Whoever read standard output has gone: nothing more can be said there.
+        # The reader of standard output has gone: flushing at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
         code = report_failure(_write_error(error))
     except Exception as error:
         show = getattr(error, "show", None)
-        if show is not None:  # typer's own: the command line is wrong
+        if show is not None:  # a usage error of typer
             show()
             code = int(getattr(error, "exit_code", 2))
         else:
             code = _report_fault(error)
-    if code == _EXIT_INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+    if code == _EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code silently
         typer.echo("imagetool: interrupted", err=True)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is going
-    gc.freeze()  # and need not be searched for circles first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing but the exit is left
+    gc.freeze()  # no garbage collection on the way out
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("map", epilog="Example: imagetool disk map template.vhdx")(show_map)
     group.command("export", epilog="Example: imagetool disk export template.vhdx template.raw")(

@@ -1,4 +1,4 @@
-"""How a failure is said: one sentence, one hint, and a traceback only for whoever asks."""
+"""Errors on standard error: one sentence, one hint, and with --debug a traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _shown = [False]
 
 
 def show_tracebacks(shown: bool) -> None:
-    """Whether failures come with a traceback (--debug)."""
+    """Print a traceback with every failure from now on, or not (--debug)."""
     _shown[0] = shown
 
 
 def print_traceback(error: BaseException) -> None:
-    """The traceback, where it is wanted."""
+    """Print the traceback of `error`, if tracebacks are shown."""
     if _shown[0]:
         import traceback
 
@@ -24,7 +24,7 @@ def print_traceback(error: BaseException) -> None:
 
 
 def report_failure(error: ImagetoolError) -> int:
-    """Say a failure on standard error; its exit code."""
+    """Print an error and its hint on standard error; return its exit code."""
     typer.echo(f"imagetool: {safe(error.message)}", err=True)
     if error.hint:
         typer.echo(f"hint: {safe(error.hint)}", err=True)

@@ -32,7 +32,7 @@ _DEFAULT_MAX_SIZE = 16 << 30
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("list", epilog="Example: imagetool file list t.vhdx 'C:\\Windows\\System32'")(
         list_files
@@ -51,7 +51,7 @@ def add_commands(app: typer.Typer) -> None:
 def _opened_node(
     image: str, path: str, volume: int | None, parents: Sequence[str] | None
 ) -> Iterator[tuple[Image, Node]]:
-    """The node at `path`: on the volume of Windows, or the only one that can be read; its image."""
+    """Open an image and the node at `path` in it, on `volume` or the default volume."""
     drive, rest = path[:2], path[2:]
     if len(drive) == 2 and drive[1] == ":" and drive[0].isalpha():
         if drive[0].upper() != "C":
@@ -66,7 +66,7 @@ def _opened_node(
 
 
 def _default_volume(opened: Image, image: str) -> int:
-    """The volume that is meant: that of Windows, the root of Linux, or the only one."""
+    """The volume of Windows, the root of Linux, or the only one that can be read."""
     from imagetool.filesystem.recognise import SUPPORTED_FILE_SYSTEMS
 
     roots = [item.block_device.number for item in opened.installations]
@@ -79,7 +79,7 @@ def _default_volume(opened: Image, image: str) -> int:
         ]
     if not roots:
         if len(opened.block_devices) == 1:
-            return opened.block_devices[0].number  # opening it says what is wrong with it
+            return opened.block_devices[0].number  # opening it raises the fitting error
         opened.windows()
     if len(roots) > 1:
         raise SeveralInstallations(
@@ -126,7 +126,7 @@ def list_files(
 
 
 def _split_stream(path: str) -> tuple[str, str]:
-    """A path and the alternate stream behind its last colon, if there is one."""
+    """Split a path from the alternate data stream behind its last colon, if there is one."""
     head, _, last = path.replace("/", "\\").rpartition("\\")
     name, _, stream = last.partition(":") if not (len(last) == 2 and not head) else (last, "", "")
     return (f"{head}\\{name}" if head else name), stream

@@ -24,7 +24,7 @@ UserOption = Annotated[
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     example = "Example: imagetool host check hv01 --path 'D:\\images\\template.vhdx'"
     group.command("check", epilog=example)(check)

@@ -1,4 +1,4 @@
-"""From the name of a host to a session with it."""
+"""Hosts by name, and sessions with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HostOption = Annotated[
 
 
 def named_host(text: str = "", *, url_allowed: bool = True) -> Host:
-    """The host that a text on the command line means; without text the default one.
+    """Find the host that the command line names; without text the default one.
 
     `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
     """
@@ -36,9 +36,9 @@ def named_host(text: str = "", *, url_allowed: bool = True) -> Host:
 
 
 def session_opener(host: str | Host) -> Callable[[], Session]:
-    """What opens a session with a host: `local`, `lab`, or one over WinRM. Raises WrongUsage.
+    """Return a function that opens a session: with `local`, `lab`, or a host over WinRM.
 
-    What it gives raises HostFailed. Who asked for a password once is not asked again.
+    Raises WrongUsage; the function raises HostFailed. A password is asked for once per host.
     """
     chosen = named_host(host) if isinstance(host, str) else host
     if chosen.remote:

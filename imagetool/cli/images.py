@@ -38,14 +38,14 @@ ImagesArgument = Annotated[
 
 
 class Requirement(StrEnum):
-    """What a verdict must show."""
+    """The requirement on a verdict."""
 
     INSTALLED = "installed"
     CONFIRMED = "confirmed"
 
 
 class VerifyFormat(StrEnum):
-    """How verdicts are written."""
+    """The formats of verdicts."""
 
     TEXT = "text"
     JSON = "json"
@@ -53,7 +53,7 @@ class VerifyFormat(StrEnum):
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     app.command(
         epilog="Example: imagetool inspect template.vhdx --format json",
     )(inspect)
@@ -151,7 +151,7 @@ def verify(
             _verify_all(locations, parents, criteria, results)
         except KeyboardInterrupt:
             if output_format is VerifyFormat.TEXT and output is None and len(results) > 1:
-                _write(_render(results, output_format), None)  # what is known by now
+                _write(_render(results, output_format), None)  # the verdicts so far
             raise
     _write(_render(results, output_format), output)
     codes = [
@@ -173,7 +173,7 @@ def _verify_all(
     criteria: dict[str, Any],
     results: list[VerifyResult],
 ) -> None:
-    """A verdict on each image, or why there is none; failures are said as they come."""
+    """Append a verdict or an error for each image to `results`; print errors as they occur."""
     from imagetool.servicing.verify import NoVerdict
     from imagetool.servicing.verify import verify as judge
 

@@ -11,7 +11,7 @@ from imagetool.cli.options import ImageArgument, VolumeOption, local_path
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("boot", epilog="Example: imagetool lab boot serviced.vhdx")(boot)
     group.command("serve", epilog="Example: imagetool lab serve --https --port 5986")(serve)

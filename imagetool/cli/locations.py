@@ -1,4 +1,4 @@
-"""Where images are: here, or on a host, with one session a host and command."""
+"""Locations of images, on this machine or on a host; one session per host and command."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Location(NamedTuple):
-    """An image, and where it lies; or why that could not be found out."""
+    """The location of an image: its path, and the files of its machine; or the error instead."""
 
     name: str
-    """What people call it: a path, or HOST:PATH."""
+    """The name on the command line: a path, or HOST:PATH."""
     path: str
     files: Files
     failure: ImagetoolError | None = None
 
     def open(self, parents: Sequence[str] | None = None) -> Image:
-        """The image. Raises what kept its host from being asked, and what `open_image` raises."""
+        """Open the image. Raises `failure`, and what `open_image` raises."""
         from imagetool.guest.image import open_image
 
         if self.failure is not None:
@@ -40,9 +40,9 @@ class Location(NamedTuple):
 
 
 class HostSessions:
-    """The hosts that a command reads from: a session each, opened when the first image asks.
+    """The sessions that a command reads images through, one per host, opened on first use.
 
-    A context manager: at its end the sessions are closed, whatever happens.
+    A context manager, which closes them at its end.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class HostSessions:
         self._files: dict[str, HostFiles | HostFailed] = {}
 
     def location(self, image: str) -> Location:
-        """Where one image is. Raises HostFailed where its host cannot be reached."""
+        """Return the location of one image. Raises HostFailed where its host cannot be reached."""
         host, path = split_host_path(image)
         return (
             Location(image, path, self._files_on(host))
@@ -59,10 +59,10 @@ class HostSessions:
         )
 
     def locations(self, images: Sequence[str]) -> list[Location]:
-        """Where several are, patterns expanded where they lie.
+        """Return the locations of several images; patterns are expanded on the image's machine.
 
-        A host that cannot be reached is the failure of its images only. Raises CannotOpen for a
-        pattern that nothing fits.
+        A host that cannot be reached is the `failure` of its own images only. Raises CannotOpen
+        for a pattern without a match.
         """
         found: list[Location] = []
         for image in images:
@@ -126,14 +126,14 @@ def _no_match(image: str) -> CannotOpen:
 
 @contextmanager
 def opened_image(image: str, parents: Sequence[str] | None) -> Iterator[Image]:
-    """An image here or on a host, opened."""
+    """Open an image on this machine or on a host."""
     with HostSessions() as hosts, hosts.location(image).open(parents) as opened:
         yield opened
 
 
 @contextmanager
 def opened_file(image: str) -> Iterator[OpenFile]:
-    """A file here or on a host, opened; who takes it over closes it as well."""
+    """Open a file on this machine or on a host; closing it twice is harmless."""
     from imagetool.disk.files import expected_ranges
 
     with HostSessions() as hosts:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and where an image is."""
+"""Options that several commands share, HOST:PATH, and the exit code for several images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
 
 
 class Format(StrEnum):
-    """How a result is written."""
+    """The formats of a result."""
 
     TEXT = "text"
     JSON = "json"
@@ -38,10 +38,10 @@ PathArgument = Annotated[
 
 
 def split_host_path(image: str) -> tuple[str, str]:
-    """The host that an image lies on (empty: here), and its path there.
+    """Split HOST:PATH into the host (empty: this machine) and the path there.
 
-    A file that exists here wins, and a single letter before the colon is a drive. `local:` is this
-    machine, whose files are read without a session.
+    A file of that name on this machine takes precedence, and a single letter before the colon is a
+    drive. `local:` is this machine, whose files are read without a session.
     """
     match = _HOST_PATH.fullmatch(image)
     if match is None or _exists(image):
@@ -53,14 +53,14 @@ def split_host_path(image: str) -> tuple[str, str]:
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # no path that this system could have
+    except (OSError, ValueError):  # not a valid path on this system
         return False
 
 
 def local_path(image: str) -> Path:
-    """The path on this machine of an image that a host is to change, or of a package.
+    """Return the path on this machine of an image to be serviced, or of a package.
 
-    For the emulated host a path there is a path here. Raises Unsupported for another host.
+    The emulated host has the same paths as this machine. Raises Unsupported for another host.
     """
     host, path = split_host_path(image)
     if host in ("", "lab"):
@@ -72,5 +72,5 @@ def local_path(image: str) -> Path:
 
 
 def worst_exit_code(codes: list[int]) -> int:
-    """The exit code for several images: the first of 70, 6, 7, 5, 4, 3, 1 that occurred."""
+    """Return the exit code for several images: the first of 70, 6, 7, 5, 4, 3, 1 that occurred."""
     return next((code for code in _EXIT_CODES_BY_SEVERITY if code in codes), max(codes, default=0))

@@ -21,7 +21,7 @@ _DEFAULT_MAX_SIZE = 1 << 30
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("show", epilog="Example: imagetool package show vmguest.iso")(show)
     group.command("list", epilog="Example: imagetool package list vmguest.iso")(list_members)
@@ -110,10 +110,9 @@ def extract(
                 f"{package}: {total} bytes are more than --max-size {max_size} allows",
                 hint="Raise --max-size if you trust the package.",
             )
-        # All names are judged before the first byte is written.
+        # All names are checked before the first byte is written.
         destinations = [safe_path(target, name) for name, _, _ in items]
         refused = _write_files(
-            target,
             [
                 (read, destination)
                 for (_, _, read), destination in zip(items, destinations, strict=True)
@@ -127,10 +126,11 @@ def extract(
         raise refused[0]
 
 
-def _write_files(
-    target: Path, items: Sequence[tuple[Callable[[], bytes], Path]]
-) -> list[Unsupported]:
-    """Write what can be read; why the others cannot. Of a damaged cabinet nothing is left."""
+def _write_files(items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsupported]:
+    """Write the files that can be read; return the errors of those that are unsupported.
+
+    Any other error, or an interruption, removes what was written.
+    """
     from imagetool.disk.new_file import new_file
 
     refused: list[Unsupported] = []

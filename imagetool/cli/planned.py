@@ -1,4 +1,4 @@
-"""Commands of the contract that are not there yet: each refuses by name, exit code 3."""
+"""Planned commands that are not implemented yet: each fails with exit code 3."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _COMMANDS = (
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     for name, text, example in _COMMANDS:
         add_planned(app, name, text, example)
 
 
 def add_planned(group: typer.Typer, name: str, text: str, example: str) -> None:
-    """A command that takes anything and says that it comes later."""
+    """Add a command that accepts any arguments and raises Unsupported."""
 
     def refuse(context: typer.Context) -> None:
         raise Unsupported(

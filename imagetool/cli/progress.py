@@ -1,4 +1,4 @@
-"""How far along something is: only on a terminal, and only for what takes longer than a second."""
+"""A progress bar, only on a terminal, and only for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 
 import typer
 
-_DELAY = 1.0
-_INTERVAL = 0.1
+_DELAY = 1.0  # seconds until it is shown
+_INTERVAL = 0.1  # seconds between two updates
 
 
 class Progress:
-    """Shows a percentage on standard error; use it as a context manager, and call it."""
+    """A progress bar on standard error: a context manager that is called with the progress."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -21,7 +21,7 @@ class Progress:
         self._on_screen = False
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` is done."""
+        """Show that `done` of `total` is done."""
         now = time.monotonic()
         if not self._enabled or now - self._started < _DELAY or now - self._shown < _INTERVAL:
             return

@@ -26,7 +26,7 @@ KeyArgument = Annotated[
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command(
         "get",

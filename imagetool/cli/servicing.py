@@ -1,4 +1,4 @@
-"""inject, and what will stand beside it."""
+"""inject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module to the program."""
     app.command(
         epilog="Example: imagetool inject template.vhdx --package vmguest.iso --host local "
         "--output serviced.vhdx",
@@ -85,7 +85,7 @@ def inject(
 
 
 class _StepReporter:
-    """Steps on standard error as they begin, with the time since the start."""
+    """Prints steps on standard error as they begin, with the time since the start."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -93,14 +93,14 @@ class _StepReporter:
         self._clock: Callable[[], float] = time.monotonic
 
     def begin(self, step: str) -> None:
-        """Say a step."""
+        """Print a step."""
         from imagetool.report.text import safe
 
         self._clear()
         typer.echo(f"{self._clock() - self._started:6.1f} s  {safe(step)}", err=True)
 
     def event(self, event: Event) -> None:
-        """Say a warning; show progress on a terminal."""
+        """Print a warning; show progress on a terminal."""
         from imagetool.report.text import safe
 
         if event.kind == "warning":
@@ -114,5 +114,5 @@ class _StepReporter:
             typer.echo("\r\x1b[K", nl=False, err=True)
 
     def end(self) -> None:
-        """Leave the terminal tidy."""
+        """Clear the progress from the terminal."""
         self._clear()

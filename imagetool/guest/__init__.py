@@ -1,1 +1,1 @@
-"""What an image holds: installations, facts and evidence."""
+"""The contents of a guest image: installations, facts and evidence."""

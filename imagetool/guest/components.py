@@ -1,8 +1,8 @@
-"""The integration components of a Windows guest: every piece of evidence, and where it was seen.
+"""Evidence about the integration components of a Windows guest.
 
-Each is read on its own and reported on its own: what the guest recorded, the driver that the next
-boot runs, the one that the last boot bound, the packages under Component Based Servicing with what
-they left in the image, the service that writes the record, and the versions of two files.
+Each piece is read and reported on its own: the version that the guest recorded, the driver that the
+next boot loads, the one that the last boot bound, the packages of Component Based Servicing with
+their payload in the image, start types of drivers and services, and the versions of three files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VERSIONED_FILES = (
 
 _MOST_FORESEEN = 16
 
-# States of a package (CurrentState)
+# CurrentState of a package under Component Based Servicing
 UNINSTALL_PENDING, INSTALL_PENDING, PARTIALLY_INSTALLED = 0x05, 0x60, 0x65
 INSTALLED, PERMANENT = 0x70, 0x80
 STATE_NAMES = {
@@ -62,14 +62,14 @@ STATE_NAMES = {
 
 
 class ServicedPackage(NamedTuple):
-    """A package that Component Based Servicing knows."""
+    """A package that Component Based Servicing (CBS) lists in the registry."""
 
     identity: Identity
     state: int
-    """CurrentState as a signed number; negative: failed."""
+    """CurrentState as a signed number; negative where an operation failed."""
     installed_at: datetime | None
     payload: PayloadStatus | None
-    """What it left in the image; read for integration services packages only."""
+    """Its files in the image; read for integration services packages only."""
 
     @property
     def state_name(self) -> str:
@@ -78,21 +78,21 @@ class ServicedPackage(NamedTuple):
 
 
 class IntegrationComponents(NamedTuple):
-    """The evidence about a guest's integration components."""
+    """Evidence about a guest's integration components, each field from a source of its own."""
 
     recorded: str | None
-    """IntegrationServicesVersion as the guest wrote it, None where it has not."""
+    """IntegrationServicesVersion as the guest wrote it; None where the value is absent."""
     recorded_at: datetime | None
-    """When the key that holds it was written last."""
+    """The last write time of the key that holds `recorded`."""
     active_driver: Version | None
-    """The wvmbus driver that the next boot runs."""
+    """The version of the wvmbus driver that the next boot loads."""
     active_driver_package: str
     bound_driver: Version | None
-    """The driver that the last boot on Hyper-V bound to the VMBus device."""
+    """DriverVersion of the VMBus device, written by the last boot on Hyper-V."""
     packages: tuple[ServicedPackage, ...]
     """Integration services packages, whatever their state."""
     in_box_packages: tuple[ServicedPackage, ...]
-    """Packages of the system itself that bring integration components."""
+    """Packages of Windows itself that contain integration components."""
     services: tuple[GuestService, ...]
     """Boot drivers and guest services."""
     vmbus_sys: Version | None
@@ -101,18 +101,18 @@ class IntegrationComponents(NamedTuple):
 
     @property
     def data_exchange_start(self) -> int | None:
-        """The effective start of vmickvpexchange; None where there is no such service."""
+        """The effective start type of vmickvpexchange; None where there is no such service."""
         found = (item.effective_start for item in self.services if item.name == DATA_EXCHANGE)
         return next(found, None)
 
     @property
     def recorded_version(self) -> Version | None:
-        """The recorded text as a version, where it is one."""
+        """`recorded` parsed; None where it is absent or no version."""
         return Version.parse(self.recorded) if self.recorded is not None else None
 
 
 def read_integration_components(windows: WindowsInstallation) -> IntegrationComponents:
-    """All the evidence. Raises Corrupt where the image is damaged where it matters."""
+    """Read all the evidence. Raises Corrupt where a hive or manifest that it needs is damaged."""
     windows.image.ahead([partial(foresee_payload, windows, INTEGRATION_PACKAGE_NAMES[0])])
     windows.image.ahead(
         partial(ask, windows)
@@ -157,7 +157,7 @@ def _integration_packages(windows: WindowsInstallation) -> list[ServicedPackage]
 def read_packages(
     windows: WindowsInstallation, names: Iterable[str], *, with_payload: bool = False
 ) -> list[ServicedPackage]:
-    """The packages of these names that Component Based Servicing knows, whatever their state."""
+    """Return the CBS packages of these names, whatever their state, by ascending version."""
     return _find_packages(windows, [f"{name}~" for name in names], with_payload)
 
 

@@ -1,8 +1,8 @@
-"""Drivers of a Windows guest: which wvmbus the next start runs, and what the driver store holds.
+"""Drivers of a Windows guest: the active wvmbus driver, and the contents of the driver store.
 
-Windows 8 and later keep a database of drivers in the SYSTEM hive. Windows 7 has only the driver
-store, a directory for each package, whose INF says DriverVer; what is older has not even that, and
-the version of the driver itself is all there is.
+Windows 8 and later keep a database of driver packages in the SYSTEM hive. Windows 7 has only the
+driver store, a directory per package, whose INF states DriverVer. Older versions have no usable
+store: there the file version of vmbus.sys is all there is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DRIVER_VER = re.compile(r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)", re.I | 
 
 
 def active_driver(windows: WindowsInstallation) -> tuple[Version | None, str]:
-    """The version of the wvmbus driver that the next start runs, and the package that holds it."""
+    """Return the version of the wvmbus driver that the next boot loads, and its driver package."""
     if windows.version >= WINDOWS_8:
         key = windows.system.find("DriverDatabase\\DriverInfFiles\\wvmbus.inf")
         name = key.text("Active") if key is not None else ""
@@ -41,7 +41,7 @@ def active_driver(windows: WindowsInstallation) -> tuple[Version | None, str]:
 
 
 def find_inf_paths(windows: WindowsInstallation, infs: Sequence[tuple[str, Version]]) -> list[str]:
-    """Where INFs of these versions lie in the driver store; empty where no package has one."""
+    """Return the path in the driver store of each INF of that version, "" where it is missing."""
     if windows.version >= WINDOWS_8:
         packages = windows.system.find(_DRIVER_PACKAGES_KEY)
         if packages is not None:
@@ -71,13 +71,13 @@ def _inf_path_in_store(windows: WindowsInstallation, inf: str, version: Version)
 
 
 def _inf_versions(windows: WindowsInstallation, inf: str) -> Iterator[tuple[Version | None, str]]:
-    """DriverVer and name of each package of that INF in the driver store."""
+    """DriverVer and directory name of each package of that INF in the driver store."""
     for name, node in stored_infs(windows.volume, inf):
         yield read_inf_version(node), name
 
 
 def stored_infs(volume: Volume, inf: str) -> list[tuple[str, Node]]:
-    """The packages of that INF in the driver store, and the INF itself in each."""
+    """Return the directory name and the INF of each package of that INF in the driver store."""
     folder = volume.find(DRIVER_STORE)
     if folder is None or not folder.is_directory:
         return []
@@ -87,7 +87,7 @@ def stored_infs(volume: Volume, inf: str) -> list[tuple[str, Node]]:
 
 
 def read_inf_version(node: Node) -> Version | None:
-    """The version in an INF's DriverVer; INFs are UTF-16 with a mark, or a code page's bytes."""
+    """The version in an INF's DriverVer; INFs are UTF-16 or UTF-8 with a BOM, or in a code page."""
     data = node.open().read_at(0, _MAX_INF_SIZE)
     mark = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb": "utf-8"}
     text = data.decode(mark.get(data[:2], "latin-1"), "replace")
@@ -96,10 +96,10 @@ def read_inf_version(node: Node) -> Version | None:
 
 
 def read_driver_version(data: object) -> Version | None:
-    """The version in the binary value Version of a driver package (Windows 8 and later).
+    """Parse the binary value Version of a driver package (Windows 8 and later).
 
-    Little-endian: the class GUID from byte 8, the driver's date from byte 24, its version from
-    byte 32. Read in the hives of Windows 8.1 and Windows 10.
+    Little-endian: the class GUID at byte 8, the driver's date at byte 24, its version at byte 32.
+    Undocumented; seen in hives of Windows 8.1 and Windows 10.
     """
     if not isinstance(data, bytes) or len(data) < 40:
         return None
@@ -107,9 +107,9 @@ def read_driver_version(data: object) -> Version | None:
 
 
 def file_version(node: Node | None) -> Version | None:
-    """The version resource of a file; None where it has none, or cannot be read.
+    """The file version in a file's version resource; None where there is none that can be read.
 
-    A file's version only supports other evidence, so damage to it is no failure.
+    File versions only support other evidence, so a damaged file raises nothing.
     """
     if node is None:
         return None

@@ -1,4 +1,4 @@
-"""An image: its disk, its partition table, its volumes, and the Windows in it."""
+"""A guest image: its disk, partition table, block devices, volumes, and installations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LINUX_FILE_SYSTEMS = ("ext", "XFS", "Btrfs")
 
 
 class BlockDevice(NamedTuple):
-    """A partition, a logical volume, or the whole disk, and what lies there."""
+    """A partition, a logical volume, or the whole disk, with the file system on it."""
 
     number: int
     partition: Partition | None
@@ -40,13 +40,13 @@ class BlockDevice(NamedTuple):
     file_system: str
     """NTFS, FAT, ext … as `imagetool.filesystem.recognise` names it; empty where unknown."""
     name: str = ""
-    """Group and name of a logical volume: vg/root."""
+    """Volume group and name of a logical volume: vg/root; else empty."""
 
 
 class Image:
     """A guest image in an open file, which it closes. Close it, or use it as a context manager.
 
-    Everything is read when it is asked for. `path` is how the caller named it.
+    Every property is read on first access. `path` is the name that the caller gave.
     """
 
     def __init__(self, file: OpenFile, parents: Sequence[str | Path] = ()) -> None:
@@ -60,7 +60,7 @@ class Image:
 
     @property
     def file_warnings(self) -> tuple[str, ...]:
-        """What a reader should know of the file: that somebody else is writing to it."""
+        """Warnings about the file itself, such as another process writing to it."""
         return self._file.warnings
 
     def ahead(self, questions: Iterable[Question]) -> None:
@@ -81,9 +81,9 @@ class Image:
 
     @lazy
     def block_devices(self) -> tuple[BlockDevice, ...]:
-        """Every partition with the file system in it, then every logical volume on them.
+        """Every partition with its file system, then every logical volume on them.
 
-        Where the disk has no partitions it is place 1 as a whole.
+        A disk without a partition table is one block device, number 1.
         """
         if self.partition_table.scheme == "none":
             found = [BlockDevice(1, None, self.disk, recognise(self.disk))]
@@ -98,7 +98,7 @@ class Image:
         return tuple(found)
 
     def _logical_volumes(self, devices: Sequence[BlockDevice]) -> list[BlockDevice]:
-        """The logical volumes; what cannot be read of them is said, and no obstacle."""
+        """The logical volumes; those that cannot be read become `warnings`."""
         from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
 
         physical = []
@@ -127,13 +127,16 @@ class Image:
         return {}
 
     def volume(self, device: BlockDevice) -> Volume:
-        """The volume at a place. Raises Unsupported, Encrypted, NotRecognised, Corrupt."""
+        """Open the volume on a block device; the second call returns the same object.
+
+        Raises Unsupported, Encrypted, NotRecognised, Corrupt.
+        """
         if device.number not in self._volumes:
             self._volumes[device.number] = open_volume(device.source)
         return self._volumes[device.number]
 
     def block_device(self, number: int) -> BlockDevice:
-        """The place of that number. Raises WrongUsage where there is none."""
+        """Return the block device of that number. Raises WrongUsage where there is none."""
         for device in self.block_devices:
             if device.number == number:
                 return device
@@ -144,7 +147,7 @@ class Image:
 
     @lazy
     def installations(self) -> tuple[WindowsInstallation, ...]:
-        """Every Windows on the disk."""
+        """Every Windows installation on the disk."""
         found = []
         devices = [device for device in self.block_devices if device.file_system == "NTFS"]
         self.ahead(partial(WindowsInstallation.find, self, device) for device in devices)
@@ -160,7 +163,7 @@ class Image:
 
     @lazy
     def linux(self) -> tuple[tuple[BlockDevice, LinuxFacts], ...]:
-        """Every volume that is the root of a Linux, and what it says of itself."""
+        """Every block device that holds the root of a Linux, with its facts."""
         from imagetool.guest.linux import read_linux_facts
 
         found = []
@@ -178,7 +181,7 @@ class Image:
 
     @lazy
     def _failures(self) -> list[ImagetoolError]:
-        """Why volumes could not be looked into; said where nothing else is found."""
+        """Errors of volumes that could not be read; raised only where no Windows is found."""
         return []
 
     def _record_failure(self, error: ImagetoolError) -> None:
@@ -187,11 +190,11 @@ class Image:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Volumes that could not be looked into, although others could."""
+        """Error messages of volumes that could not be read."""
         return tuple(error.message for error in self._failures)
 
     def windows(self, number: int | None = None) -> WindowsInstallation:
-        """The Windows of the image, or that on volume `number`.
+        """Return the Windows of the image, or that on volume `number`.
 
         Raises SeveralInstallations where there are several and none was chosen, Encrypted or
         NoOperatingSystem where there is none.
@@ -219,7 +222,7 @@ class Image:
         raise self._no_windows_error()
 
     def _no_windows_error(self) -> ImagetoolError:
-        """Why there is no Windows: something else is there, locked or damaged."""
+        """The error for an image without Windows: Linux, or an encrypted or damaged volume."""
         if self.linux:
             device, facts = self.linux[0]
             return Unsupported(
@@ -244,7 +247,7 @@ class Image:
 
     def close(self) -> None:
         """Close the file, and those of its parents."""
-        # An installation knows its image: letting go here frees both at once.
+        # Breaks the reference cycle between image and installation, which frees both at once.
         self.__dict__.pop("installations", None)
         self.disk.close()
         self._file.close()
@@ -264,10 +267,10 @@ class Image:
 def open_image(
     path: str | Path, parents: Sequence[str | Path] = (), files: Files = LOCAL_FILES
 ) -> Image:
-    """Open a guest image for reading: on this machine, or among the files of another.
+    """Open a guest image for reading: on this machine, or through the `files` of a host.
 
     Parents of a differencing disk are looked for in its own directory and in `parents`, which are
-    directories where the image lies.
+    directories on the machine that has the image.
 
     Raises CannotOpen, NotRecognised, Unsupported or Corrupt, each with a sentence and a hint.
     """

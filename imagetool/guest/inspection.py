@@ -1,4 +1,4 @@
-"""All that an image shows: its system, its integration components, and what should warn people."""
+"""The inspection of an image: its system, its integration components, and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENCRYPTED_FILE_SYSTEMS = ("BitLocker", "LUKS")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an image holds. Without an operating system `note` says what was found instead."""
+    """The contents of an image. Without an operating system, `note` says what was found instead."""
 
     windows: WindowsFacts | None
     components: IntegrationComponents | None
@@ -33,11 +33,11 @@ class Inspection:
     linux: LinuxFacts | None
     note: str
     warnings: tuple[str, ...]
-    """What would hinder servicing or the guest's start."""
+    """Conditions that would hinder servicing or the guest's boot."""
 
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
-    """What the image holds. Raises SeveralInstallations, Encrypted, Corrupt."""
+    """Inspect the image. Raises SeveralInstallations, Encrypted, Corrupt."""
     image.ahead([partial(_everything, image, volume), partial(look_ahead, image)])
     warnings = _disk_warnings(image)
     try:

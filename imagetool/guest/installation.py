@@ -1,4 +1,4 @@
-"""A Windows on a volume: its files, its hives, its version."""
+"""A Windows installation on a volume: its files, registry hives and version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HIVE_DIRECTORY = "Windows\\System32\\config"
 
 
 class WindowsInstallation:
-    """A Windows on a volume: its files and its hives."""
+    """A Windows installation on a volume: its files and registry hives."""
 
     def __init__(self, image: Image, device: BlockDevice, software: Hive) -> None:
         self.image = image
@@ -28,7 +28,7 @@ class WindowsInstallation:
 
     @classmethod
     def find(cls, image: Image, device: BlockDevice) -> WindowsInstallation | None:
-        """The Windows on that volume, or None. A file that is no hive is no sign of Windows."""
+        """Return the Windows on `device`; None where its SOFTWARE hive is missing or is no hive."""
         volume = image.volume(device)
         path = f"{HIVE_DIRECTORY}\\SOFTWARE"
         node = volume.find(path)
@@ -38,7 +38,7 @@ class WindowsInstallation:
 
     @lazy
     def system(self) -> Hive:
-        """The SYSTEM hive. Raises Corrupt where there is none: no Windows starts without it."""
+        """The SYSTEM hive. Raises Corrupt where there is none: no Windows boots without it."""
         try:
             return self._open("SYSTEM")
         except NotFound as error:
@@ -49,7 +49,7 @@ class WindowsInstallation:
 
     @lazy
     def control_set(self) -> str:
-        """The control set that the next start uses: ControlSet001. Raises Corrupt."""
+        """The control set of the next boot, by Select\\Current: ControlSet001. Raises Corrupt."""
         select = self.system.find("Select")
         number = select.number("Current") if select is not None else None
         if number is None or not 0 < number < 1000:
@@ -61,7 +61,7 @@ class WindowsInstallation:
 
     @lazy
     def version(self) -> Version:
-        """The version of the system: major, minor, build, update revision."""
+        """The version of Windows: major, minor, build, UBR (update build revision)."""
         current = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
         if current is None:
             return Version(0, 0)
@@ -69,7 +69,7 @@ class WindowsInstallation:
         major = current.number("CurrentMajorVersionNumber")
         minor = current.number("CurrentMinorVersionNumber")
         if major is None:
-            # Windows 10 still says 6.3 here, and tells the truth in the two numbers above.
+            # Windows 10 has 6.3 in CurrentVersion; the two numbers above are right.
             parsed = Version.parse(current.text("CurrentVersion"))
             major, minor = (parsed.major, parsed.minor) if parsed else (0, 0)
         number = int(build) if build.isascii() and build.isdigit() and len(build) < 10 else 0
@@ -82,7 +82,7 @@ class WindowsInstallation:
         return (key.text("ProductName") if key is not None else "") or "Windows"
 
     def hive(self, name: str) -> Hive:
-        """A hive by the name of its file: SOFTWARE, SYSTEM, SAM … Raises NotFound."""
+        """Return a hive by the name of its file: SOFTWARE, SYSTEM, SAM … Raises NotFound."""
         if name.upper() == "SOFTWARE":
             return self.software
         return self.system if name.upper() == "SYSTEM" else self._open(name)

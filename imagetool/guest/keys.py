@@ -1,4 +1,4 @@
-"""Registry keys as people write them: HKLM\\SOFTWARE\\…, resolved to a hive of an image."""
+"""Registry keys and values by full path: HKLM\\SOFTWARE\\… resolved to a hive of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HIVE_NAMES = ("SOFTWARE", "SYSTEM", "SAM", "SECURITY", "COMPONENTS", "DEFAULT",
 
 
 def find_key(image: Image, path: str, volume: int | None = None) -> Key:
-    """The key at `path` in an image. Raises NotFound, WrongUsage for another root."""
+    """Find the key at `path` in an image. Raises NotFound, or WrongUsage for another root."""
     parts = _parts(path)
     if not parts or parts[0].upper() not in _ROOT_KEYS:
         raise WrongUsage(
@@ -31,9 +31,9 @@ def find_key(image: Image, path: str, volume: int | None = None) -> Key:
 
 
 def find_key_in_hive(file: OpenFile, key: str) -> Key:
-    """The key in a bare hive file, its logs beside it.
+    """Find a key in a hive file, with the transaction logs beside it. Raises NotFound.
 
-    `key` counts from the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
+    `key` is relative to the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
     """
     logs: list[OpenFile] = []
 
@@ -58,17 +58,17 @@ def find_key_in_hive(file: OpenFile, key: str) -> Key:
 
 
 def is_hive(file: OpenFile) -> bool:
-    """Whether a file begins as a hive does."""
+    """True if a file begins with the signature of a hive (regf)."""
     return file.read_at(0, 4) == b"regf"
 
 
 def find_value(image: Image, key: str, name: str, volume: int | None = None) -> Value:
-    """The value of that name in the key. Raises NotFound."""
+    """Find the value `name` of the key at the full path `key` in an image. Raises NotFound."""
     return get_value(find_key(image, key, volume), key, name)
 
 
 def get_value(key: Key, path: str, name: str) -> Value:
-    """The value of that name; "" is the default one. Raises NotFound."""
+    """Return the value `name` of a key; "" is the default value. Raises NotFound, with `path`."""
     value = key.value(name)
     if value is None:
         raise NotFound(

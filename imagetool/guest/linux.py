@@ -1,6 +1,6 @@
-"""What a Linux installation says of itself: os-release(5).
+"""Facts about a Linux installation, from os-release(5).
 
-Integration components are part of the kernel there; modules and daemons are not looked into yet.
+Integration components are part of the Linux kernel; modules and daemons are not read yet.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 
 @dataclass(frozen=True, slots=True)
 class LinuxFacts:
-    """The distribution, by its own words."""
+    """The distribution, as os-release names it."""
 
     name: str
     """PRETTY_NAME: Debian GNU/Linux 12 (bookworm)."""
     distribution: str
     """ID: debian."""
     version: str
-    """VERSION_ID: 12; empty for a distribution that has none."""
+    """VERSION_ID: 12; empty where the distribution has none."""
 
 
 def read_linux_facts(volume: Volume) -> LinuxFacts | None:
-    """The Linux whose root that volume is, or None."""
+    """Read the facts of the Linux whose root file system `volume` is; None where it is none."""
     for path in _OS_RELEASE_PATHS:
         node = volume.find(path)
         if node is not None and not node.is_directory:
@@ -42,7 +42,7 @@ def read_linux_facts(volume: Volume) -> LinuxFacts | None:
 
 
 def parse_os_release(data: bytes) -> dict[str, str]:
-    """The assignments of an os-release file; lines that are none are left out."""
+    """Return the assignments of an os-release file; other lines are ignored."""
     found: dict[str, str] = {}
     for line in data.decode("utf-8", "replace").splitlines():
         match = _ASSIGNMENT.fullmatch(line.strip())

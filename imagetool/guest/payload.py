@@ -1,8 +1,8 @@
-"""What an installed package left in the image: manifest, catalog, components, drivers.
+"""The files of an installed package in the image: manifest, catalog, components, drivers.
 
 The package's own manifest (servicing\\Packages\\<identity>.mum) lists its drivers and components.
 Each has a directory in the component store whose name begins with architecture, name, token and
-version, and each driver one in the driver store, which the DriverDatabase names.
+version. Each driver has a directory in the driver store, named in the DriverDatabase.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_MANIFEST_SIZE = 4 << 20
 
 
 class PayloadStatus(NamedTuple):
-    """What of a package is there; `missing` names what is not, as people look for it."""
+    """Presence of a package's files; `missing` lists the paths and drivers that are not there."""
 
     manifest: bool
     catalog: bool
@@ -36,12 +36,12 @@ class PayloadStatus(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether everything that the package installs is there."""
+        """True if manifest, catalog and everything that the manifest lists are present."""
         return self.manifest and self.catalog and not self.missing
 
 
 def read_payload(windows: WindowsInstallation, identity: Identity) -> PayloadStatus:
-    """What the package left in the image."""
+    """Look for the files of a package in the image."""
     manifest, catalog = windows.volume.find_many(
         [f"{_PACKAGES_DIRECTORY}\\{identity}.mum", f"{_PACKAGES_DIRECTORY}\\{identity}.cat"]
     )
@@ -61,7 +61,7 @@ def _parse_manifest(node: Node) -> PackageManifest:
 
 
 def installed_path(member: str, identity: Identity) -> str:
-    """Where a file of the package `identity` belongs in an image, by its name in the package."""
+    """Return the path that the file `member` of the package `identity` has once installed."""
     if member.lower() in ("update.mum", "update.cat"):
         return f"{_PACKAGES_DIRECTORY}\\{identity}{member[-4:].lower()}"
     folder = _COMPONENT_STORE if "/" in member else f"{_COMPONENT_STORE}\\Manifests"
@@ -69,10 +69,10 @@ def installed_path(member: str, identity: Identity) -> str:
 
 
 def store_directory_prefix(identity: Identity) -> str:
-    """How the directory of a component in the component store begins; a hash follows.
+    """Return the first part of a component's directory name in WinSxS; language and hash follow.
 
     Architecture, name, token and version, in lower case; a name of more than 40 characters keeps
-    its first and last 19. Read in Microsoft's own packages.
+    its first and last 19. Undocumented; seen in Microsoft's packages.
     """
     name = identity.name.lower()
     if len(name) > 40:
@@ -139,7 +139,7 @@ def foresee_payload(windows: WindowsInstallation, prefix: str) -> None:
 
 
 def _find_manifests(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
-    """The manifests of packages, found by the names of their files."""
+    """Parse the manifests whose file names begin with `prefix`."""
     folder = volume.find(_PACKAGES_DIRECTORY)
     if folder is None or not folder.is_directory:
         return

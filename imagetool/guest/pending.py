@@ -1,8 +1,8 @@
-"""Servicing operations that wait for the guest's next start.
+"""Servicing operations that are pending until the guest's next boot.
 
-Component Based Servicing, seen from outside: packages and sessions that wait, flags that ask for a
-restart, the file pending.xml. The key SessionsPending alone means nothing: a healthy system has it,
-empty. Files to be renamed at the next start are informational.
+Traces of Component Based Servicing: pending packages and sessions, the keys RebootPending and
+RebootInProgress, the file pending.xml. The key SessionsPending alone means nothing: a healthy
+system has it, empty. PendingFileRenameOperations is informational.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _COMPLETE = 1
 
 @dataclass(frozen=True, slots=True)
 class PendingOperations:
-    """What waits: each a sentence that names where it was seen."""
+    """Pending operations, each a sentence that names its evidence."""
 
     operations: tuple[str, ...]
-    """What keeps servicing from going on before the guest has been started."""
+    """Operations that block servicing until the guest has been booted."""
     notes: tuple[str, ...]
-    """What is worth knowing, and decides nothing."""
+    """Information that blocks nothing."""
 
 
 def read_pending(windows: WindowsInstallation) -> PendingOperations:
-    """The servicing operations that wait in this Windows."""
+    """Read the pending servicing operations of a Windows."""
     operations: list[str] = []
     servicing = windows.software.find(_CBS_KEY)
     if servicing is not None:

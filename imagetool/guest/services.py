@@ -1,8 +1,8 @@
-"""The services and boot drivers of Hyper-V in a Windows guest, and how they really start.
+"""The Hyper-V services and boot drivers of a Windows guest, with their effective start types.
 
-What counts is the effective start: a subkey StartOverride with a value 0 beats Start. Windows sets
-it for boot drivers that the machine it last ran on did not need; such an image does not find its
-disk on a Hyper-V SCSI controller.
+The value 0 of the subkey StartOverride takes precedence over Start. Windows sets it for boot
+drivers that the machine it last ran on did not need; such an image does not find its disk on a
+Hyper-V SCSI controller.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ GUEST_SERVICES = (
 )
 DATA_EXCHANGE = "vmickvpexchange"
 
-SERVICE_BOOT_START, SERVICE_AUTO_START, SERVICE_DEMAND_START, SERVICE_DISABLED = 0, 2, 3, 4
+SERVICE_BOOT_START, SERVICE_DISABLED = 0, 4  # winnt.h
 
 
 class GuestService(NamedTuple):
-    """A service or driver: Start as configured, and what overrides it."""
+    """A service or driver: its Start value, and the StartOverride that takes precedence."""
 
     name: str
     start: int | None
@@ -38,17 +38,17 @@ class GuestService(NamedTuple):
 
     @property
     def effective_start(self) -> int | None:
-        """How it starts: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled."""
+        """The start type that counts: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled."""
         return self.start if self.start_override is None else self.start_override
 
     @property
     def boot_start_overridden(self) -> bool:
-        """Whether it is configured to start at boot, and will not."""
+        """True if Start says boot and StartOverride prevents it."""
         return self.start == SERVICE_BOOT_START and self.effective_start != SERVICE_BOOT_START
 
 
 def read_services(windows: WindowsInstallation) -> tuple[GuestService, ...]:
-    """The boot drivers and guest services that the next start knows, in the order above."""
+    """Read the boot drivers and guest services that exist, in the order of the constants above."""
     services = windows.system.find(f"{windows.control_set}\\Services")
     if services is None:
         return ()

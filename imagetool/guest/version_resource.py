@@ -1,4 +1,4 @@
-"""The version of a Windows program, from its version resource.
+"""The file version of a Windows program, from its version resource.
 
 Microsoft, "PE Format", sections "COFF File Header", "Section Table", "The .rsrc Section"; winver.h,
 VS_FIXEDFILEINFO. Only the headers, the branches of the resource tree that lead to the version and
@@ -19,7 +19,7 @@ _HEADER_SIZE = 4096
 
 
 def read_version(source: Source) -> Version | None:
-    """The file version in the version resource; None where the file has none that is sound."""
+    """Read the file version; None where the file has no sound version resource."""
     try:
         return _read_pe(source)
     except struct.error:
@@ -56,7 +56,7 @@ def _read_pe(source: Source) -> Version | None:
 
 
 def _read_from_resources(source: Source, root: int, shift: int) -> Version | None:
-    """Type 16, then the first name, then the first language; RVA + shift is a file offset."""
+    """Follow type 16, the first name and the first language; RVA + `shift` is a file offset."""
     directory, leaf = root, 0
     for level in range(3):
         head = source.read_at(directory, 16)

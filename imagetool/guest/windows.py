@@ -1,4 +1,4 @@
-"""What a Windows installation says of itself."""
+"""Facts about a Windows installation, from its registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ARCHITECTURES = {"AMD64": "amd64", "X86": "x86", "ARM64": "arm64", "IA64": "ia6
 
 
 class LastHost(NamedTuple):
-    """What the last Hyper-V host told the guest of itself, and when."""
+    """The Hyper-V host that the guest last ran on, as the host reported itself."""
 
     host: str
     virtual_machine: str
@@ -28,33 +28,33 @@ class LastHost(NamedTuple):
 
 
 class WindowsFacts(NamedTuple):
-    """Product, version, state. `version` is that of the kernel: major, minor, build, UBR."""
+    """Product, version and state. `version` is major, minor, build, UBR."""
 
     product: str
     edition: str
     version: Version
     architecture: str
-    """amd64, x86, arm64 or ia64; empty where the image does not say."""
+    """amd64, x86, arm64 or ia64; empty where unknown."""
     computer_name: str
     image_state: str
     """ImageState of the setup, such as IMAGE_STATE_COMPLETE."""
     last_host: LastHost | None
     emulation_marks: tuple[tuple[str, str], ...]
-    """What an emulated host wrote into this image: (what, when and which)."""
+    """Changes that an emulated host made to this image: (change, time and details)."""
 
     @property
     def generalised(self) -> bool:
-        """Whether sysprep has made a template of it, which a boot would use up."""
+        """True if sysprep has generalised it: the first boot uses the template up."""
         return self.image_state.startswith("IMAGE_STATE_GENERALIZE_RESEAL")
 
     @property
     def has_in_box_components(self) -> bool:
-        """Whether integration components are part of the system: Windows 10, Server 2016, later."""
+        """True if Windows itself contains the components: Windows 10, Server 2016 and later."""
         return self.version.major >= 10
 
 
 def read_windows_facts(windows: WindowsInstallation) -> WindowsFacts:
-    """The facts. Raises Corrupt where the hives lack what every Windows has."""
+    """Read the facts. Raises Corrupt where the hives lack a key that every Windows has."""
     software, system = windows.software, windows.system
     current = software.find(_CURRENT_VERSION_KEY)
     if current is None:
@@ -83,7 +83,7 @@ def read_windows_facts(windows: WindowsInstallation) -> WindowsFacts:
 
 
 def accepts_sha2(windows: WindowsInstallation) -> bool:
-    """Whether the guest believes signatures made with SHA-2 alone: Windows 7 only when updated."""
+    """True if the guest accepts signatures with SHA-2 alone: Windows 7 only with its update."""
     if windows.version >= _WINDOWS_8:
         return True
     key = windows.software.find(_SHA2_KEY)

@@ -1,1 +1,1 @@
-"""Results as people and programs read them: text and JSON."""
+"""Results as text, JSON and JUnit XML."""

@@ -1,4 +1,4 @@
-"""JSON: stable names, versions as strings, sizes in bytes, times in RFC 3339 UTC."""
+"""JSON documents: stable keys, versions as strings, sizes in bytes, times in RFC 3339 UTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imagetool.package import Identity, Version
 
 
 def json_value(value: object) -> object:
-    """A value as JSON can hold it."""
+    """Convert a value to what the json module accepts."""
     if isinstance(value, Version | Identity):
         return str(value)
     if isinstance(value, datetime):
@@ -24,6 +24,6 @@ def json_value(value: object) -> object:
 
 
 def json_document(command: str, content: dict[str, object]) -> str:
-    """A JSON document with its schema; text beyond ASCII is escaped, lone surrogates too."""
+    """Return a JSON document with its schema; non-ASCII text is escaped, lone surrogates too."""
     schema: dict[str, object] = {"schema": f"imagetool/{command}/1"}
     return json.dumps(json_value(schema | content), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What `inspect` and `verify` found."""
+"""Results of `inspect` and `verify` as text and JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_TYPES = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disa
 
 
 def disk_data(image: Image) -> dict[str, object]:
-    """The disk, for JSON."""
+    """An image's disk and block devices, for JSON."""
     return {
         "format": image.disk.format,
         "kind": image.disk.kind,
@@ -49,7 +49,7 @@ def disk_data(image: Image) -> dict[str, object]:
 
 
 def disk_text(image: Image) -> str:
-    """The disk, for people."""
+    """An image's disk and block devices, as text."""
     disk = image.disk
     rows: list[Sequence[object]] = [
         (
@@ -76,14 +76,14 @@ def disk_text(image: Image) -> str:
 
 
 def _describe_device(device: BlockDevice) -> str:
-    """What a place on the disk is."""
+    """The kind of a block device, in words."""
     if device.partition is not None:
         return device.partition.type_name
     return f"logical volume {device.name}" if device.name else "the whole disk"
 
 
 def facts_data(facts: WindowsFacts) -> dict[str, object]:
-    """The facts, for JSON."""
+    """The facts of a Windows, for JSON."""
     hosted = facts.last_host
     return {
         "product": facts.product,
@@ -107,7 +107,7 @@ def facts_data(facts: WindowsFacts) -> dict[str, object]:
 
 
 def facts_rows(facts: WindowsFacts) -> list[Sequence[object]]:
-    """The facts, for people."""
+    """The facts of a Windows, as table rows."""
     rows: list[Sequence[object]] = [
         ("system", f"{facts.product}, {facts.version}, {facts.architecture or 'unknown'}"),
         ("edition", facts.edition),
@@ -127,7 +127,7 @@ def facts_rows(facts: WindowsFacts) -> list[Sequence[object]]:
 
 
 def components_data(components: IntegrationComponents) -> dict[str, object]:
-    """The evidence, for JSON."""
+    """The evidence about integration components, for JSON."""
     return {
         "recorded": components.recorded,
         "recorded_at": components.recorded_at,
@@ -165,7 +165,7 @@ def _package_data(package: ServicedPackage) -> dict[str, object]:
 
 
 def components_rows(components: IntegrationComponents) -> list[Sequence[object]]:
-    """The evidence, for people."""
+    """The evidence about integration components, as table rows."""
     recorded = "nothing"
     if components.recorded is not None:
         recorded = f"{components.recorded}, key written {format_time(components.recorded_at)}"
@@ -198,7 +198,7 @@ def components_rows(components: IntegrationComponents) -> list[Sequence[object]]
 
 
 def _format_start(service: GuestService) -> str:
-    """How a service starts, and what overrides its configuration."""
+    """A service's effective start type, with the override where there is one."""
     effective = service.effective_start
     text = "no start" if effective is None else str(_START_TYPES.get(effective, effective))
     if service.start_override is None or service.start_override == service.start:
@@ -231,7 +231,7 @@ def inspection_data(found: Inspection) -> dict[str, object]:
 
 
 def inspection_rows(found: Inspection) -> list[Sequence[object]]:
-    """A guest and its warnings, for people."""
+    """A guest and its warnings, as table rows."""
     rows: list[Sequence[object]] = []
     if found.windows is not None:
         rows += facts_rows(found.windows)

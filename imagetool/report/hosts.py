@@ -1,4 +1,4 @@
-"""A host's check as text and JSON."""
+"""The result of `host check` as text and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagetool.report.text import format_table, safe
 
 
 def host_report_text(checked: HostReport) -> str:
-    """A row a fact; under each that is not ok, what to do."""
+    """One line per fact, with advice under each that needs some."""
     text = _format_rows(checked.findings)
     if checked.trials is not None:
         text += (
@@ -32,7 +32,7 @@ def _format_rows(rows: Sequence[HostFinding]) -> str:
 
 
 def host_report_data(checked: HostReport) -> dict[str, object]:
-    """What `imagetool/host-check/1` holds."""
+    """The content of an `imagetool/host-check/1` document."""
     host = checked.host
     data: dict[str, object] = {
         "host": host.name,

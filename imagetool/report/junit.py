@@ -1,6 +1,6 @@
-"""Verdicts as JUnit XML: one test case an image; always well-formed, whatever an image says.
+"""Verdicts as JUnit XML, one test case per image; well-formed whatever text an image contains.
 
-The form is that of the JUnit report of Apache Ant, as CI systems read it.
+The schema is that of Apache Ant's JUnit report, which CI systems read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VerifyResult = Verification | NoVerdict
 
 
 def junit_document(results: Sequence[VerifyResult]) -> str:
-    """The document: a verdict that does not hold is a failure, an image without one an error."""
+    """Return the XML: a verdict that does not hold is a failure, an image without one an error."""
     suite = Element("testsuite", name="imagetool verify", tests=str(len(results)))
     failures = errors = 0
     for result in results:

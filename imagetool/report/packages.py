@@ -1,4 +1,4 @@
-"""What `package show` found."""
+"""Results of `package show` and `package check` as text and JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SYSTEMS = {
 
 
 def _systems(package: Package) -> list[str]:
-    """The systems whose packages are its parents, by their names."""
+    """The names of the Windows versions whose packages are its parents."""
     versions = sorted({parent.version[:2] for parent in package.manifest.parents})
     return [_SYSTEMS.get(item, f"Windows {item[0]}.{item[1]}") for item in versions]
 
 
 def package_data(package: Package, *, brief: bool = False) -> dict[str, object]:
-    """A package, for JSON; the brief form is what update.mum says."""
+    """A package, for JSON; the brief form has the contents of update.mum only."""
     manifest = package.manifest
     data: dict[str, object] = {
         "name": package.name,
@@ -69,7 +69,7 @@ def package_data(package: Package, *, brief: bool = False) -> dict[str, object]:
 
 
 def package_text(package: Package, *, brief: bool = False) -> str:
-    """A package, for people; the brief form is what update.mum says."""
+    """A package, as text; the brief form has the contents of update.mum only."""
     manifest = package.manifest
     parents = sorted({f"{p.name} {p.version}" for p in manifest.parents})
     kind = f"{manifest.identifier}, {manifest.release_type}, restart {manifest.restart}"
@@ -101,14 +101,14 @@ def package_text(package: Package, *, brief: bool = False) -> str:
 
 
 def _signature(package: Package) -> Finding:
-    """Who signed the cabinet; of a folder, its catalog."""
+    """The finding on the signature of the cabinet; of a folder, on its catalog."""
     from imagetool.package.signature.check import check_signature
 
     return check_signature(package)
 
 
 def package_report_data(checked: PackageReport) -> dict[str, object]:
-    """What a check found, for JSON."""
+    """The result of a check, for JSON."""
     return {
         "name": checked.package,
         "judgement": checked.judgement.value,
@@ -138,11 +138,11 @@ def _finding_text(finding: Finding) -> str:
 
 
 def package_report_text(checked: PackageReport) -> str:
-    """What a check found, for people."""
+    """The result of a check, as text."""
     rows = [(item.subject, _finding_text(item)) for item in checked.findings]
     return f"{safe(checked.package)}: {checked.judgement.value}\n" + format_table(rows, indent="  ")
 
 
 def media_text(media: Media, *, brief: bool = False) -> str:
-    """All packages of a medium."""
+    """All packages of a medium, as text."""
     return "\n".join(package_text(package, brief=brief) for package in media.packages)

@@ -1,4 +1,4 @@
-"""Text for a terminal: hostile characters escaped, tables that align."""
+"""Text for a terminal: escaped control characters, aligned tables, times and sizes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ESCAPED_CATEGORIES = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
 
 
 def safe(value: object, *, keep_line_feeds: bool = False) -> str:
-    """A text that cannot move the cursor, change direction or pretend to be something else.
+    """Return text that is safe to print: no control characters, no bidirectional marks.
 
-    Control characters, bidirectional marks and the like come as \\u escapes, lone surrogates as
-    U+FFFD. Line feeds are kept with `keep_line_feeds`.
+    Characters of the categories Cc, Cf, Co, Cn, Zl and Zp become \\x or \\u escapes, lone
+    surrogates U+FFFD. Line feeds are kept with `keep_line_feeds`.
     """
     text = str(value)
     if text.isascii() and text.isprintable():
@@ -35,7 +35,7 @@ def _safe_character(char: str, keep_line_feeds: bool) -> str:
 
 
 def format_table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
-    """Rows whose columns align; the last column takes what it needs."""
+    """Return rows with aligned columns, a line each; the last cell of a row is not padded."""
     cells = [[safe(cell) for cell in row] for row in rows]
     if not cells:
         return ""
@@ -56,12 +56,12 @@ def format_table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
 
 
 def format_time(value: datetime | None) -> str:
-    """A time for people, in UTC."""
+    """Return a time in UTC: 2024-01-31 12:00:00 UTC; empty for None."""
     return "" if value is None else value.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def format_size(value: int) -> str:
-    """A size for people: 68.0 MiB."""
+    """Return a size in bytes with a binary unit: 68.0 MiB."""
     number = float(value)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if number < 1024 or unit == "GiB":

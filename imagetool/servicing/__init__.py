@@ -1,1 +1,1 @@
-"""What happens to an image: which package fits, plan, inject, verify."""
+"""Servicing of an image: applicability, plan, inject, verify."""

@@ -1,8 +1,8 @@
-"""Which package is for which guest: computed from parents and architecture, never from a name.
+"""Applicability of packages to a guest, from parents and architecture, never from a file name.
 
-A parent is present when a package of that name, token, architecture and language is installed
-whose version has the same first two numbers and is not older (6.3.0.0 is no guest's own version,
-so equality would never fit).
+A parent is present where a package of that name, token, architecture and language is installed
+whose version has the same major and minor number and is not older (manifests name 6.3.0.0, which
+no guest has, so equality would never fit).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PRESENT_STATES = (0x60, 0x70, 0x80)
 
 
 class KnownPackage(Protocol):
-    """A package that the guest knows."""
+    """A package in the guest's Component Based Servicing."""
 
     @property
     def identity(self) -> Identity:
-        """Who it is."""
+        """Name, token, architecture, language and version."""
 
     @property
     def state(self) -> int:
@@ -34,19 +34,19 @@ class KnownPackage(Protocol):
 
 
 class GuestFacts(Protocol):
-    """What decides on a guest's side."""
+    """The properties of a guest that applicability depends on."""
 
     @property
     def version(self) -> Version:
-        """The version of the system."""
+        """The version of Windows."""
 
     @property
     def architecture(self) -> str:
-        """amd64, x86 …; empty where the image does not say."""
+        """amd64, x86 …; empty where unknown."""
 
     @property
     def packages(self) -> Sequence[KnownPackage]:
-        """The packages that matter: possible parents, and integration services packages."""
+        """Possible parents, and integration services packages."""
 
     @property
     def active_driver(self) -> Version | None:
@@ -54,11 +54,11 @@ class GuestFacts(Protocol):
 
     @property
     def accepts_sha2(self) -> bool:
-        """Whether it believes a signature that is made with SHA-2 alone."""
+        """True if it accepts a signature with SHA-2 alone."""
 
 
 class Rule(Enum):
-    """The rule that decided."""
+    """The rules that decide on a package."""
 
     APPLICABLE = "applicable"
     ALREADY_INSTALLED = "already installed"
@@ -72,7 +72,7 @@ class Rule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a package is for a guest: the rule that decided, and what it read."""
+    """The applicability of a package to a guest: the deciding rule, and its evidence in words."""
 
     package: Package
     rule: Rule
@@ -80,36 +80,31 @@ class Fit:
 
     @property
     def applies(self) -> bool:
-        """Whether it can be installed."""
+        """True if the package can be installed."""
         return self.rule is Rule.APPLICABLE
 
     @property
     def is_for_guest(self) -> bool:
-        """Whether it is the package for this guest, even if there is nothing to install."""
+        """True if it is the package for this guest, even if there is nothing to install."""
         return self.rule in (Rule.APPLICABLE, Rule.ALREADY_INSTALLED, Rule.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The one package of several that is for the guest, and how each was judged."""
+    """The package of several that is for the guest, if any, and the fit of each."""
 
     fit: Fit | None
     fits: tuple[Fit, ...]
 
     @property
-    def package(self) -> Package | None:
-        """The package that is for this guest."""
-        return self.fit.package if self.fit is not None else None
-
-    @property
     def newest(self) -> Package | None:
-        """The newest package that is for this guest, even if it is there already."""
+        """The newest package that is for this guest, even if it is installed already."""
         fitting = [item.package for item in self.fits if item.is_for_guest]
         return max(fitting, key=lambda package: package.version, default=None)
 
 
 def check_fit(package: Package, guest: GuestFacts) -> Fit:
-    """Whether the package is for the guest."""
+    """Decide on one package by the first rule that matches."""
 
     def make_fit(rule: Rule, explanation: str) -> Fit:
         return Fit(package, rule, explanation)
@@ -152,7 +147,7 @@ def check_fit(package: Package, guest: GuestFacts) -> Fit:
 
 
 def choose(packages: Sequence[Package], guest: GuestFacts) -> Choice:
-    """The package that is for the guest: an applicable one before one that is there already."""
+    """Choose the package for the guest: an applicable one before one that is installed already."""
     fits = tuple(check_fit(package, guest) for package in packages)
     fitting = [item for item in fits if item.is_for_guest]
     fitting.sort(key=lambda item: (not item.applies, [-n for n in item.package.version]))

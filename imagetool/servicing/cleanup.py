@@ -1,4 +1,4 @@
-"""What must be taken back: a stack of undoings that runs whatever happens."""
+"""A stack of clean-up actions that run however the work ends."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from imagetool.errors import ImagetoolError, LeftBehind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanupAction:
-    """One thing to take back: what it leaves behind if it fails, and the action."""
+    """An action that reverts one step, and the name of what is left behind if it fails."""
 
     leftover: str
     run: Callable[[], object]
 
 
 class CleanupStack:
-    """Undoings, the newest first. Leaving the context runs those that are still there.
+    """A stack of clean-up actions. Leaving the context runs those that remain, newest first.
 
-    Raises LeftBehind where one of them fails; the others run all the same. Ctrl-C is held off
-    while they run: interrupting the clean-up is how things are left behind.
+    Raises LeftBehind where one of them fails; the others run all the same. SIGINT is ignored
+    while they run: an interrupted clean-up would leave things behind.
     """
 
     def __init__(self) -> None:
         self._stack: list[CleanupAction] = []
 
     def push(self, leftover: str, run: Callable[[], object]) -> CleanupAction:
-        """Remember how to take back what is about to be done."""
+        """Add the action that reverts the step which is about to begin."""
         action = CleanupAction(leftover, run)
         self._stack.append(action)
         return action
 
     def keep(self, action: CleanupAction) -> None:
-        """What was done stays."""
+        """Drop an action: its step is not reverted."""
         self._stack.remove(action)
 
     def run_now(self, action: CleanupAction) -> None:
-        """Take one thing back as part of the work: a failure is the work's."""
+        """Run an action as part of the work, and drop it; where it fails it remains, and raises."""
         action.run()
         self._stack.remove(action)
 
@@ -72,7 +72,7 @@ class CleanupStack:
 
 @contextmanager
 def ignore_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C off: what runs inside is short, and half of it would be worse than none."""
+    """Ignore SIGINT inside the context, in the main thread: for short work that must be whole."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""Whether a file here and a file on a host are one image, asked before anything is changed.
+"""The identity of an image, compared between this machine and a host before it is changed.
 
-A path may name one file here and another there. What must agree is the size, and what the format
-itself calls the image by: FileWriteGuid and DataWriteGuid of a VHDX, which every writer changes,
-unique id, time stamp and checksum of a VHD. A raw file has nothing but its size.
+One path may name different files on the two machines. The size must agree, and the identifiers of
+the format: FileWriteGuid and DataWriteGuid of a VHDX, which every writer changes; unique id, time
+stamp and checksum of a VHD. A raw file has only its size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HINT = "Check how paths here and paths on the host correspond, and whether a co
 
 
 class ImageIdentity(NamedTuple):
-    """What two places must agree on."""
+    """Size, format and identifiers, equal wherever the same image is read."""
 
     size: int
     """The size of the file in bytes."""
@@ -28,7 +28,7 @@ class ImageIdentity(NamedTuple):
 
 
 def identify(image: Image) -> ImageIdentity:
-    """The identity of an image that is open, here or on a host."""
+    """Return the identity of an open image."""
     return ImageIdentity(
         image.file_size, image.disk.format, tuple(sorted(image.disk.identifiers.items()))
     )
@@ -54,7 +54,7 @@ def check_same_image(session: Session, local_path: Path, host_path: str) -> None
 
 
 def _difference(own: ImageIdentity, other: ImageIdentity) -> str:
-    """The first thing that differs, there and here."""
+    """The first difference, in words."""
     pairs = [("size", str(own.size), str(other.size)), ("format", own.format, other.format)]
     names = dict.fromkeys(name for name, _ in own.identifiers + other.identifiers)
     ours, theirs = dict(own.identifiers), dict(other.identifiers)

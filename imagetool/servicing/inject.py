@@ -3,8 +3,8 @@
 The image itself is never opened for writing. Everything happens in a private directory beside the
 result: the package is staged there, the image copied there, and the copy is mounted, serviced,
 read back, dismounted, proved with imagetool's own readers, and only then given its name. Each step
-puts its undoing on a stack before the next one begins, so whatever ends the work early (a refusal,
-a cmdlet that fails, Ctrl-C) leaves no mount and no file.
+pushes its clean-up action on a stack before the next one begins, so whatever ends the work early (a
+refusal, a cmdlet that fails, Ctrl-C) leaves no mount and no file.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def _ignore_step(step: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """What was done: the plan, where the result lies, and its proof."""
+    """The result of an injection: the plan, the path of the output, and its proof."""
 
     plan: Plan
     output: str
     """Empty where there was nothing to do."""
     host_description: str
-    """Which PowerShell did it."""
+    """The description of the session's PowerShell; empty where there was nothing to do."""
     package_state: str
-    """As the host read it back: Installed or InstallPending."""
+    """PackageState as the host reads it back: Installed or InstallPending."""
     proof: Verification | None
 
 
@@ -59,10 +59,10 @@ def inject(
 ) -> Injection:
     """Service a copy of `image` with the fitting package of `package`, as `output`.
 
-    `open_session` gives the session with the host, on which the paths are the same as here. Raises
+    `open_session` opens the session with the host, where the paths must be the same as here. Raises
     DoesNotApply, CannotWrite where `output` exists, HostFailed where the host cannot be reached,
     ServicingFailed where it refuses or the result cannot be proved (the image is as it was, and
-    nothing is left), LeftBehind where cleaning up failed as well.
+    nothing is left), LeftBehind where the clean-up failed as well.
     """
     source, target = Path(image).absolute(), Path(output).absolute()
     on_step("check the image and the package")
@@ -89,7 +89,7 @@ def inject(
 
 
 def _check_host(session: Session, image: Path) -> None:
-    """That the host has Hyper-V's cmdlets, sees this very image, and has it mounted nowhere."""
+    """Check that the host has Hyper-V's cmdlets, reads the same image, and has not mounted it."""
     for record in session.invoke("Get-VHD", Path=str(image), properties=("Attached",)):
         if record.get("Attached"):
             raise HostFailed(
@@ -153,7 +153,7 @@ def _transaction(
         on_step("prove the copy with our own readers")
         proof = prove(copy, plan, package)
         on_step("give the result its name")
-        # From here on the result is there: an interruption comes too late to take it back.
+        # The renamed result stays: from here on an interruption comes too late.
         outer_stack.enter_context(ignore_interrupts())
         session.files.rename(str(copy), str(target))
         cleanup.keep(delete_copy)
@@ -168,7 +168,7 @@ def _transaction(
 
 
 def _read_package_state(session: Session, disk: MountedImage, plan: Plan) -> str:
-    """What the host says of the package now. Success is what is read back, not what was said."""
+    """Read the package's state with Get-WindowsPackage: no error from Add is no proof."""
     records = session.invoke(
         "Get-WindowsPackage", Path=str(disk.directory), properties=("PackageName", "PackageState")
     )

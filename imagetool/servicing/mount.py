@@ -1,9 +1,9 @@
-"""A disk image mounted on the host, and the volume of it that Windows lies on.
+"""Mounting of a disk image on the host, with an access path to its Windows volume.
 
-The order is what Windows demands (and a failure in the middle is undone by the caller's stack):
-mount without a drive letter, bring the disk online, then make it writable (two calls: the two
-switches share no parameter set), find the partition by its offset, give it an empty directory as
-its access path. A disk that is offline because its identifier collides with another's is never
+Windows demands this order (the caller's clean-up stack reverts a failure in the middle): mount
+without a drive letter, bring the disk online, then make it writable (two calls: the two switches
+share no parameter set), find the partition by its offset, give it an empty directory as its access
+path. A disk that is offline because its identifier collides with another's is never
 brought online: Windows would give it a new one, and the guest would no longer boot.
 """
 
@@ -20,9 +20,8 @@ from imagetool.servicing.cleanup import CleanupAction, CleanupStack
 
 @dataclass(frozen=True, slots=True)
 class MountedImage:
-    """A mounted image: its disk number, the directory that is its volume, and the way back."""
+    """A mounted image: the access path to its volume, and the actions that dismount it."""
 
-    disk_number: int
     directory: Path
     cleanup_actions: tuple[CleanupAction, ...]
 
@@ -78,17 +77,17 @@ def mount(
     session.invoke(
         "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=path
     )
-    return MountedImage(number, directory, (remove_path, remove_directory, dismount))
+    return MountedImage(directory, (remove_path, remove_directory, dismount))
 
 
 def dismount(cleanup: CleanupStack, disk: MountedImage) -> None:
-    """Take the access path away before its directory, then the disk from the host."""
+    """Remove the access path, then its directory, then dismount the disk."""
     for action in disk.cleanup_actions:
         cleanup.run_now(action)
 
 
 def _remove_access_path(session: Session, disk: int, partition: int, path: str) -> None:
-    """Remove it where it is: an interrupted Add-PartitionAccessPath may or may not have worked."""
+    """Remove the access path if present: Add-PartitionAccessPath may have been interrupted."""
     records = session.invoke(
         "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "AccessPaths")
     )
@@ -107,7 +106,7 @@ def _remove_access_path(session: Session, disk: int, partition: int, path: str) 
 
 
 def _dismount(session: Session, image: Path) -> None:
-    """Dismount where it is mounted: an interrupted Mount-VHD may or may not have done it."""
+    """Dismount the image if mounted: Mount-VHD may have been interrupted."""
     path = str(image)
     if not session.files.stat(path).exists:
         return

@@ -1,4 +1,4 @@
-"""What an injection would do, decided before anything is touched."""
+"""The plan of an injection, made before anything is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_PACKAGE_SIZE = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class DiskIdentity:
-    """What names a disk to a guest, and must survive servicing."""
+    """The identifiers by which a guest knows its disk; servicing must not change them."""
 
     disk_id: str
     table_id: str
@@ -26,27 +26,27 @@ class DiskIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which package goes into which Windows of an image, and what was seen while deciding."""
+    """The package to inject, the Windows that gets it, and the reason for the choice."""
 
     image: str
     media: str
     package: str
-    """The name of the package in its media."""
+    """The name of the package in the media."""
     identity: Identity
     cabinet: bytes
-    """The cabinet itself, as it is handed to the host."""
+    """The bytes of the cabinet, as uploaded to the host."""
     product: str
     volume: int
     partition_offset: int
-    """Where the volume of Windows begins, in bytes."""
+    """The offset of the Windows partition in bytes; 0 without a partition table."""
     disk_identity: DiskIdentity
     reason: str
-    """Why this package: the rule, and what it read."""
+    """The rule that chose the package, and its explanation."""
     nothing_to_do: bool
 
 
 def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
-    """Decide. Raises DoesNotApply where no package fits or something blocks it."""
+    """Make the plan. Raises DoesNotApply where no package fits or the guest must boot first."""
     with open_package(package) as media, open_image(image) as opened:
         if opened.disk.chain:
             raise Unsupported(
@@ -56,7 +56,7 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
         windows = opened.windows(volume)
         facts, components = read_evidence(windows)
         choice = choose_package(windows, facts, components, media.packages)
-        # A guest that carries its own components needs nothing, whatever the package is for.
+        # A guest with in-box components needs nothing, whatever the package is for.
         own = [item for item in choice.fits if item.rule is Rule.IN_BOX]
         chosen = choice.fit or (own[0] if own else None)
         if chosen is None:
@@ -96,7 +96,7 @@ def _check_pending(image: Path, pending: list[Identity]) -> None:
 
 
 def read_disk_identity(image: Path) -> DiskIdentity:
-    """The disk's identifiers, read afresh."""
+    """Read the disk's identifiers from the file."""
     with open_image(image) as opened:
         return DiskIdentity(
             disk_id=opened.disk.identifiers.get("VirtualDiskId", ""),

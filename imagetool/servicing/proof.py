@@ -1,4 +1,4 @@
-"""The proof of a serviced image, by imagetool's own readers, before it gets its name."""
+"""Proof of a serviced copy by imagetool's own readers, before it gets its final name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from imagetool.servicing.verify import Verification, verify
 
 
 def prove(image: Path, plan: Plan, package: Path) -> Verification:
-    """Show that the package is in the image, byte for byte, and that the disk is still itself.
+    """Prove that the package is in the image, byte for byte, and the disk's identifiers are kept.
 
-    Raises ServicingFailed with a sentence for the first thing that is not as it must be.
+    Raises ServicingFailed at the first difference.
     """
     try:
         return _prove(image, plan, package)
@@ -57,7 +57,7 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
 
 
 def _prove_files(windows: WindowsInstallation, package: Package) -> None:
-    """Every file of the package lies in the image with the bytes that it has in the package."""
+    """Compare the SHA-256 of every file of the package with the installed file."""
     members = package.members()
     paths = [installed_path(member.name, package.identity) for member in members]
     for member, path, node in zip(members, paths, windows.volume.find_many(paths), strict=True):

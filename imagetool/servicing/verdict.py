@@ -1,7 +1,7 @@
-"""The verdict: which row of the table fits the evidence (docs/commands.md, "verify").
+"""The verdict on the evidence, by the table in docs/commands.md, "verify".
 
-Versions decide. Times are shown and decide nothing: the host's clock wrote some of them, the
-guest's the others. An absent value is older than any.
+Only versions decide. Times are reported, but come from the clocks of host and guest, which may
+differ. An absent version is older than any other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DATA_EXCHANGE_DISABLED = f"{_DATA_EXCHANGE} is disabled in the guest"
 
 
 class Outcome(Enum):
-    """The verdicts, in the order of the table."""
+    """The outcomes, in the order of the table."""
 
     BROKEN = "broken"
     CONTRADICTORY = "contradictory"
@@ -41,27 +41,27 @@ class Outcome(Enum):
 
 
 class Verdict(NamedTuple):
-    """A verdict, whether it holds, and why."""
+    """An outcome, the requirement that was applied to it, and the reasons."""
 
     outcome: Outcome
     installed: bool
     confirmed: bool
     required: str
-    """installed or confirmed."""
+    """The requirement: installed or confirmed."""
     required_because: str
     reasons: tuple[str, ...]
     present: Version | None
-    """P: what the next boot will run."""
+    """P: the version that the next boot will run."""
     bound: Version | None
-    """B: what the last boot on Hyper-V bound."""
+    """B: the driver version that the last boot on Hyper-V bound."""
     recorded: Version | None
-    """R: what the guest wrote."""
+    """R: the version that the guest recorded."""
     wanted: Version | None
-    """W: what was asked for."""
+    """W: the version asked for; else `present`."""
 
     @property
     def holds(self) -> bool:
-        """Whether the requirement that was applied is met."""
+        """True if the requirement is met."""
         return self.installed if self.required == "installed" else self.confirmed
 
 
@@ -71,7 +71,7 @@ def judge(
     wanted: Version | None = None,
     require: str | None = None,
 ) -> Verdict:
-    """The verdict on a Windows guest. `wanted` None means: whatever is present."""
+    """Judge a Windows guest. Without `wanted`, the present version is taken for it."""
     present = present_version(components)
     bound, recorded = components.bound_driver, components.recorded_version
     target = present if wanted is None else wanted
@@ -94,7 +94,7 @@ def judge(
 
 
 def present_version(components: IntegrationComponents) -> Version | None:
-    """P: the active wvmbus driver, or a newer package that is installed or about to be."""
+    """P: the version of the active wvmbus driver, or of a newer installed or pending package."""
     versions = [
         package.identity.version
         for package in components.packages
@@ -125,7 +125,7 @@ def _first_fitting_row(
     target: Version | None,
     wanted: Version | None,
 ) -> _TableRow:
-    """The first row of the table that fits: verdict, installed, confirmed, reasons."""
+    """The first row of the table that fits: outcome, installed, confirmed, reasons."""
     recorded, bound = components.recorded_version, components.bound_driver
     failed = [
         f"{package.identity} is {package.state_name}"
@@ -181,7 +181,7 @@ def _missing_files(package: ServicedPackage) -> list[str]:
 def _unconfirmed_reasons(
     facts: WindowsFacts, components: IntegrationComponents, target: Version, bound: Version | None
 ) -> list[str]:
-    """Every reason that the evidence shows for a record that is older than what is wanted."""
+    """Every reason in the evidence for a recorded version that is older than the target."""
     reasons = []
     recorded = components.recorded
     said = f"recorded is {recorded}" if recorded is not None else "nothing is recorded"

@@ -1,4 +1,4 @@
-"""Read the evidence in an image, and judge it."""
+"""Read the evidence in an image and judge it."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 
 class Verification(NamedTuple):
-    """A verdict with everything that it follows from."""
+    """A verdict with the evidence that it follows from."""
 
     image: str
     facts: WindowsFacts
     components: IntegrationComponents
     verdict: Verdict
     package: str
-    """The package whose version was wanted: its name on the disc; empty without one."""
+    """The name in the media of the package whose version was wanted; empty without one."""
     warnings: tuple[str, ...] = ()
-    """What a reader should know of how the image was read."""
+    """Warnings about the file, such as another process writing to it."""
 
 
 class NoVerdict(NamedTuple):
-    """An image without a verdict, and why."""
+    """An image that could not be judged, and the error."""
 
     image: str
     error: ImagetoolError
 
 
 class ApplicabilityEvidence(NamedTuple):
-    """What the choice of a package asks of a guest (applicability.GuestFacts)."""
+    """The evidence that the choice of a package depends on (applicability.GuestFacts)."""
 
     version: Version
     architecture: str
@@ -61,7 +61,7 @@ def read_applicability_evidence(
     components: IntegrationComponents,
     packages: Sequence[Package],
 ) -> ApplicabilityEvidence:
-    """The guest as a package sees it: its parents among the installed packages, its driver."""
+    """Read the evidence for `packages`: their parents in the guest, its driver, SHA-2 support."""
     parents = _read_parents(windows, packages)
     return ApplicabilityEvidence(
         version=facts.version,
@@ -93,14 +93,14 @@ def choose_package(
     components: IntegrationComponents,
     packages: Sequence[Package],
 ) -> Choice:
-    """The one of `packages` that fits this guest, and the rule that decided on each."""
+    """Choose the one of `packages` that fits this guest."""
     from imagetool.servicing.applicability import choose
 
     return choose(packages, read_applicability_evidence(windows, facts, components, packages))
 
 
 def read_evidence(windows: WindowsInstallation) -> tuple[WindowsFacts, IntegrationComponents]:
-    """The facts and the evidence. Raises Corrupt."""
+    """Read the facts and the evidence. Raises Corrupt."""
     windows.image.ahead([partial(read_windows_facts, windows)])
     return read_windows_facts(windows), read_integration_components(windows)
 
@@ -115,8 +115,8 @@ def verify(
 ) -> Verification:
     """Judge an image's integration components.
 
-    `at_least` and the version of the fitting package of `media` are what is wanted, the newest of
-    all; without any, what is present. `require` is "installed", "confirmed" or None: by the
+    The wanted version is the newest of `at_least` and the fitting packages of `media`; without
+    either, the present one. `require` is "installed", "confirmed", or None, which decides by the
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
