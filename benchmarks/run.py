@@ -235,12 +235,16 @@ def registry_value() -> list[Row]:
 def wire_rows() -> list[Row]:
     """An image on a host: exchanges for the first image and the next, and bytes."""
     rows = []
-    for whose, path, most in (("", cached_disk(), 12), (" of a crowded guest", crowded_disk(), 21)):
-        for name, question in wire.questions(KEY, NAME).items():
+    guests = (
+        ("", cached_disk(), (11, 11, 11)),
+        (" of a crowded guest", crowded_disk(), (16, 16, 12)),
+    )
+    for whose, path, limits in guests:
+        for (name, question), limit in zip(wire.questions(KEY, NAME).items(), limits, strict=True):
             first, second = wire.costs(path, question)
             what = f"{name}{whose} on a host"
             sizes: dict[str, float] = {"bytes": first.size, "of the next": second.size}
-            rows.append(Row(f"{what}, exchanges", first.exchanges, "", most, "lower", sizes))
+            rows.append(Row(f"{what}, exchanges", first.exchanges, "", limit, "lower", sizes))
             rows.append(Row(f"{what}, the next like it", second.exchanges, "", 3, "lower"))
     return rows
 

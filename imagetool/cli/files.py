@@ -170,7 +170,7 @@ def extract(
     ):
         if target.is_dir():
             target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
-        extraction = Extraction(max_size, progress, opened.ahead)
+        extraction = Extraction(max_size, progress, opened.prefetch)
         if node.is_directory:
             extraction.extract_tree(node.volume, node, target)
         else:

@@ -16,7 +16,7 @@ from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from imagetool.disk.files import Files, OpenFile
+    from imagetool.contracts import Files, OpenFile
     from imagetool.guest.image import Image
     from imagetool.host.reading import HostFiles
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from imagetool.disk.source import Range, Source
+from imagetool.contracts import Range, Source
 from imagetool.disk.vhdx import SIGNATURE, Vhdx
 from imagetool.errors import NotRecognised, Unsupported
 

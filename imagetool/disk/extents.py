@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from imagetool.disk.source import Range, Source
+from imagetool.contracts import Range, Source
 from imagetool.errors import Corrupt
 
 HOLE = -1

@@ -6,9 +6,9 @@ import zlib
 
 from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 
+from imagetool.contracts import Source
 from imagetool.disk.guid import guid_text
 from imagetool.disk.partitions import Partition, PartitionTable
-from imagetool.disk.source import Source
 from imagetool.disk.struct_layout import StructLayout
 from imagetool.errors import Corrupt
 

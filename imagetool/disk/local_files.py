@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
-from imagetool.disk.files import Question
-from imagetool.disk.source import Range
+from imagetool.contracts import Range, Task
 from imagetool.errors import CannotOpen, EmptyFile, NoFile
+
+T = TypeVar("T")
 
 _HAS_PREAD = hasattr(os, "pread")
 _OPEN_FLAGS = os.O_RDONLY
@@ -82,8 +84,12 @@ class FileSource:
         """As OpenFile.files."""
         return LOCAL_FILES
 
-    def ahead(self, questions: Iterable[Question]) -> None:
-        """As OpenFile.ahead: a read here is no round trip."""
+    def gather(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """As OpenFile.gather: one after the other."""
+        return [task() for task in tasks]
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """As OpenFile.prefetch: a read here is no round trip."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
@@ -134,7 +140,7 @@ class FileSource:
 class LocalFiles:
     """The files of this machine (disk/files.py)."""
 
-    def open(self, path: str, expected: Sequence[Range] = ()) -> FileSource:
+    def open(self, path: str, prefetch: Sequence[Range] = ()) -> FileSource:
         """As Files.open."""
         return FileSource(path)
 

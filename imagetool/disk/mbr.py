@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from imagetool.contracts import Source
 from imagetool.disk.partitions import Partition, PartitionTable
-from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 
 _ENTRY = struct.Struct("<B3xB3xII")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from imagetool.disk.files import Files, OpenFile, expected_ranges
+from imagetool.contracts import Files, OpenFile, Source
+from imagetool.disk.files import expected_ranges
 from imagetool.disk.local_files import LOCAL_FILES
-from imagetool.disk.source import Source
 from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
 
 _MAX_CHAIN_LENGTH = 64

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from imagetool.disk.source import Source, SourceSlice
+from imagetool.contracts import Source
+from imagetool.disk.source import SourceSlice
 
 
 class Partition(NamedTuple):

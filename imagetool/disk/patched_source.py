@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from imagetool.disk.source import Range, Source
+from imagetool.contracts import Range, Source
 
 
 class PatchedSource:

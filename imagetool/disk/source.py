@@ -1,38 +1,11 @@
-"""The contract of all layers: reads at an offset, one at a time or in a batch.
-
-Files, disks, partitions, the data of a file in a volume and the pages of a hive are all sources,
-stacked on each other. A source has no seek position, may be used from several threads, and returns
-fewer bytes than requested only at its end.
-"""
+"""Sources made of a part of another source, or of bytes in memory (imagetool.contracts.Source)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
+from imagetool.contracts import Range, Source
 from imagetool.errors import Corrupt
-
-Range = tuple[int, int]
-"""(offset, length), in bytes."""
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Bytes that can be read at any offset."""
-
-    @property
-    def name(self) -> str:
-        """The name for messages: a path, or a path and the name of a part of the file."""
-
-    @property
-    def size(self) -> int:
-        """The length in bytes."""
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Read `length` bytes at `offset`; fewer only at the end of the source."""
-
-    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
-        """Return `read_at` of each range, in one batch of the layer below."""
 
 
 def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:

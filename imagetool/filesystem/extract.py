@@ -6,11 +6,12 @@ volume are skipped, and so are names that are not safe on every system; `skipped
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from imagetool.disk.files import Question
+from imagetool.contracts import Task
 from imagetool.disk.new_file import new_file
 from imagetool.disk.safe_names import safe_name
 from imagetool.errors import CannotWrite, Encrypted, NotFound
@@ -23,8 +24,17 @@ _PREFETCH_FILES = 64  # files that are prefetched together where a read is a rou
 _PREFETCH_BYTES = 65536
 
 Progress = Callable[[int, int], None]
-Ahead = Callable[[Iterable[Question]], None]
-"""Asks what will be asked later (OpenFile.ahead)."""
+
+
+class Prefetch(Protocol):
+    """Image.prefetch of the image that holds the volume."""
+
+    def __call__(self, *tasks: Task) -> None:
+        """Run the tasks for the sake of what they read."""
+
+
+def _no_prefetch(*tasks: Task) -> None:
+    """Where a read is no round trip there is nothing to gain."""
 
 
 class Extraction:
@@ -34,13 +44,15 @@ class Extraction:
     done and the bytes in all of the file at hand.
     """
 
-    def __init__(self, max_size: int, progress: Progress, ahead: Ahead = lambda _: None) -> None:
+    def __init__(
+        self, max_size: int, progress: Progress, prefetch: Prefetch = _no_prefetch
+    ) -> None:
         self.skipped: list[str] = []
         self.file_count = 0
         self._max_size = max_size
         self._written = 0
         self._progress = progress
-        self._ahead = ahead
+        self._prefetch = prefetch
 
     def extract_file(self, node: Node, target: Path) -> None:
         """Extract one file. Raises CannotWrite where it is too large, or the target exists."""
@@ -78,7 +90,7 @@ class Extraction:
                 (_child_path(node, entry), entry)
                 for entry in entries[start : start + _PREFETCH_FILES]
             ]
-            self._ahead(partial(_prefetch_start, volume, path) for path, _ in batch)
+            self._prefetch(*(partial(_prefetch_start, volume, path) for path, _ in batch))
             for path, entry in batch:
                 self._extract_entry(volume, path, entry, target, depth)
 
@@ -110,7 +122,7 @@ def _child_path(node: Node, entry: Entry) -> str:
 
 
 def _prefetch_start(volume: Volume, path: str) -> None:
-    """Prefetch the first bytes of a file: for most files all of them."""
+    """Read the first bytes of a file: for most files all of them."""
     node = volume.find(path)
     if node is not None and not node.is_directory:
         node.open().read_at(0, _PREFETCH_BYTES)

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT
 

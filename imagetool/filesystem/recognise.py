@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 from imagetool.errors import Encrypted, NotRecognised, Unsupported
 from imagetool.filesystem.ntfs import Ntfs
 from imagetool.filesystem.volume import Volume

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 """A link, or a file whose data a file system filter provides; [MS-FSCC] 2.6."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
 from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
 from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.payload import PayloadStatus, foresee_payload, read_payload
+from imagetool.guest.payload import PayloadStatus, prefetch_drivers, read_payload
 from imagetool.guest.services import DATA_EXCHANGE, GuestService, read_services
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
@@ -40,8 +41,6 @@ VERSIONED_FILES = (
     "Windows\\System32\\drivers\\storvsc.sys",
     "Windows\\System32\\icsvc.dll",
 )
-
-_MOST_FORESEEN = 16
 
 # CurrentState of a package under Component Based Servicing
 UNINSTALL_PENDING, INSTALL_PENDING, PARTIALLY_INSTALLED = 0x05, 0x60, 0x65
@@ -113,45 +112,53 @@ class IntegrationComponents(NamedTuple):
 
 def read_integration_components(windows: WindowsInstallation) -> IntegrationComponents:
     """Read all the evidence. Raises Corrupt where a hive or manifest that it needs is damaged."""
-    windows.image.ahead([partial(foresee_payload, windows, INTEGRATION_PACKAGE_NAMES[0])])
-    windows.image.ahead(
-        partial(ask, windows)
-        for ask in (
-            active_driver,
-            _file_versions,
-            _bound_driver,
-            _integration_packages,
-            _in_box_packages,
-            read_services,
-        )
+    windows.image.prefetch(partial(prefetch_drivers, windows, INTEGRATION_PACKAGE_NAMES[0]))
+    active, versions, bound, (packages, in_box), services, recorded = windows.image.gather(
+        partial(active_driver, windows),
+        partial(_file_versions, windows),
+        partial(_bound_driver, windows),
+        partial(_package_states, windows),
+        partial(read_services, windows),
+        partial(_recorded, windows),
     )
-    auto = windows.software.find(INTEGRATION_VERSION_KEY)
-    value = auto.value(INTEGRATION_VERSION_NAME) if auto is not None else None
-    active, active_package = active_driver(windows)
-    vmbus, storvsc, icsvc = _file_versions(windows)
+    vmbus, storvsc, icsvc = versions
     return IntegrationComponents(
-        recorded=None if value is None else value.text(),
-        recorded_at=auto.last_written if auto is not None and value is not None else None,
-        active_driver=active,
-        active_driver_package=active_package,
-        bound_driver=_bound_driver(windows),
-        packages=tuple(_integration_packages(windows)),
-        in_box_packages=tuple(_in_box_packages(windows)),
-        services=read_services(windows),
+        recorded=recorded[0],
+        recorded_at=recorded[1],
+        active_driver=active[0],
+        active_driver_package=active[1],
+        bound_driver=bound,
+        packages=tuple(packages),
+        in_box_packages=tuple(in_box),
+        services=services,
         vmbus_sys=vmbus,
         storvsc_sys=storvsc,
         icsvc_dll=icsvc,
     )
 
 
-def _file_versions(windows: WindowsInstallation) -> list[Version | None]:
+def _recorded(windows: WindowsInstallation) -> tuple[str | None, datetime | None]:
+    """IntegrationServicesVersion and when its key was written."""
+    key = windows.software.find(INTEGRATION_VERSION_KEY)
+    value = key.value(INTEGRATION_VERSION_NAME) if key is not None else None
+    if key is None or value is None:
+        return None, None
+    return value.text(), key.last_written
+
+
+def _file_versions(windows: WindowsInstallation) -> tuple[Version | None, ...]:
     nodes = windows.volume.find_many(VERSIONED_FILES)
-    windows.image.ahead(partial(file_version, node) for node in nodes)
-    return [file_version(node) for node in nodes]
+    return windows.image.gather(*(partial(file_version, node) for node in nodes))
 
 
-def _integration_packages(windows: WindowsInstallation) -> list[ServicedPackage]:
-    return read_packages(windows, INTEGRATION_PACKAGE_NAMES, with_payload=True)
+def _package_states(
+    windows: WindowsInstallation,
+) -> tuple[list[ServicedPackage], list[ServicedPackage]]:
+    """Integration services packages, and those of the system itself."""
+    return windows.image.gather(
+        partial(read_packages, windows, INTEGRATION_PACKAGE_NAMES, with_payload=True),
+        partial(_find_packages, windows, _IN_BOX_PREFIXES, with_payload=False),
+    )
 
 
 def read_packages(
@@ -161,34 +168,37 @@ def read_packages(
     return _find_packages(windows, [f"{name}~" for name in names], with_payload)
 
 
-def _in_box_packages(windows: WindowsInstallation) -> list[ServicedPackage]:
-    return _find_packages(windows, _IN_BOX_PREFIXES, with_payload=False)
-
-
 def _find_packages(
     windows: WindowsInstallation, prefixes: Sequence[str], with_payload: bool
 ) -> list[ServicedPackage]:
     key = windows.software.find(_PACKAGES_KEY)
-    found: list[ServicedPackage] = []
     if key is None:
-        return found
-    windows.image.ahead(partial(_foresee, key, prefix) for prefix in prefixes)
-    for prefix in prefixes:
-        for subkey in key.subkeys(prefix):
-            identity = Identity.parse(subkey.name)
-            if identity is None:
-                continue
-            state = subkey.number("CurrentState") or 0
-            state -= (state & 0x80000000) << 1
-            payload = read_payload(windows, identity) if with_payload else None
-            found.append(ServicedPackage(identity, state, _install_time(subkey), payload))
-    return sorted(found, key=lambda package: package.identity.version)
+        return []
+    lists = windows.image.gather(
+        *(partial(_packages_below, windows, key, prefix, with_payload) for prefix in prefixes)
+    )
+    return sorted(chain.from_iterable(lists), key=lambda package: package.identity.version)
 
 
-def _foresee(key: Key, prefix: str) -> None:
-    key.expect(prefix)
-    for subkey, _ in zip(key.subkeys(prefix), range(_MOST_FORESEEN), strict=False):
-        subkey.values()
+def _packages_below(
+    windows: WindowsInstallation, key: Key, prefix: str, with_payload: bool
+) -> list[ServicedPackage]:
+    """The packages that the key lists and whose names begin with the prefix."""
+    windows.image.prefetch(partial(key.prefetch_subkeys, prefix))
+    found = windows.image.gather(
+        *(partial(_package, windows, subkey, with_payload) for subkey in key.subkeys(prefix))
+    )
+    return [package for package in found if package is not None]
+
+
+def _package(windows: WindowsInstallation, key: Key, with_payload: bool) -> ServicedPackage | None:
+    identity = Identity.parse(key.name)
+    if identity is None:
+        return None
+    state = key.number("CurrentState") or 0
+    state -= (state & 0x80000000) << 1
+    payload = read_payload(windows, identity) if with_payload else None
+    return ServicedPackage(identity, state, _install_time(key), payload)
 
 
 def _install_time(key: Key) -> datetime | None:

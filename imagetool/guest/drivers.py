@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Node, Volume
@@ -17,6 +18,9 @@ from imagetool.guest.installation import WindowsInstallation
 from imagetool.guest.version_resource import read_version
 from imagetool.package.identity import Version
 from imagetool.registry import Key
+
+if TYPE_CHECKING:
+    from imagetool.guest.image import Image
 
 WINDOWS_7, WINDOWS_8 = Version(6, 1), Version(6, 2)
 DRIVER_STORE = "Windows\\System32\\DriverStore\\FileRepository"
@@ -44,20 +48,19 @@ def find_inf_paths(windows: WindowsInstallation, infs: Sequence[tuple[str, Versi
     """Return the path in the driver store of each INF of that version, "" where it is missing."""
     if windows.version >= WINDOWS_8:
         packages = windows.system.find(_DRIVER_PACKAGES_KEY)
-        if packages is not None:
-            windows.image.ahead(partial(_foresee, packages, inf) for inf, _ in infs)
-        return [_inf_path_in_database(packages, inf, version) for inf, version in infs]
+        if packages is None:
+            return [""] * len(infs)
+        return list(
+            windows.image.gather(
+                *(partial(_inf_path_in_database, windows.image, packages, *item) for item in infs)
+            )
+        )
     return [_inf_path_in_store(windows, inf, version) for inf, version in infs]
 
 
-def _foresee(packages: Key, inf: str) -> None:
-    packages.expect(f"{inf}_")
+def _inf_path_in_database(image: Image, packages: Key, inf: str, version: Version) -> str:
+    image.prefetch(partial(packages.prefetch_subkeys, f"{inf}_"))
     for package in packages.subkeys(f"{inf}_"):
-        package.get("Version")
-
-
-def _inf_path_in_database(packages: Key | None, inf: str, version: Version) -> str:
-    for package in packages.subkeys(f"{inf}_") if packages is not None else ():
         if read_driver_version(package.get("Version")) == version:
             return f"{DRIVER_STORE}\\{package.name}\\{inf}"
     return ""

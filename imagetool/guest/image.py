@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from imagetool.contracts import Files, OpenFile, Source, Task
 from imagetool.disk import Disk, Partition, PartitionTable, open_disk, read_partitions
-from imagetool.disk.files import Files, OpenFile, Question, expected_ranges
+from imagetool.disk.files import expected_ranges
 from imagetool.disk.lazy import lazy
 from imagetool.disk.local_files import LOCAL_FILES
-from imagetool.disk.source import Source
 from imagetool.errors import (
     Encrypted,
     ImagetoolError,
@@ -26,6 +26,14 @@ from imagetool.guest.installation import WindowsInstallation
 
 if TYPE_CHECKING:
     from imagetool.guest.linux import LinuxFacts
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
 
 _PREFETCHED_RANGES = ((0, 34 * 512), (1 << 20, 4096))
 _LINUX_FILE_SYSTEMS = ("ext", "XFS", "Btrfs")
@@ -63,9 +71,37 @@ class Image:
         """Warnings about the file itself, such as another process writing to it."""
         return self._file.warnings
 
-    def ahead(self, questions: Iterable[Question]) -> None:
-        """Ask what will be asked later, where its reads are round trips (OpenFile.ahead)."""
-        self._file.ahead(questions)
+    @overload
+    def gather(self, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+    @overload
+    def gather(
+        self, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
+    ) -> tuple[A, B, C]: ...
+    @overload
+    def gather(
+        self, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], d: Callable[[], D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def gather(
+        self,
+        a: Callable[[], A],
+        b: Callable[[], B],
+        c: Callable[[], C],
+        d: Callable[[], D],
+        e: Callable[[], E],
+        f: Callable[[], F],
+        /,
+    ) -> tuple[A, B, C, D, E, F]: ...
+    @overload
+    def gather(self, *tasks: Callable[[], T]) -> tuple[T, ...]: ...
+
+    def gather(self, *tasks: Callable[[], Any]) -> tuple[Any, ...]:
+        """Run tasks that do not depend on each other; return their results (OpenFile.gather)."""
+        return tuple(self._file.gather(tasks))
+
+    def prefetch(self, *tasks: Task) -> None:
+        """Run tasks for the sake of what they read, where a read is a round trip."""
+        self._file.prefetch(tasks)
 
     @property
     def file_size(self) -> int:
@@ -76,7 +112,7 @@ class Image:
     def partition_table(self) -> PartitionTable:
         """The partition table. Raises Corrupt."""
         # The first partition nearly always begins at 1 MiB.
-        self.ahead([partial(self.disk.read_many, _PREFETCHED_RANGES)])
+        self.prefetch(partial(self.disk.read_many, _PREFETCHED_RANGES))
         return read_partitions(self.disk)
 
     @lazy
@@ -88,11 +124,13 @@ class Image:
         if self.partition_table.scheme == "none":
             found = [BlockDevice(1, None, self.disk, recognise(self.disk))]
         else:
-            found = []
-            parts = [(item, item.slice(self.disk)) for item in self.partition_table.partitions]
-            self.ahead(partial(recognise, source) for _, source in parts)
-            for partition, source in parts:
-                found.append(BlockDevice(partition.number, partition, source, recognise(source)))
+            partitions = self.partition_table.partitions
+            sources = [partition.slice(self.disk) for partition in partitions]
+            kinds = self.gather(*(partial(recognise, source) for source in sources))
+            found = [
+                BlockDevice(partition.number, partition, source, kind)
+                for partition, source, kind in zip(partitions, sources, kinds, strict=True)
+            ]
         if any(device.file_system == "LVM" for device in found):
             found += self._logical_volumes(found)
         return tuple(found)
@@ -148,18 +186,20 @@ class Image:
     @lazy
     def installations(self) -> tuple[WindowsInstallation, ...]:
         """Every Windows installation on the disk."""
-        found = []
         devices = [device for device in self.block_devices if device.file_system == "NTFS"]
-        self.ahead(partial(WindowsInstallation.find, self, device) for device in devices)
-        for device in devices:
-            try:
-                installation = WindowsInstallation.find(self, device)
-            except ImagetoolError as error:
-                self._record_failure(error)
-                continue
-            if installation is not None:
-                found.append(installation)
+        found: list[WindowsInstallation] = []
+        for result in self.gather(*(partial(self._installation_on, device) for device in devices)):
+            if isinstance(result, ImagetoolError):
+                self._record_failure(result)
+            elif result is not None:
+                found.append(result)
         return tuple(found)
+
+    def _installation_on(self, device: BlockDevice) -> WindowsInstallation | ImagetoolError | None:
+        try:
+            return WindowsInstallation.find(self, device)
+        except ImagetoolError as error:
+            return error
 
     @lazy
     def linux(self) -> tuple[tuple[BlockDevice, LinuxFacts], ...]:

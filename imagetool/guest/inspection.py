@@ -7,11 +7,11 @@ from functools import partial
 
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
 from imagetool.guest.components import IntegrationComponents, read_integration_components
-from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
 from imagetool.guest.installation import WindowsInstallation
 from imagetool.guest.linux import LinuxFacts
 from imagetool.guest.pending import PendingOperations, read_pending
+from imagetool.guest.prefetch import prefetch_windows
 from imagetool.guest.windows import WindowsFacts, read_windows_facts
 
 _DYNAMIC_DISK_TYPES = (
@@ -38,7 +38,12 @@ class Inspection:
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
     """Inspect the image. Raises SeveralInstallations, Encrypted, Corrupt."""
-    image.ahead([partial(_everything, image, volume), partial(look_ahead, image)])
+    (inspection,) = image.gather(partial(_inspect, image, volume))
+    return inspection
+
+
+def _inspect(image: Image, volume: int | None) -> Inspection:
+    image.prefetch(partial(prefetch_windows, image))
     warnings = _disk_warnings(image)
     try:
         windows = image.windows(volume)
@@ -48,20 +53,15 @@ def inspect_image(image: Image, volume: int | None = None) -> Inspection:
         linux = image.linux[0][1] if image.linux else None
         note = "" if linux is not None else error.message
         return Inspection(None, None, None, linux, note, tuple(warnings))
-    facts, components = read_windows_facts(windows), read_integration_components(windows)
-    pending = read_pending(windows)
+    image.prefetch(partial(getattr, windows.volume, "warnings"))
+    facts, components, pending = image.gather(
+        partial(read_windows_facts, windows),
+        partial(read_integration_components, windows),
+        partial(read_pending, windows),
+    )
     warnings += image.warnings
     warnings += _guest_warnings(windows, components, pending)
     return Inspection(facts, components, pending, None, "", tuple(warnings))
-
-
-def _everything(image: Image, volume: int | None) -> None:
-    windows = image.windows(volume)
-    image.ahead(
-        partial(ask, windows)
-        for ask in (read_windows_facts, read_integration_components, read_pending)
-    )
-    _ = windows.volume.warnings
 
 
 def _disk_warnings(image: Image) -> list[str]:

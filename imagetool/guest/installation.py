@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imagetool.contracts import Source
 from imagetool.disk.lazy import lazy
-from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem import Node, Volume
 from imagetool.package.identity import Version

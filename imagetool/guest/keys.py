@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from imagetool.disk.files import OpenFile
+from imagetool.contracts import OpenFile
 from imagetool.errors import EmptyFile, NoFile, NotFound, WrongUsage
 from imagetool.guest.image import Image
 from imagetool.registry import Hive, Key, Value

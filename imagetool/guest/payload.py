@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _PACKAGES_DIRECTORY = "Windows\\servicing\\Packages"
 _COMPONENT_STORE = "Windows\\WinSxS"
-_MOST = 16  # packages that are foreseen
+_MAX_PREFETCHED = 16  # packages
 _MAX_MANIFEST_SIZE = 4 << 20
 
 
@@ -81,14 +82,12 @@ def store_directory_prefix(identity: Identity) -> str:
 
 
 def _missing_files(windows: WindowsInstallation, package: PackageManifest) -> list[str]:
-    image, volume = windows.image, windows.volume
-    image.ahead(
-        [
-            partial(_missing_from_store, image, volume, package),
-            partial(_missing_drivers, windows, package),
-        ]
+    image = windows.image
+    not_in_store, without_driver = image.gather(
+        partial(_missing_from_store, image, windows.volume, package),
+        partial(_missing_drivers, windows, package),
     )
-    return _missing_from_store(image, volume, package) + _missing_drivers(windows, package)
+    return not_in_store + without_driver
 
 
 def _missing_from_store(image: Image, volume: Volume, package: PackageManifest) -> list[str]:
@@ -101,14 +100,21 @@ def _missing_from_store(image: Image, volume: Volume, package: PackageManifest) 
         store_directory_prefix(identity)
         for identity in updates + [component.identity for component in package.components]
     ]
-    image.ahead(partial(_is_stored, [store], prefix) for store in stores for prefix in prefixes)
+    stored = image.gather(*(partial(_is_stored, image, stores, prefix) for prefix in prefixes))
     return [
-        f"{_COMPONENT_STORE}\\{prefix}…" for prefix in prefixes if not _is_stored(stores, prefix)
+        f"{_COMPONENT_STORE}\\{prefix}…"
+        for prefix, is_stored in zip(prefixes, stored, strict=True)
+        if not is_stored
     ]
 
 
-def _is_stored(stores: Sequence[Node], prefix: str) -> bool:
-    return any(True for store in stores for _ in store.entries(prefix))
+def _is_stored(image: Image, stores: Sequence[Node], prefix: str) -> bool:
+    image.prefetch(*(partial(_has_entry, store, prefix) for store in stores[1:]))
+    return any(_has_entry(store, prefix) for store in stores)
+
+
+def _has_entry(folder: Node, prefix: str) -> bool:
+    return next(folder.entries(prefix), None) is not None
 
 
 def _missing_drivers(windows: WindowsInstallation, package: PackageManifest) -> list[str]:
@@ -125,17 +131,19 @@ def _missing_drivers(windows: WindowsInstallation, package: PackageManifest) -> 
     return missing + [path for path, node in zip(expected, found, strict=True) if node is None]
 
 
-def foresee(image: Image, volume: Volume, prefix: str) -> None:
-    """Read what `read_payload` will of the volume, before anybody knows whether it is Windows."""
+def prefetch_payload(image: Image, volume: Volume, prefix: str) -> None:
+    """Read what `read_payload` reads of a volume, for packages whose names begin so."""
     for package in _find_manifests(volume, prefix):
-        image.ahead([partial(_missing_from_store, image, volume, package)])
-        image.ahead(partial(stored_infs, volume, driver.inf) for driver in package.drivers)
+        image.prefetch(
+            partial(_missing_from_store, image, volume, package),
+            *(partial(stored_infs, volume, driver.inf) for driver in package.drivers),
+        )
 
 
-def foresee_payload(windows: WindowsInstallation, prefix: str) -> None:
-    """Read what `read_payload` will, before anybody knows which packages the registry lists."""
+def prefetch_drivers(windows: WindowsInstallation, prefix: str) -> None:
+    """Read what `read_payload` reads of the drivers, for packages whose names begin so."""
     for package in _find_manifests(windows.volume, prefix):
-        windows.image.ahead([partial(_missing_drivers, windows, package)])
+        windows.image.prefetch(partial(_missing_drivers, windows, package))
 
 
 def _find_manifests(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
@@ -143,7 +151,7 @@ def _find_manifests(volume: Volume, prefix: str) -> Iterator[PackageManifest]:
     folder = volume.find(_PACKAGES_DIRECTORY)
     if folder is None or not folder.is_directory:
         return
-    names = [entry.name for entry, _ in zip(folder.entries(prefix), range(_MOST), strict=False)]
+    names = [entry.name for entry in islice(folder.entries(prefix), _MAX_PREFETCHED)]
     nodes = volume.find_many([f"{_PACKAGES_DIRECTORY}\\{name}" for name in names])
     for name, node in zip(names, nodes, strict=True):
         if node is not None and name.lower().endswith(".mum"):

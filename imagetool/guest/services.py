@@ -53,8 +53,7 @@ def read_services(windows: WindowsInstallation) -> tuple[GuestService, ...]:
     if services is None:
         return ()
     names = (*BOOT_DRIVERS, *GUEST_SERVICES)
-    windows.image.ahead(partial(_service, services, name) for name in names)
-    found = [_service(services, name) for name in names]
+    found = windows.image.gather(*(partial(_service, services, name) for name in names))
     return tuple(service for service in found if service is not None)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 from imagetool.package.identity import Version
 
 _RT_VERSION = 16

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from google_crc32c import value as crc32c
 
-from imagetool.disk.source import Range
+from imagetool.contracts import Range
 from imagetool.disk.vhdx import Vhdx
 from imagetool.disk.vhdx import structs as s
 from imagetool.errors import CannotOpen, Unsupported

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from imagetool.disk.source import Source, SourceSlice
+from imagetool.contracts import Source
+from imagetool.disk.source import SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, Unsupported
 
 _SECTOR = 2048

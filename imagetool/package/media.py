@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from imagetool.contracts import Source
 from imagetool.disk.local_files import FileSource
-from imagetool.disk.source import Source
 from imagetool.errors import NotFound, NotRecognised
 from imagetool.package.cab import Cabinet
 from imagetool.package.cab.sets import join_set

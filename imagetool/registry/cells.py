@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 from imagetool.errors import Corrupt
 from imagetool.registry.structs import BASE_BLOCK_SIZE
 

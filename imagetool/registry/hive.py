@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from imagetool.contracts import Source
 from imagetool.disk.filetime import from_filetime
-from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, NotRecognised, Unsupported
 from imagetool.registry.cells import Cells
 from imagetool.registry.keys import Key

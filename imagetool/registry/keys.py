@@ -110,8 +110,8 @@ class Key:
                     return
                 yield key
 
-    def expect(self, prefix: str) -> None:
-        """Read what `subkeys(prefix)` will, for a source whose reads are round trips.
+    def prefetch_subkeys(self, prefix: str) -> None:
+        """Read what `subkeys(prefix)` searches through, where a read is a round trip.
 
         Four steps of its binary search are read at once: more cells, and a quarter of the batches.
         """

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from imagetool.contracts import Source
 from imagetool.disk.patched_source import PatchedSource
-from imagetool.disk.source import Source
 from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_valid_base_block
 
 SECTOR = 512

@@ -9,8 +9,8 @@ from imagetool.errors import DoesNotApply, Unsupported
 from imagetool.guest.components import INSTALL_PENDING
 from imagetool.guest.image import open_image
 from imagetool.package import Identity, open_package
-from imagetool.servicing.applicability import Rule
-from imagetool.servicing.verify import choose_package, read_evidence
+from imagetool.servicing.applicability import Rule, choose
+from imagetool.servicing.verify import read_evidence
 
 _MAX_PACKAGE_SIZE = 256 << 20
 
@@ -54,8 +54,8 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
                 hint="Merge it into its parent, or copy the chain into one disk (Convert-VHD).",
             )
         windows = opened.windows(volume)
-        facts, components = read_evidence(windows)
-        choice = choose_package(windows, facts, components, media.packages)
+        evidence = read_evidence(windows, media.packages)
+        choice = choose(media.packages, evidence)
         # A guest with in-box components needs nothing, whatever the package is for.
         own = [item for item in choice.fits if item.rule is Rule.IN_BOX]
         chosen = choice.fit or (own[0] if own else None)
@@ -67,7 +67,8 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             )
         if chosen.applies:
             _check_pending(
-                image, [p.identity for p in components.packages if p.state == INSTALL_PENDING]
+                image,
+                [p.identity for p in evidence.components.packages if p.state == INSTALL_PENDING],
             )
         if chosen.package.size > _MAX_PACKAGE_SIZE:
             raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
@@ -78,7 +79,7 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             package=chosen.package.name,
             identity=chosen.package.identity,
             cabinet=chosen.package.read_cabinet(),
-            product=facts.product,
+            product=evidence.facts.product,
             volume=windows.block_device.number,
             partition_offset=partition.offset if partition is not None else 0,
             disk_identity=read_disk_identity(image),

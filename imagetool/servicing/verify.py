@@ -13,16 +13,15 @@ from imagetool.guest.components import (
     read_integration_components,
     read_packages,
 )
-from imagetool.guest.foresight import look_ahead
 from imagetool.guest.image import Image
 from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.prefetch import prefetch_windows
 from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_windows_facts
 from imagetool.package.identity import Version
 from imagetool.servicing.verdict import Verdict, judge, present_version
 
 if TYPE_CHECKING:
     from imagetool.package import Media, Package
-    from imagetool.servicing.applicability import Choice
 
 
 class Verification(NamedTuple):
@@ -45,64 +44,47 @@ class NoVerdict(NamedTuple):
     error: ImagetoolError
 
 
-class ApplicabilityEvidence(NamedTuple):
-    """The evidence that the choice of a package depends on (applicability.GuestFacts)."""
+class Evidence(NamedTuple):
+    """What a verdict and the choice of a package follow from (applicability.GuestFacts)."""
 
-    version: Version
-    architecture: str
-    packages: Sequence[ServicedPackage]
-    active_driver: Version | None
-    accepts_sha2: bool = True
+    facts: WindowsFacts
+    components: IntegrationComponents
+    parents: Sequence[ServicedPackage]
+    """Installed packages that the packages at hand name as their parents."""
+    accepts_sha2: bool
+
+    @property
+    def version(self) -> Version:
+        """The version of the system."""
+        return self.facts.version
+
+    @property
+    def architecture(self) -> str:
+        """amd64, x86 …; empty where the image does not say."""
+        return self.facts.architecture
+
+    @property
+    def packages(self) -> Sequence[ServicedPackage]:
+        """Possible parents, and integration services packages."""
+        return (*self.parents, *self.components.packages)
+
+    @property
+    def active_driver(self) -> Version | None:
+        """The version of the active wvmbus driver."""
+        return self.components.active_driver
 
 
-def read_applicability_evidence(
-    windows: WindowsInstallation,
-    facts: WindowsFacts,
-    components: IntegrationComponents,
-    packages: Sequence[Package],
-) -> ApplicabilityEvidence:
-    """Read the evidence for `packages`: their parents in the guest, its driver, SHA-2 support."""
-    parents = _read_parents(windows, packages)
-    return ApplicabilityEvidence(
-        version=facts.version,
-        architecture=facts.architecture,
-        packages=(*parents, *components.packages),
-        active_driver=components.active_driver,
-        accepts_sha2=accepts_sha2(windows),
+def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()) -> Evidence:
+    """Read the facts, the components, and what `packages` ask of the guest. Raises Corrupt."""
+    names = sorted({parent.name for package in packages for parent in package.parents})
+    return Evidence(
+        *windows.image.gather(
+            partial(read_windows_facts, windows),
+            partial(read_integration_components, windows),
+            partial(read_packages, windows, names),
+            partial(accepts_sha2, windows),
+        )
     )
-
-
-def _read_parents(
-    windows: WindowsInstallation, packages: Sequence[Package]
-) -> Sequence[ServicedPackage]:
-    names = {parent.name for package in packages for parent in package.parents}
-    return read_packages(windows, sorted(names))
-
-
-def _everything(image: Image, volume: int | None, media: Sequence[Media]) -> None:
-    """What a verdict reads, asked ahead: the questions that it leads to are asked beside it."""
-    windows = image.windows(volume)
-    packages = [package for medium in media for package in medium.packages]
-    image.ahead([partial(accepts_sha2, windows), partial(_read_parents, windows, packages)])
-    read_evidence(windows)
-
-
-def choose_package(
-    windows: WindowsInstallation,
-    facts: WindowsFacts,
-    components: IntegrationComponents,
-    packages: Sequence[Package],
-) -> Choice:
-    """Choose the one of `packages` that fits this guest."""
-    from imagetool.servicing.applicability import choose
-
-    return choose(packages, read_applicability_evidence(windows, facts, components, packages))
-
-
-def read_evidence(windows: WindowsInstallation) -> tuple[WindowsFacts, IntegrationComponents]:
-    """Read the facts and the evidence. Raises Corrupt."""
-    windows.image.ahead([partial(read_windows_facts, windows)])
-    return read_windows_facts(windows), read_integration_components(windows)
 
 
 def verify(
@@ -120,13 +102,27 @@ def verify(
     kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
     SeveralInstallations, Encrypted, Unsupported, Corrupt.
     """
-    image.ahead([partial(_everything, image, volume, media), partial(look_ahead, image)])
+    (verification,) = image.gather(partial(_verify, image, at_least, media, require, volume))
+    return verification
+
+
+def _verify(
+    image: Image,
+    at_least: Version | None,
+    media: Sequence[Media],
+    require: str | None,
+    volume: int | None,
+) -> Verification:
+    image.prefetch(partial(prefetch_windows, image))
     windows = image.windows(volume)
-    facts, components = read_evidence(windows)
+    packages = [package for medium in media for package in medium.packages]
+    evidence = read_evidence(windows, packages)
+    facts, components = evidence.facts, evidence.components
     wanted, name = at_least, ""
     if media:
-        packages = [package for medium in media for package in medium.packages]
-        choice = choose_package(windows, facts, components, packages)
+        from imagetool.servicing.applicability import choose
+
+        choice = choose(packages, evidence)
         version = None
         if choice.newest is not None:
             version, name = choice.newest.version, choice.newest.name

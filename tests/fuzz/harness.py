@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from google_crc32c import value as crc32c
 
@@ -32,9 +33,9 @@ from fixtures.disks import MIB, format_ntfs, run
 from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
 from fixtures.hives import RegistryText
 from fixtures.packages import package_files
+from imagetool.contracts import Range, Source
 from imagetool.disk import FileSource, MemorySource, open_disk, read_partitions
 from imagetool.disk.local_files import LOCAL_FILES
-from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx import Vhdx
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Volume, open_volume
@@ -46,6 +47,8 @@ FOREIGN = Path(
 LIMIT_SECONDS = 1.0
 LIMIT_BYTES = 100 << 20
 _MOST_ENTRIES = 60
+
+T = TypeVar("T")
 
 
 class TooSlow(BaseException):
@@ -239,7 +242,10 @@ class Opened:
         self.read_at = source.read_at
         self.read_many = source.read_many
 
-    def ahead(self, questions: Iterable[Callable[[], object]]) -> None:
+    def gather(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        return [task() for task in tasks]
+
+    def prefetch(self, tasks: Iterable[Callable[[], object]]) -> None:
         pass
 
     def close(self) -> None:

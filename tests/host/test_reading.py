@@ -7,20 +7,21 @@ import threading
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk.files import Files, OpenFile
+from imagetool.contracts import Files, OpenFile
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
 from imagetool.host.answers import CmdletFailed, Result
 from imagetool.host.reading import paths
+from imagetool.host.reading.batcher import MAX_TASKS, ReadBatcher
 from imagetool.host.reading.files import MAX_CACHED_BYTES, HostFiles
 from imagetool.host.reading.open_errors import open_error
 from imagetool.host.reading.pages import MAX_REQUEST_BYTES, PAGE_SIZE
-from imagetool.host.reading.rounds import Rounds
 from imagetool.host.session import Session
 
 MIB = 1 << 20
@@ -343,93 +344,196 @@ def test_paths_follow_the_hosts_rules_wherever_imagetool_runs() -> None:
     assert paths.canonical("/A", False) != paths.canonical("/a", False)
 
 
-# Rounds
+# Tasks that share round trips
 
 
 class Fetches:
-    """What was fetched in each round."""
+    """Records each request, and answers every want with its square; some wants cannot be read."""
 
-    def __init__(self) -> None:
-        self.rounds: list[list[int]] = []
+    def __init__(self, *unreadable: int) -> None:
+        self.requests: list[list[int]] = []
         self.main = threading.current_thread()
+        self.unreadable = unreadable
         self.failure: BaseException | None = None
 
     def __call__(self, wants: list[int]) -> dict[int, int]:
         assert threading.current_thread() is self.main
-        self.rounds.append(wants)
+        self.requests.append(wants)
         if self.failure is not None:
             raise self.failure
+        for want in wants:
+            if want in self.unreadable:
+                raise CannotOpen(f"{want} cannot be read")
         return {want: want * want for want in wants}
 
 
-def test_questions_share_rounds_in_an_order_that_is_always_the_same() -> None:
+def test_tasks_share_requests_in_an_order_that_is_always_the_same() -> None:
     fetches = Fetches()
-    rounds = Rounds(fetches)
-    answers: list[tuple[int, int]] = []
+    batcher = ReadBatcher(fetches)
+    read: list[int] = []
 
-    def question(start: int, reads: int) -> None:
+    def task(start: int, reads: int) -> list[int]:
+        found = []
         for want in range(start, start + reads):
-            answers.append((want, rounds.fetch(want)[want]))
+            read.append(want)
+            found.append(batcher.fetch(want)[want])
+        return found
 
-    rounds.ahead([lambda: question(10, 3), lambda: question(20, 1), lambda: question(30, 2)])
-    assert fetches.rounds == [[10, 20, 30], [11, 31], [12]]
-    assert answers == [(10, 100), (20, 400), (30, 900), (11, 121), (31, 961), (12, 144)]
-    assert rounds.fetch(5) == {5: 25}
-    assert fetches.rounds[-1] == [5]
+    results = batcher.gather([lambda: task(10, 3), lambda: task(20, 1), lambda: task(30, 2)])
+    assert results == [[100, 121, 144], [400], [900, 961]]
+    assert fetches.requests == [[10, 20, 30], [11, 31], [12]]
+    assert read == [10, 20, 30, 11, 31, 12]
+    assert batcher.fetch(5) == {5: 25}
+    assert fetches.requests[-1] == [5]
+    assert batcher.gather([]) == []
 
 
-def test_a_question_adds_others_and_its_failure_is_nobodys() -> None:
+def test_a_task_that_gathers_waits_and_what_it_gathers_shares_requests() -> None:
     fetches = Fetches()
-    rounds = Rounds(fetches)
+    batcher = ReadBatcher(fetches)
 
-    def outer() -> None:
-        rounds.ahead([lambda: rounds.fetch(2), inner])
-        rounds.fetch(1)
+    def square(want: int) -> int:
+        return batcher.fetch(want)[want]
+
+    def outer() -> int:
+        first = square(1)
+        return first + sum(batcher.gather([lambda: square(2), inner])) + square(9)
+
+    def inner() -> int:
+        return sum(batcher.gather([lambda: square(3), lambda: square(4)]))
+
+    assert batcher.gather([outer, lambda: square(7)]) == [1 + 4 + 9 + 16 + 81, 49]
+    assert fetches.requests == [[1, 7], [2, 3, 4], [9]]
+
+
+def test_what_is_prefetched_runs_beside_the_task_and_ends_with_what_was_asked() -> None:
+    fetches = Fetches()
+    batcher = ReadBatcher(fetches)
+    ended: list[str] = []
+    before = threading.active_count()
+
+    def reads_long() -> None:
+        try:
+            for want in range(10, 20):
+                batcher.fetch(want)
+        finally:
+            ended.append("prefetch")
+
+    def fails() -> None:
         raise RuntimeError("nobody hears of it")
 
-    def inner() -> None:
-        rounds.ahead([lambda: rounds.fetch(4)])
-        rounds.fetch(3)
-        rounds.fetch(5)
+    def outer() -> int:
+        batcher.prefetch([reads_long, fails])
+        batcher.fetch(1)
+        return batcher.fetch(2)[2]
 
-    rounds.ahead([outer])
-    assert fetches.rounds == [[1, 2, 3, 4], [5]]
-    assert threading.active_count() == len(threading.enumerate())
+    assert batcher.gather([outer]) == [4]
+    assert fetches.requests == [[1, 10], [2, 11]]
+    assert ended == ["prefetch"]
+    assert threading.active_count() == before
+    batcher.prefetch([lambda: batcher.fetch(3), fails, lambda: batcher.fetch(4)])
+    assert fetches.requests[-1] == [3, 4]
 
 
-@pytest.mark.parametrize("error", [HostFailed("gone"), KeyboardInterrupt()])
-def test_a_failed_round_ends_every_question(error: BaseException) -> None:
+def test_the_first_failure_in_the_order_of_the_tasks_is_raised_when_all_have_ended() -> None:
     fetches = Fetches()
-    fetches.failure = error
-    rounds = Rounds(fetches)
+    batcher = ReadBatcher(fetches)
+    ended: list[int] = []
+
+    def task(number: int, reads: int, fails: bool) -> None:
+        for want in range(10 * number, 10 * number + reads):
+            batcher.fetch(want)
+        ended.append(number)
+        if fails:
+            raise LookupError(number)
+
+    tasks = [(1, 4, False), (2, 3, True), (3, 1, True), (4, 5, False)]
+    with pytest.raises(LookupError, match="2"):
+        batcher.gather([partial(task, *item) for item in tasks])
+    assert ended == [3, 2, 1, 4]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_cannot_be_read_is_the_failure_of_the_task_that_asked_for_it(nested: bool) -> None:
+    fetches = Fetches(2)
+    batcher = ReadBatcher(fetches)
+
+    def read(want: int) -> object:
+        try:
+            return batcher.fetch(want)[want]
+        except CannotOpen as error:
+            return error.message
+
+    def ask() -> list[object]:
+        return batcher.gather([lambda: read(1), lambda: read(2), lambda: read(3)])
+
+    results = batcher.gather([ask])[0] if nested else ask()
+    assert results == [1, "2 cannot be read", 9]
+
+
+def test_a_host_that_fails_is_asked_once_and_every_task_hears_of_it() -> None:
+    fetches = Fetches()
+    fetches.failure = HostFailed("gone")
+    batcher = ReadBatcher(fetches)
+    heard: list[str] = []
+
+    def task(want: int) -> None:
+        try:
+            batcher.fetch(want)
+        except HostFailed as error:
+            heard.append(error.message)
+            raise
+
+    with pytest.raises(HostFailed, match="gone"):
+        batcher.gather([lambda: task(1), lambda: task(2)])
+    assert heard == ["gone", "gone"]
+    assert fetches.requests == [[1, 2]]
+
+
+def test_an_interruption_ends_every_task() -> None:
+    fetches = Fetches()
+    fetches.failure = KeyboardInterrupt()
+    batcher = ReadBatcher(fetches)
     ended: list[int] = []
     before = threading.active_count()
 
-    def question(want: int) -> None:
+    def task(want: int) -> None:
         try:
-            rounds.fetch(want)
+            batcher.fetch(want)
         finally:
             try:
-                rounds.fetch(want)  # what cleans up reads as well
+                batcher.fetch(want)  # what cleans up reads as well
             finally:
                 ended.append(want)
 
-    with pytest.raises(type(error)):
-        rounds.ahead([lambda: question(1), lambda: question(2)])
+    with pytest.raises(KeyboardInterrupt):
+        batcher.gather([lambda: task(1), lambda: batcher.gather([lambda: task(2)])])
     assert ended == [1, 2]
     assert threading.active_count() == before
-    assert fetches.rounds == [[1, 2]]
+    assert fetches.requests == [[1, 2]]
 
 
-def test_the_number_of_questions_is_bounded() -> None:
+def test_the_number_of_tasks_at_a_time_is_bounded_and_none_is_lost() -> None:
     fetches = Fetches()
-    rounds = Rounds(fetches)
+    batcher = ReadBatcher(fetches)
+
+    def square(want: int) -> int:
+        return batcher.fetch(want)[want]
+
+    def nested(want: int) -> int:
+        return sum(batcher.gather([partial(square, want)]))
+
+    count = MAX_TASKS + 20
+    results = batcher.gather([partial(nested, n) for n in range(count)])
+    assert results == [n * n for n in range(count)]
+    assert max(map(len, fetches.requests)) <= MAX_TASKS
 
     def endless() -> None:
-        rounds.ahead([endless, endless])
+        batcher.prefetch([endless, endless])
 
-    rounds.ahead([endless])
-    assert fetches.rounds == []
+    asked = len(fetches.requests)
+    batcher.prefetch([endless])
+    assert len(fetches.requests) == asked
 
 
 def test_a_file_may_be_read_from_several_threads() -> None:
@@ -452,11 +556,13 @@ def test_a_file_may_be_read_from_several_threads() -> None:
     assert not wrong
 
 
-def test_ahead_reads_of_a_file_share_requests() -> None:
+def test_tasks_that_read_one_file_share_requests() -> None:
     host = Host({"a": NOISE})
     file = files_of(host).open("a")
     places = [12 * PAGE_SIZE * place for place in range(15)]
-    file.ahead([lambda place=place: file.read_at(place, 8) for place in places])  # type: ignore[misc]
+    expected = [NOISE[place : place + 8] for place in places]
+    assert file.gather([partial(file.read_at, place, 8) for place in places]) == expected
     assert len(host.asked) == 2
-    assert [file.read_at(place, 8) for place in places] == [NOISE[p : p + 8] for p in places]
+    file.prefetch([partial(file.read_at, place, 8) for place in places])
+    assert [file.read_at(place, 8) for place in places] == expected
     assert len(host.asked) == 2

@@ -35,8 +35,8 @@ from imagetool.package.signature.certificates import (
 )
 from imagetool.package.signature.check import Judgement, PackageReport, check_package
 from imagetool.package.signature.signed_data import Altered, SignedData
-from imagetool.servicing.applicability import Rule
-from imagetool.servicing.verify import choose_package, read_evidence
+from imagetool.servicing.applicability import Rule, choose
+from imagetool.servicing.verify import read_evidence
 from tests.cli.test_cli import refused, run
 
 Roots = tuple[x509.Certificate, ...]
@@ -320,8 +320,8 @@ def test_a_windows_7_that_has_not_learned_sha2_is_not_given_such_a_package(
             open_package(path) as media,
         ):
             windows = image.windows()
-            facts, components = read_evidence(windows)
-            found = choose_package(windows, facts, components, media.packages).fits[0]
+            evidence = read_evidence(windows, media.packages)
+            found = choose(media.packages, evidence).fits[0]
             assert found.rule is rule, found.explanation
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.disk.source import MemorySource, Range, SourceSlice
+from imagetool.contracts import Range
+from imagetool.disk.source import MemorySource, SourceSlice
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised
 from imagetool.registry import Hive, ValueType
 

@@ -14,8 +14,9 @@ from uuid import UUID
 
 from construct import ConstructError
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.parents import ParentLocator
-from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.disk.vhd import structs as s
 from imagetool.errors import Corrupt, Unsupported
 

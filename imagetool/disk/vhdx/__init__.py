@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from typing import TYPE_CHECKING
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.guid import guid_text
-from imagetool.disk.source import Range, Source
 from imagetool.disk.vhdx.bat import BlockAllocationTable
 from imagetool.disk.vhdx.metadata import VhdxMetadata, read_header, read_metadata
 from imagetool.disk.vhdx.structs import NOT_PRESENT, PARTIALLY_PRESENT

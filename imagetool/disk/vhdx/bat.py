@@ -11,7 +11,8 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 
-from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.contracts import Range, Source
+from imagetool.disk.source import read_exactly
 from imagetool.disk.vhdx import structs as s
 from imagetool.disk.vhdx.metadata import VhdxMetadata
 from imagetool.errors import Corrupt

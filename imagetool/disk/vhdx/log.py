@@ -11,8 +11,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.patched_source import PatchedSource
-from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from construct import ConstructError
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.guid import guid_text
-from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.disk.vhdx import structs as s
 from imagetool.disk.vhdx.checksum import checksum_fits
 from imagetool.errors import Corrupt, Unsupported

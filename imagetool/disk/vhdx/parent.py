@@ -6,9 +6,10 @@ from uuid import UUID
 
 from construct import Bytes, Int16ul, Int32ul, Padding, Struct
 
+from imagetool.contracts import Source
 from imagetool.disk.guid import guid_text
 from imagetool.disk.parents import ParentLocator
-from imagetool.disk.source import Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.disk.struct_layout import StructLayout
 from imagetool.errors import Corrupt, Unsupported
 

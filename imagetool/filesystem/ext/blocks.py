@@ -10,8 +10,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from imagetool.contracts import Range
 from imagetool.disk.extents import HOLE, Extent, read_extent_data
-from imagetool.disk.source import Range
 from imagetool.filesystem.ext import structs as s
 
 if TYPE_CHECKING:

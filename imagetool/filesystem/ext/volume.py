@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 from construct import ConstructError
 
+from imagetool.contracts import Source
 from imagetool.disk.extents import ExtentMap
-from imagetool.disk.source import MemorySource, Source
+from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import BlockMapData, file_extents

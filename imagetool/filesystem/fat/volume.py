@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from construct import ConstructError
 
+from imagetool.contracts import Source
 from imagetool.disk.extents import ExtentMap
-from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
 from imagetool.filesystem.inode_volume import FileType, InodeVolume

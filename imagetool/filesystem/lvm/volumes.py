@@ -12,8 +12,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.extents import ExtentMap
-from imagetool.disk.source import Range, Source, read_exactly
+from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.lvm.metadata import Section, Value, parse_metadata
 

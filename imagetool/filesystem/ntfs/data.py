@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from imagetool.contracts import Range, Source
 from imagetool.disk.extents import HOLE, Extent, read_extent_data
-from imagetool.disk.source import Range, Source
 from imagetool.errors import Corrupt, Encrypted
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.record import Attribute

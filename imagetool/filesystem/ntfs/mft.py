@@ -10,8 +10,8 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from imagetool.contracts import Source
 from imagetool.disk.extents import read_extent_data
-from imagetool.disk.source import Source
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.data import NonResidentData

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from imagetool.disk.source import MemorySource, Source
+from imagetool.contracts import Source
+from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s

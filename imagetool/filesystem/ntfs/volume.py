@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
+from imagetool.contracts import Source
 from imagetool.disk.lazy import lazy
-from imagetool.disk.source import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from imagetool.compression import xpress
 from imagetool.compression.lzx import LzxChunk
-from imagetool.disk.source import Range, Source
+from imagetool.contracts import Range, Source
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.ntfs import structs as s
 

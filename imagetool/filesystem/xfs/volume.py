@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from construct import ConstructError
 
+from imagetool.contracts import Source
 from imagetool.disk.extents import ExtentMap
-from imagetool.disk.source import MemorySource, Source
+from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.inode_volume import FileType, InodeVolume
 from imagetool.filesystem.xfs import structs as s

@@ -6,9 +6,10 @@ that were written together. Sequential reads double the readahead each time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
+from imagetool.contracts import Range, Task
 from imagetool.errors import CannotOpen
 from imagetool.host.reading.open_errors import BUSY_WARNING
 from imagetool.host.reading.pages import (
@@ -16,13 +17,13 @@ from imagetool.host.reading.pages import (
     MAX_REQUEST_BYTES,
     PAGE_SIZE,
     AccessProfile,
-    Range,
     pages_of,
 )
-from imagetool.host.reading.rounds import Question
 
 if TYPE_CHECKING:
     from imagetool.host.reading.files import HostFiles
+
+T = TypeVar("T")
 
 _MAX_PART_BYTES = MAX_REQUEST_BYTES - PAGE_SIZE  # a part may begin within a page
 _MIN_READAHEAD_PAGES = 8
@@ -30,7 +31,7 @@ _MIN_READAHEAD_PAGES = 8
 
 
 class HostFile:
-    """A file of a host, open for reading (imagetool.disk.files.OpenFile)."""
+    """A file of a host, open for reading (imagetool.contracts.OpenFile)."""
 
     __slots__ = ("_next_page", "_open", "_predicted", "_profile", "_readahead", "_touched", "files",
                  "name", "number", "path", "size", "warnings")  # fmt: skip
@@ -110,9 +111,13 @@ class HostFile:
         self._next_page = max(around, default=last) + 1
         return sorted(around)
 
-    def ahead(self, questions: Iterable[Question]) -> None:
-        """As OpenFile.ahead: their reads share requests."""
-        self.files.ahead(questions)
+    def gather(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """As OpenFile.gather: their reads share requests."""
+        return self.files.gather(tasks)
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """As OpenFile.prefetch."""
+        self.files.prefetch(tasks)
 
     def close(self) -> None:
         """As OpenFile.close."""

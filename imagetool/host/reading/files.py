@@ -1,20 +1,22 @@
 """The files of a host, read through its session in few requests.
 
-A batch of ranges is one request, and so are the batches of several questions that run together.
-Pages are cached, up to a limit. For figures see docs/architecture.md ("Reading over a wire").
+A batch of ranges is one request, and so are the batches of several tasks that run together. Pages
+are cached, up to a limit. For figures see docs/architecture.md ("Reading over a wire").
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from imagetool.contracts import Range, Task
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
+from imagetool.host.reading.batcher import ReadBatcher
 from imagetool.host.reading.file import HostFile
 from imagetool.host.reading.open_errors import open_error
 from imagetool.host.reading.pages import (
@@ -22,17 +24,17 @@ from imagetool.host.reading.pages import (
     PAGE_SIZE,
     AccessProfile,
     PageCache,
-    Range,
     coalesce_pages,
     count_runs,
     decode_ranges,
     pages_of,
 )
-from imagetool.host.reading.rounds import Question, Rounds
 
 if TYPE_CHECKING:
     from imagetool.host.answers import Result
     from imagetool.host.session import Session
+
+T = TypeVar("T")
 
 MAX_CACHED_BYTES = 32 << 20
 """Bytes of cached pages at most, of all files together."""
@@ -51,7 +53,7 @@ FetchedPages = Mapping[PageKey, bytes]
 
 
 class HostFiles:
-    """The files of a session's host (imagetool.disk.files.Files).
+    """The files of a session's host (imagetool.contracts.Files).
 
     `host` is the name displayed in front of a path. With `lazy_close` a closed file stays open on
     the host until the next one is opened or the session ends: that saves one exchange per file, and
@@ -67,7 +69,9 @@ class HostFiles:
         self._profiles: dict[str, AccessProfile] = {}
         self._lock = threading.RLock()
         self._failure: HostFailed | None = None
-        self._rounds: Rounds[tuple[HostFile, Sequence[int]], FetchedPages] = Rounds(self._fetch)
+        self._batcher: ReadBatcher[tuple[HostFile, Sequence[int]], FetchedPages] = ReadBatcher(
+            self._fetch
+        )
 
     # Paths
 
@@ -100,15 +104,15 @@ class HostFiles:
 
     # Opening and closing
 
-    def open(self, path: str, expected: Sequence[Range] = ()) -> HostFile:
-        """As Files.open: one request, which also fetches the expected ranges and predicted pages.
+    def open(self, path: str, prefetch: Sequence[Range] = ()) -> HostFile:
+        """As Files.open: one request, which also fetches `prefetch` and the predicted pages.
 
         Raises NoFile, EmptyFile, CannotOpen, HostFailed.
         """
         name = self.display_name(path)
         profile = self._profiles.setdefault(path.rpartition(".")[2].lower()[:8], AccessProfile())
         predicted = profile.predicted_pages()
-        pages = predicted.union(*(pages_of(*item) for item in expected))
+        pages = predicted.union(*(pages_of(*item) for item in prefetch))
         with self._lock:
             number = self._free_numbers.pop() if self._free_numbers else next(_numbers)
             ranges = coalesce_pages(pages, MAX_REQUEST_BYTES)
@@ -171,15 +175,18 @@ class HostFiles:
                 else:
                     found[page] = data
         if missing:
-            fetched = self._rounds.fetch((file, missing))
+            fetched = self._batcher.fetch((file, missing))
             for page in missing:
                 found[page] = fetched[file.number, page]
         return found
 
-    def ahead(self, questions: Iterable[Question]) -> None:
-        """As OpenFile.ahead."""
-        with suppress(HostFailed, CannotOpen):  # the read that needs it fails again
-            self._rounds.ahead(questions)
+    def gather(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """As OpenFile.gather."""
+        return self._batcher.gather(tasks)
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """As OpenFile.prefetch."""
+        self._batcher.prefetch(tasks)
 
     def _fetch(self, wants: Sequence[tuple[HostFile, Sequence[int]]]) -> FetchedPages:
         """Fetch the pages that several readers miss, with readahead, in one request.

@@ -6,6 +6,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from imagetool.contracts import Range
 from imagetool.errors import HostFailed
 
 PAGE_SIZE = 4096
@@ -13,8 +14,6 @@ MAX_REQUEST_BYTES = 4 << 20
 """Bytes that one request asks for at most; the script refuses more than four times as many."""
 MAX_PROFILE_PAGES = 512
 """Pages that an access profile predicts at most: 2 MB, before compression."""
-
-Range = tuple[int, int]
 
 
 class PageCache:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from construct import ConstructError
 
 from imagetool.compression.lzx import LzxDecoder
-from imagetool.disk.source import Source, read_exactly
+from imagetool.contracts import Source
+from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import structs as s
 

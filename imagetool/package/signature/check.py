@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.disk.source import Source
+from imagetool.contracts import Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.package.signature import asn1
 from imagetool.package.signature.catalog import Catalog

@@ -1,0 +1,94 @@
+"""What several layers share and none of them owns: positioned reads, open files, where they lie.
+
+Files, disks, partitions, the data of a file in a volume and the pages of a hive are all sources,
+stacked on each other. A source has no position, may be used from several threads, and gives fewer
+bytes than asked for only at its end.
+
+Whoever reads an image also reads what lies beside it: the parents of a differencing disk, the logs
+of a hive. They are opened where the image itself was, by the path rules of that machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+
+Range = tuple[int, int]
+"""Offset and length, in bytes."""
+
+Task = Callable[[], object]
+"""Something that reads, to be run together with others."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Bytes that can be read at any offset."""
+
+    @property
+    def name(self) -> str:
+        """The name in error messages: a path, or a path and something in it."""
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer only where the source ends before."""
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """Return what `read_at` gives for each range, asked of the layer below in one batch."""
+
+
+@runtime_checkable
+class OpenFile(Source, Protocol):
+    """A file that is open for reading. Its `name` is what people call it."""
+
+    @property
+    def path(self) -> str:
+        """The path, as `files` writes it."""
+
+    @property
+    def files(self) -> Files:
+        """The files of the machine that it lies on."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Facts that a reader should know: that somebody else is writing to it."""
+
+    def gather(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Run tasks that do not depend on each other, and return their results in order.
+
+        Where a read is a round trip their reads share them; elsewhere they run one after the
+        other. When all have ended, the first failure in that order is raised.
+        """
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """Run tasks for the sake of what they read; their results and failures are dropped.
+
+        Whoever reads the same later finds the bytes at hand. Within a task of `gather` they run
+        beside it. Where a read is no round trip nothing is run, and `tasks` is not gone through.
+        """
+
+    def close(self) -> None:
+        """Close the file; reading fails from then on."""
+
+
+class Files(Protocol):
+    """The files of one machine."""
+
+    def open(self, path: str, prefetch: Sequence[Range] = ()) -> OpenFile:
+        """Open the file at `path`; `prefetch` is what is likely to be read of it first.
+
+        Raises NoFile where there is none, EmptyFile, CannotOpen.
+        """
+
+    def folder(self, path: str) -> str:
+        """Return the directory that a file lies in."""
+
+    def join(self, folder: str, name: str) -> str:
+        """Return the path of a file in a directory."""
+
+    def canonical(self, path: str) -> str:
+        """Return a path that is the same for all paths of one file, as far as they show it."""
