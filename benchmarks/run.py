@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import floor, packages, winrm, wire
 from benchmarks.guest import VERSION, cached_disk, crowded_disk, fleet
 from imagetool import read_registry_value
-from imagetool.disk import file as disk_file
+from imagetool.disk import local_files
 
 KEY = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
 NAME = "IntegrationServicesVersion"
@@ -121,18 +121,18 @@ def median(question: Callable[[Path], str], path: Path, times: int) -> float:
 def count_reads(path: Path) -> tuple[int, int]:
     """Count the reads of the file, and their bytes, for one registry value."""
     reads: list[int] = []
-    original = disk_file.FileSource.read_at
+    original = local_files.FileSource.read_at
 
-    def read_at(self: disk_file.FileSource, offset: int, length: int) -> bytes:
+    def read_at(self: local_files.FileSource, offset: int, length: int) -> bytes:
         data = original(self, offset, length)
         reads.append(len(data))
         return data
 
-    disk_file.FileSource.read_at = read_at  # type: ignore[method-assign]
+    local_files.FileSource.read_at = read_at  # type: ignore[method-assign]
     try:
         assert ours(path) == VERSION
     finally:
-        disk_file.FileSource.read_at = original  # type: ignore[method-assign]
+        local_files.FileSource.read_at = original  # type: ignore[method-assign]
     return len(reads), sum(reads)
 
 

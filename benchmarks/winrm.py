@@ -23,7 +23,7 @@ from imagetool.host.winrm import open_winrm
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import LabSession
 from imagetool.lab.winrm import Endpoint
-from imagetool.servicing.verify import verify
+from imagetool.verdict.verify import verify
 
 _TIMES = 100
 UPLOAD = 16 << 20

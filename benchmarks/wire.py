@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from imagetool.guest.image import Image, open_image
 from imagetool.guest.inspection import inspect_image
-from imagetool.guest.keys import find_value
+from imagetool.guest.registry_keys import find_value
 from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import LabSession
-from imagetool.servicing.verify import verify
+from imagetool.verdict.verify import verify
 
 
 class WireCost(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imagetool.package.media import Media
     from imagetool.registry.values import ValueData
     from imagetool.servicing.inject import Injection
-    from imagetool.servicing.verify import Verification
+    from imagetool.verdict.verify import Verification
 
 __version__ = "0.1.0"
 
@@ -96,7 +96,7 @@ def verify(
     """
     from imagetool.errors import WrongUsage
     from imagetool.package.identity import Version
-    from imagetool.servicing.verify import verify
+    from imagetool.verdict.verify import verify
 
     version = None if at_least is None else Version.parse(at_least)
     if at_least is not None and version is None:
@@ -124,7 +124,7 @@ def read_registry_value(
     `key` is a full path: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` names the default value.
     Raises NotFound where the key or value is not there.
     """
-    from imagetool.guest.keys import find_value
+    from imagetool.guest.registry_keys import find_value
 
     with open_image(path, parents, session=session) as image:
         return find_value(image, key, value, volume).data

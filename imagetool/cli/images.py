@@ -27,7 +27,7 @@ from imagetool.report.text import safe
 if TYPE_CHECKING:
     from imagetool.guest.image import Image
     from imagetool.package import Media
-    from imagetool.servicing.verify import NoVerdict, Verification
+    from imagetool.verdict.verify import NoVerdict, Verification
 
     VerifyResult = Verification | NoVerdict
 
@@ -132,7 +132,7 @@ def verify(
 ) -> None:
     """Whether the integration services of images are what they should be, and why."""
     from imagetool.package import Version
-    from imagetool.servicing.verify import NoVerdict
+    from imagetool.verdict.verify import NoVerdict
 
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
@@ -174,8 +174,8 @@ def _verify_all(
     results: list[VerifyResult],
 ) -> None:
     """Append a verdict or an error for each image to `results`; print errors as they occur."""
-    from imagetool.servicing.verify import NoVerdict
-    from imagetool.servicing.verify import verify as judge
+    from imagetool.verdict.verify import NoVerdict
+    from imagetool.verdict.verify import verify as judge
 
     with Progress("verifying") as progress:
         for location in locations:
@@ -193,7 +193,7 @@ def _verify_all(
 
 def _render(results: Sequence[VerifyResult], output_format: VerifyFormat) -> str:
     from imagetool.report import guests
-    from imagetool.servicing.verify import NoVerdict
+    from imagetool.verdict.verify import NoVerdict
 
     if output_format is VerifyFormat.JUNIT:
         from imagetool.report.junit import junit_document

@@ -44,7 +44,7 @@ def _opened_key(
     image: str, key: str, volume: int | None, parents: Sequence[str] | None
 ) -> Iterator[Key]:
     from imagetool.guest.image import Image
-    from imagetool.guest.keys import find_key, find_key_in_hive, is_hive
+    from imagetool.guest.registry_keys import find_key, find_key_in_hive, is_hive
 
     with opened_file(image) as file:
         if is_hive(file):
@@ -65,7 +65,7 @@ def get(
     parents: ParentsOption = None,
 ) -> None:
     """Print a value: text as it is, lists one a line, bytes in hexadecimal, numbers in decimal."""
-    from imagetool.guest.keys import get_value
+    from imagetool.guest.registry_keys import get_value
     from imagetool.report.data import json_document
     from imagetool.report.text import safe
 

@@ -22,10 +22,10 @@ from imagetool.errors import (
     WrongUsage,
 )
 from imagetool.filesystem import Volume, open_volume, recognise
-from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows.installation import WindowsInstallation
 
 if TYPE_CHECKING:
-    from imagetool.guest.linux import LinuxFacts
+    from imagetool.guest.linux.facts import LinuxFacts
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -204,7 +204,7 @@ class Image:
     @lazy
     def linux(self) -> tuple[tuple[BlockDevice, LinuxFacts], ...]:
         """Every block device that holds the root of a Linux, with its facts."""
-        from imagetool.guest.linux import read_linux_facts
+        from imagetool.guest.linux.facts import read_linux_facts
 
         found = []
         for device in self.block_devices:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
-from imagetool.guest.components import IntegrationComponents, read_integration_components
 from imagetool.guest.image import Image
-from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.linux import LinuxFacts
-from imagetool.guest.pending import PendingOperations, read_pending
-from imagetool.guest.prefetch import prefetch_windows
-from imagetool.guest.windows import WindowsFacts, read_windows_facts
+from imagetool.guest.linux.facts import LinuxFacts
+from imagetool.guest.windows.components import IntegrationComponents, read_integration_components
+from imagetool.guest.windows.facts import WindowsFacts, read_windows_facts
+from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.pending import PendingOperations, read_pending
+from imagetool.guest.windows.prefetch import prefetch_windows
 
 _DYNAMIC_DISK_TYPES = (
     "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from imagetool.errors import ServicingFailed
-from imagetool.guest.components import (
+from imagetool.guest.image import open_image
+from imagetool.guest.windows.components import (
     INSTALL_PENDING,
     INSTALLED,
     INTEGRATION_PACKAGE_NAMES,
@@ -20,10 +21,9 @@ from imagetool.guest.components import (
     INTEGRATION_VERSION_NAME,
     read_packages,
 )
-from imagetool.guest.drivers import read_driver_version
-from imagetool.guest.image import open_image
-from imagetool.guest.installation import HIVE_DIRECTORY, WindowsInstallation
-from imagetool.guest.services import DATA_EXCHANGE, SERVICE_DISABLED, read_services
+from imagetool.guest.windows.drivers import read_driver_version
+from imagetool.guest.windows.installation import HIVE_DIRECTORY, WindowsInstallation
+from imagetool.guest.windows.services import DATA_EXCHANGE, SERVICE_DISABLED, read_services
 from imagetool.lab.packages import (
     CBS_PACKAGES_KEY,
     DRIVER_INF_FILES_KEY,

@@ -17,10 +17,10 @@ from uuid import UUID
 
 from imagetool.disk.filetime import to_filetime
 from imagetool.errors import ImagetoolError
-from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
 from imagetool.guest.image import open_image
-from imagetool.guest.installation import HIVE_DIRECTORY, WindowsInstallation
-from imagetool.guest.payload import installed_path
+from imagetool.guest.windows.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
+from imagetool.guest.windows.installation import HIVE_DIRECTORY, WindowsInstallation
+from imagetool.guest.windows.payload import installed_path
 from imagetool.lab.cmdlet import CmdletFailure, ReportCallback, StreamRecord
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package

@@ -9,12 +9,12 @@ from imagetool.report.text import format_size, format_table, format_time, safe
 
 if TYPE_CHECKING:
     from imagetool.errors import ImagetoolError
-    from imagetool.guest.components import IntegrationComponents, ServicedPackage
     from imagetool.guest.image import BlockDevice, Image
     from imagetool.guest.inspection import Inspection
-    from imagetool.guest.services import GuestService
-    from imagetool.guest.windows import WindowsFacts
-    from imagetool.servicing.verify import Verification
+    from imagetool.guest.windows.components import IntegrationComponents, ServicedPackage
+    from imagetool.guest.windows.facts import WindowsFacts
+    from imagetool.guest.windows.services import GuestService
+    from imagetool.verdict.verify import Verification
 
 _START_TYPES = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from imagetool.report.text import safe
-from imagetool.servicing.verify import NoVerdict, Verification
+from imagetool.verdict.verify import NoVerdict, Verification
 
 VerifyResult = Verification | NoVerdict
 

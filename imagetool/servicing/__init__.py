@@ -1,1 +1,1 @@
-"""Servicing of an image: applicability, plan, inject, verify."""
+"""Changes to an image: plan, identity, mount, inject, proof."""

@@ -23,7 +23,7 @@ from imagetool.servicing.identity import check_same_image
 from imagetool.servicing.mount import MountedImage, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
 from imagetool.servicing.proof import prove
-from imagetool.servicing.verify import Verification
+from imagetool.verdict.verify import Verification
 
 _SUCCESS_STATES = ("Installed", "InstallPending")
 _DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere

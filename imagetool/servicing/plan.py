@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagetool.errors import DoesNotApply, Unsupported
-from imagetool.guest.components import INSTALL_PENDING
 from imagetool.guest.image import open_image
+from imagetool.guest.windows.components import INSTALL_PENDING
 from imagetool.package import Identity, open_package
-from imagetool.servicing.applicability import Rule, choose
-from imagetool.servicing.verify import read_evidence
+from imagetool.verdict.applicability import Rule, choose
+from imagetool.verdict.verify import read_evidence
 
 _MAX_PACKAGE_SIZE = 256 << 20
 

@@ -6,13 +6,13 @@ import hashlib
 from pathlib import Path
 
 from imagetool.errors import ImagetoolError, ServicingFailed
-from imagetool.guest.components import INSTALL_PENDING, INSTALLED, PERMANENT
 from imagetool.guest.image import open_image
-from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.payload import installed_path
+from imagetool.guest.windows.components import INSTALL_PENDING, INSTALLED, PERMANENT
+from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.payload import installed_path
 from imagetool.package import Package, open_package
 from imagetool.servicing.plan import Plan, read_disk_identity
-from imagetool.servicing.verify import Verification, verify
+from imagetool.verdict.verify import Verification, verify
 
 
 def prove(image: Path, plan: Plan, package: Path) -> Verification:

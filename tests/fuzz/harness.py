@@ -256,7 +256,7 @@ def ask_guest(source: Source) -> None:
     """Everything that a verdict reads."""
     from imagetool.guest.image import Image
     from imagetool.guest.inspection import inspect_image
-    from imagetool.servicing.verify import verify
+    from imagetool.verdict.verify import verify
 
     image = Image(Opened(source))
     inspect_image(image)

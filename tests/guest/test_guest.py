@@ -21,16 +21,16 @@ from imagetool.errors import (
     NotFound,
     WrongUsage,
 )
-from imagetool.guest.components import read_integration_components
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
-from imagetool.guest.keys import find_value
-from imagetool.guest.services import read_services
-from imagetool.guest.version_resource import read_version
-from imagetool.guest.windows import read_windows_facts
+from imagetool.guest.registry_keys import find_value
+from imagetool.guest.windows.components import read_integration_components
+from imagetool.guest.windows.facts import read_windows_facts
+from imagetool.guest.windows.services import read_services
+from imagetool.guest.windows.version_resource import read_version
 from imagetool.package import Version, open_package
-from imagetool.servicing.verdict import Outcome
-from imagetool.servicing.verify import verify
+from imagetool.verdict.verify import verify
+from imagetool.verdict.windows import Outcome
 
 Build = Callable[[GuestSpec], Path]
 IN_BOX = Version(6, 3, 9600, 16384)

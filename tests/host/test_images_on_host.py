@@ -32,11 +32,11 @@ from imagetool.cli.failure import report_failure
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
-from imagetool.guest.keys import find_value
+from imagetool.guest.registry_keys import find_value
 from imagetool.host.reading import HostFiles
 from imagetool.host.reading.pages import PAGE_SIZE
 from imagetool.host.session import Session
-from imagetool.servicing.verify import verify
+from imagetool.verdict.verify import verify
 
 AUTO = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
 VALUE = "IntegrationServicesVersion"

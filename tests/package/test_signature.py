@@ -35,8 +35,8 @@ from imagetool.package.signature.certificates import (
 )
 from imagetool.package.signature.check import Judgement, PackageReport, check_package
 from imagetool.package.signature.signed_data import Altered, SignedData
-from imagetool.servicing.applicability import Rule, choose
-from imagetool.servicing.verify import read_evidence
+from imagetool.verdict.applicability import Rule, choose
+from imagetool.verdict.verify import read_evidence
 from tests.cli.test_cli import refused, run
 
 Roots = tuple[x509.Certificate, ...]

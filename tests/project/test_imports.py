@@ -9,26 +9,33 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "imagetool"
 
-BYTES = {"compression", "disk", "filesystem", "registry"}
+GROUND = {"contracts", "errors"}
+BYTES = GROUND | {"compression", "disk", "filesystem", "registry"}
 FACTS = {"package", "guest"}
 ALLOWED: dict[str, set[str]] = {
-    "compression": set(),
-    "disk": {"compression"},
-    "filesystem": {"disk", "compression"},
-    "registry": {"filesystem", "disk", "compression"},
+    "errors": set(),
+    "contracts": {"errors"},
+    "compression": GROUND,
+    "disk": GROUND | {"compression"},
+    "filesystem": GROUND | {"disk", "compression"},
+    "registry": GROUND | {"filesystem", "disk", "compression"},
     "package": BYTES,
     "guest": BYTES | {"package"},
-    "host": set(),
+    "host": GROUND,
     "lab": BYTES | FACTS | {"host"},
-    "servicing": BYTES | FACTS | {"host"},
-    "advice": BYTES | FACTS | {"host", "servicing"},
-    "report": BYTES | FACTS | {"host", "servicing", "advice"},
-    "cli": BYTES | FACTS | {"host", "servicing", "advice", "report", "lab"},
+    "verdict": BYTES | FACTS,
+    "advice": BYTES | FACTS | {"verdict"},
+    "servicing": BYTES | FACTS | {"host", "verdict"},
+    "report": BYTES | FACTS | {"host", "verdict", "advice", "servicing"},
+    "cli": BYTES | FACTS | {"host", "verdict", "advice", "servicing", "report", "lab"},
+    "__init__": BYTES | FACTS | {"host", "verdict", "advice", "servicing", "report", "lab"},
+    "__main__": {"cli"},
 }
+"""What each folder, and each module of the top level, may import; `__init__` is the public API."""
 
 
 def imported(path: Path) -> set[str]:
-    """The folders of the package that a module imports, anywhere in its text."""
+    """The rooms that a module imports from, anywhere in its text."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -39,24 +46,46 @@ def imported(path: Path) -> set[str]:
             base = node.module or ""
             names = [f"{base}.{alias.name}" for alias in node.names]
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "imagetool" and len(parts) > 1 and (PACKAGE / parts[1]).is_dir():
-                found.add(parts[1])
+            package, _, rest = name.partition(".")
+            if package == "imagetool" and rest != "__version__":
+                room = rest.partition(".")[0]
+                found.add(room if room in ROOMS else "__init__")
     return found
 
 
-FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
+def modules(room: str) -> list[Path]:
+    """The modules of a room: those of a folder, or the one module of the top level."""
+    folder = PACKAGE / room
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 
 
-def test_the_table_names_every_folder() -> None:
-    assert set(FOLDERS) <= set(ALLOWED)
+ROOMS = sorted(
+    path.stem
+    for path in PACKAGE.iterdir()
+    if path.suffix == ".py" or (path / "__init__.py").is_file()
+)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_imports_only_from_below(folder: str) -> None:
-    for path in (PACKAGE / folder).rglob("*.py"):
-        strange = imported(path) - ALLOWED[folder] - {folder}
+def test_the_table_names_every_folder_and_top_level_module() -> None:
+    assert set(ROOMS) <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_below(room: str) -> None:
+    for path in modules(room):
+        strange = imported(path) - ALLOWED[room] - {room}
         assert not strange, f"{path.relative_to(PACKAGE)} imports {sorted(strange)}"
+
+
+def test_an_import_of_the_top_level_is_seen(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "import imagetool\nfrom imagetool import verify, __version__\n"
+        "def later():\n    from imagetool.lab.session import LabSession\n"
+        "    import imagetool.errors\n    from imagetool.contracts import Source\n",
+        encoding="utf-8",
+    )
+    assert imported(module) == {"__init__", "lab", "errors", "contracts"}
 
 
 def test_only_the_processes_of_the_lab_load_foreign_libraries() -> None:

@@ -21,8 +21,8 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import parse_faults
 from imagetool.package import open_package
 from imagetool.servicing.inject import inject
-from imagetool.servicing.verdict import Outcome
-from imagetool.servicing.verify import verify
+from imagetool.verdict.verify import verify
+from imagetool.verdict.windows import Outcome
 
 pytestmark = pytest.mark.usefixtures("writers")
 IDENTITY = "Microsoft-Hyper-V-Integration-Services-Package-2~31bf3856ad364e35~amd64~~6.3.9600.19456"

@@ -7,18 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import DoesNotApply, ImagetoolError
-from imagetool.guest.components import (
+from imagetool.guest.image import Image
+from imagetool.guest.windows.components import (
     IntegrationComponents,
     ServicedPackage,
     read_integration_components,
     read_packages,
 )
-from imagetool.guest.image import Image
-from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.prefetch import prefetch_windows
-from imagetool.guest.windows import WindowsFacts, accepts_sha2, read_windows_facts
+from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2, read_windows_facts
+from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.prefetch import prefetch_windows
 from imagetool.package.identity import Version
-from imagetool.servicing.verdict import Verdict, judge, present_version
+from imagetool.verdict.windows import Verdict, judge, present_version
 
 if TYPE_CHECKING:
     from imagetool.package import Media, Package
@@ -120,7 +120,7 @@ def _verify(
     facts, components = evidence.facts, evidence.components
     wanted, name = at_least, ""
     if media:
-        from imagetool.servicing.applicability import choose
+        from imagetool.verdict.applicability import choose
 
         choice = choose(packages, evidence)
         version = None

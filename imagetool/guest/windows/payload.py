@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
 from imagetool.filesystem import Node, Volume
-from imagetool.guest.drivers import find_inf_paths, stored_infs
-from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows.drivers import find_inf_paths, stored_infs
+from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.package.identity import Identity
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import pytest
 
-from imagetool.guest.components import IntegrationComponents, ServicedPackage
-from imagetool.guest.payload import PayloadStatus
-from imagetool.guest.services import GuestService
-from imagetool.guest.windows import WindowsFacts
+from imagetool.guest.windows.components import IntegrationComponents, ServicedPackage
+from imagetool.guest.windows.facts import WindowsFacts
+from imagetool.guest.windows.payload import PayloadStatus
+from imagetool.guest.windows.services import GuestService
 from imagetool.package.identity import Identity, Version
-from imagetool.servicing.verdict import Outcome, Verdict, judge
+from imagetool.verdict.windows import Outcome, Verdict, judge
 
 OLD = Version(6, 3, 9600, 16384)
 NEW = Version(6, 3, 9600, 19456)

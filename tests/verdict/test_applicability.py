@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagetool.package import Identity, Version, open_package
-from imagetool.servicing.applicability import Rule, check_fit, choose
+from imagetool.verdict.applicability import Rule, check_fit, choose
 
 TOKEN = "31bf3856ad364e35"
 PARENT = "Microsoft-Hyper-V-Guest-Integration-Drivers-Package"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.registry import Key
 
 BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")

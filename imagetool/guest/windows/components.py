@@ -14,10 +14,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
-from imagetool.guest.drivers import VMBUS_SYS, active_driver, file_version
-from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.payload import PayloadStatus, prefetch_drivers, read_payload
-from imagetool.guest.services import DATA_EXCHANGE, GuestService, read_services
+from imagetool.guest.windows.drivers import VMBUS_SYS, active_driver, file_version
+from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.payload import PayloadStatus, prefetch_drivers, read_payload
+from imagetool.guest.windows.services import DATA_EXCHANGE, GuestService, read_services
 from imagetool.package.identity import Identity, Version
 from imagetool.registry import Key
 

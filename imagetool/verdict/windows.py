@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from imagetool.guest.components import (
+from imagetool.guest.windows.components import (
     INSTALL_PENDING,
     INSTALLED,
     PARTIALLY_INSTALLED,
@@ -18,7 +18,7 @@ from imagetool.guest.components import (
     IntegrationComponents,
     ServicedPackage,
 )
-from imagetool.guest.windows import WindowsFacts
+from imagetool.guest.windows.facts import WindowsFacts
 from imagetool.package.identity import Version
 
 _LOWEST_VERSION = Version(0, 0)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import partial
 
 from imagetool.filesystem import Volume
-from imagetool.guest.components import INTEGRATION_PACKAGE_NAMES, VERSIONED_FILES
-from imagetool.guest.drivers import DRIVER_STORE, file_version
 from imagetool.guest.image import Image
-from imagetool.guest.installation import HIVE_DIRECTORY
-from imagetool.guest.payload import prefetch_payload
+from imagetool.guest.windows.components import INTEGRATION_PACKAGE_NAMES, VERSIONED_FILES
+from imagetool.guest.windows.drivers import DRIVER_STORE, file_version
+from imagetool.guest.windows.installation import HIVE_DIRECTORY
+from imagetool.guest.windows.payload import prefetch_payload
 
 _HIVES = (f"{HIVE_DIRECTORY}\\SOFTWARE", f"{HIVE_DIRECTORY}\\SYSTEM")
 _DIRECTORIES = (DRIVER_STORE, "Windows\\WinSxS\\Manifests")

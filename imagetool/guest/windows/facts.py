@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from imagetool.errors import Corrupt
-from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.package.identity import Version
 
 _CURRENT_VERSION_KEY = "Microsoft\\Windows NT\\CurrentVersion"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from imagetool.errors import ImagetoolError
 from imagetool.filesystem import Node, Volume
-from imagetool.guest.installation import WindowsInstallation
-from imagetool.guest.version_resource import read_version
+from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.version_resource import read_version
 from imagetool.package.identity import Version
 from imagetool.registry import Key
 

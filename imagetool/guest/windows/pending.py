@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagetool.guest.installation import WindowsInstallation
+from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.registry import Key
 
 _CBS_KEY = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing"

@@ -1,0 +1,1 @@
+"""Linux in a guest image: an installation and its facts."""
