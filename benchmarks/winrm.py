@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imagetool.guest.image import open_image
-from imagetool.host.configuration import Host
+from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
@@ -74,7 +74,7 @@ class _Counter:
 def measure(image: Path, other: Path) -> Measurements:
     """Measure with images on this machine."""
     with Endpoint() as endpoint:
-        host = Host("bench", endpoint.url)
+        host = ConfiguredHost("bench", endpoint.url)
         counter = _Counter(endpoint)
         credentials = Credentials(endpoint.user, endpoint.password)
         with open_winrm(host, lambda: credentials) as session:

@@ -10,7 +10,7 @@ from imagetool.cli.options import Format, FormatOption
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration.address import Host
+    from imagetool.host.configuration.address import ConfiguredHost
 
 HostArgument = Annotated[
     str,
@@ -87,7 +87,7 @@ def logout(host: HostArgument, user: UserOption = "") -> None:
                err=True)  # fmt: skip
 
 
-def _winrm_host(text: str) -> Host:
+def _winrm_host(text: str) -> ConfiguredHost:
     from imagetool.cli.hosts import named_host
     from imagetool.errors import WrongUsage
 

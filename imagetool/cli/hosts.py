@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration import Host
+    from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
     from imagetool.host.session import Session
 
@@ -23,19 +23,19 @@ HostOption = Annotated[
 ]
 
 
-def named_host(text: str = "", *, url_allowed: bool = True) -> Host:
+def named_host(text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
     """Find the host that the command line names; without text the default one.
 
     `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
     """
-    from imagetool.host.configuration import BUILT_IN_HOSTS, Host, read_configuration
+    from imagetool.host.configuration import BUILT_IN_HOSTS, ConfiguredHost, read_configuration
 
     if text.lower() in BUILT_IN_HOSTS:  # which no file can change
-        return Host(text.lower())
+        return ConfiguredHost(text.lower())
     return read_configuration().host(text, url_allowed=url_allowed)
 
 
-def session_opener(host: str | Host) -> Callable[[], Session]:
+def session_opener(host: str | ConfiguredHost) -> Callable[[], Session]:
     """Return a function that opens a session: with `local`, `lab`, or a host over WinRM.
 
     Raises WrongUsage; the function raises HostFailed. A password is asked for once per host.
@@ -52,14 +52,14 @@ def session_opener(host: str | Host) -> Callable[[], Session]:
     return open_local
 
 
-def _open_winrm(host: Host) -> Session:
+def _open_winrm(host: ConfiguredHost) -> Session:
     from imagetool.host.winrm import open_winrm
 
     return open_winrm(host, lambda: _credentials(host))
 
 
 @cache
-def _credentials(host: Host) -> Credentials:
+def _credentials(host: ConfiguredHost) -> Credentials:
     from imagetool.host.configuration.credentials import credentials_for
 
     return credentials_for(host)

@@ -15,7 +15,7 @@ import pytest
 
 from imagetool.cli import hosts
 from imagetool.errors import WrongUsage
-from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.winrm import shell as winrm
 from imagetool.lab.winrm import Endpoint
@@ -113,16 +113,16 @@ def test_a_cloned_directory_cannot_redirect_a_password(
 
 def test_a_directory_may_choose_among_the_users_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("imagetool.toml").write_text("[defaults]\nhost = 'lab'\n", encoding="utf-8")
-    assert hosts.named_host() == Host("lab")
-    assert hosts.named_host("LOCAL") == Host("local")
+    assert hosts.named_host() == ConfiguredHost("lab")
+    assert hosts.named_host("LOCAL") == ConfiguredHost("local")
     with pytest.raises(WrongUsage, match="cannot stand here"):
         hosts.named_host("https://hv01", url_allowed=False)
 
 
 def test_a_session_over_winrm_asks_for_its_password_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[tuple[Host, Credentials]] = []
+    opened: list[tuple[ConfiguredHost, Credentials]] = []
 
-    def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> object:
+    def open_winrm(host: ConfiguredHost, credentials: Callable[[], Credentials]) -> object:
         opened.append((host, credentials()))
         return object()
 
@@ -154,7 +154,7 @@ def test_no_process_has_the_password_in_its_arguments_or_environment(
 ) -> None:
     monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
     assert endpoint.certificate is not None
-    host = Host("labhost", endpoint.url, certificate=str(endpoint.certificate))
+    host = ConfiguredHost("labhost", endpoint.url, certificate=str(endpoint.certificate))
     right = Credentials(endpoint.user, endpoint.password)
     mine = os.getpid()
     with winrm.open_winrm(host, lambda: right):

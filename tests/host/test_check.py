@@ -13,7 +13,7 @@ from imagetool.host.answers import CmdletFailed, Result
 from imagetool.host.check import HostReport, check_host
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.redaction import redactor
-from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.files import FileOperations
 from imagetool.host.session import Session
 from imagetool.lab import open_lab
@@ -44,7 +44,7 @@ HELLO = {
     "computer": "HV01",
 }
 NTFS = {"FileSystem": "NTFS", "DriveType": "Fixed", "SizeRemaining": 50 << 30}
-KERBEROS = Host("hv01", "https://hv01.example.org:5986/wsman", "kerberos")
+KERBEROS = ConfiguredHost("hv01", "https://hv01.example.org:5986/wsman", "kerberos")
 IMAGE = "D:\\images\\t.vhdx"
 DIRECTORY = 0x10
 
@@ -99,7 +99,7 @@ class Played:
 
 
 def played(
-    path: str = "", host: Host = KERBEROS, **told: object
+    path: str = "", host: ConfiguredHost = KERBEROS, **told: object
 ) -> tuple[HostReport, dict[str, HostFinding]]:
     checked = check_host(host, lambda: Played(**told), path)  # type: ignore[arg-type,return-value]
     assert len({row.name for row in checked.findings}) == len(checked.findings)
@@ -123,8 +123,8 @@ def test_a_good_host_is_all_right_and_says_what_it_is() -> None:
     ]  # fmt: skip
 
 
-def ntlm(url: str = "https://hv01:5986/wsman", **more: object) -> Host:
-    return Host("hv01", url, **more)  # type: ignore[arg-type]
+def ntlm(url: str = "https://hv01:5986/wsman", **more: object) -> ConfiguredHost:
+    return ConfiguredHost("hv01", url, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def ntlm(url: str = "https://hv01:5986/wsman", **more: object) -> Host:
          {"elevated": False, "filtered": True}),
         ("rights", State.FAILED, "add this one to Administrators", {"elevated": False}),
         ("rights", State.FAILED, "as administrator",
-         {"elevated": False, "filtered": True, "host": Host("local")}),
+         {"elevated": False, "filtered": True, "host": ConfiguredHost("local")}),
         ("authentication", State.NOTE, "reaches no shares",
          {"authentication": "NTLM", "host": ntlm()}),
         ("reached", State.NOTE, "plain http", {"host": ntlm("http://hv01:5985/wsman")}),
@@ -169,7 +169,7 @@ def test_what_is_missing_is_named_with_what_to_do(
     name: str, state: State, words: str, told: dict[str, object]
 ) -> None:
     host = told.pop("host", KERBEROS)
-    assert isinstance(host, Host)
+    assert isinstance(host, ConfiguredHost)
     checked, rows = played(IMAGE, host, **told)
     row = rows[name]
     assert row.state is state
@@ -184,7 +184,7 @@ def test_a_share_that_a_logon_does_not_reach_is_named() -> None:
         (ntlm(), "credssp"),
         (KERBEROS, "delegate = true"),
         (ntlm(transport="credssp"), "spelling"),
-        (Host("local"), "spelling"),
+        (ConfiguredHost("local"), "spelling"),
     ):
         checked, rows = played(share, host, stats={})
         assert not checked.usable
@@ -195,7 +195,7 @@ def test_a_share_that_a_logon_does_not_reach_is_named() -> None:
 def test_the_emulated_host_says_what_it_does_not_know(
     lab_engine: str, template: Path, tmp_path: Path
 ) -> None:
-    checked = check_host(Host("lab"), open_lab, str(template))
+    checked = check_host(ConfiguredHost("lab"), open_lab, str(template))
     rows = {row.name: row for row in checked.findings}
     assert checked.usable
     for name in ("rights", "dism", "attributes", "directory-attributes", "vmguest.iso"):
@@ -203,7 +203,7 @@ def test_the_emulated_host_says_what_it_does_not_know(
     for name in ("reached", "user", "language", "hyper-v", "storage", "dism-module", "path"):
         assert rows[name].state is State.OK, rows[name]
     assert "not a Windows" in rows["windows"].found
-    assert not check_host(Host("lab"), open_lab, str(tmp_path / "none.vhdx")).usable
+    assert not check_host(ConfiguredHost("lab"), open_lab, str(tmp_path / "none.vhdx")).usable
 
 
 def test_the_self_test_runs_to_its_end_and_leaves_nothing(
@@ -213,7 +213,7 @@ def test_the_self_test_runs_to_its_end_and_leaves_nothing(
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", None)
-    checked = check_host(Host("lab"), open_lab, self_test=True)
+    checked = check_host(ConfiguredHost("lab"), open_lab, self_test=True)
     monkeypatch.setattr(tempfile, "tempdir", None)
     trials = {row.name: row for row in checked.trials or ()}
     assert checked.usable, [row for row in trials.values() if row.state is State.FAILED]
@@ -233,7 +233,7 @@ def test_the_self_test_runs_to_its_end_and_leaves_nothing(
 
 def test_the_self_test_goes_on_behind_what_fails(lab_engine: str) -> None:
     emulated_host = EmulatedHost(parse_faults("Get-VHD=0x80070005,Get-Disk=0x80041001"))
-    checked = check_host(Host("lab"), lambda: open_lab(emulated_host), self_test=True)
+    checked = check_host(ConfiguredHost("lab"), lambda: open_lab(emulated_host), self_test=True)
     trials = {row.name: row for row in checked.trials or ()}
     assert "0x80070005" in trials["missing-disk"].found
     assert trials["properties of Get-Disk"].state is State.FAILED
@@ -260,12 +260,12 @@ def test_a_host_that_cannot_be_reached_is_one_sentence() -> None:
         check_host(KERBEROS, refuse)
 
 
-def hide(host: Host = KERBEROS, path: str = "") -> Callable[[str], str]:
+def hide(host: ConfiguredHost = KERBEROS, path: str = "") -> Callable[[str], str]:
     return redactor(host, Played(), path)  # type: ignore[arg-type]
 
 
 def test_what_is_sent_to_others_names_nobody() -> None:
-    host = Host("hv01", KERBEROS.url, user="EXAMPLE\\svc-images")
+    host = ConfiguredHost("hv01", KERBEROS.url, user="EXAMPLE\\svc-images")
     hidden = hide(host, "D:\\customer\\t.vhdx")
     text = (
         "EXAMPLE\\admin on HV01 (https://hv01.example.org:5986), svc-images, "
@@ -279,14 +279,14 @@ def test_what_is_sent_to_others_names_nobody() -> None:
     )
     assert hide(path="/")("/tmp/x") == "/tmp/x"
     assert hide(path="t.vhdx")("t.vhdx: nothing") == "<path>: nothing"
-    with_at = hide(Host("hv01", KERBEROS.url, user="jane@corp.example"))
+    with_at = hide(ConfiguredHost("hv01", KERBEROS.url, user="jane@corp.example"))
     assert with_at("jane of corp.example") == "<user> of <domain>"
 
 
 def test_a_redacted_report_is_redacted_in_every_form(lab_engine: str, tmp_path: Path) -> None:
     secret = tmp_path / "customer-name"
     secret.mkdir()
-    checked = check_host(Host("lab"), open_lab, str(secret), self_test=True)
+    checked = check_host(ConfiguredHost("lab"), open_lab, str(secret), self_test=True)
     import getpass
     import platform
 

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.configuration import Configuration, Host, read_configuration
+from imagetool.host.configuration import Configuration, ConfiguredHost, read_configuration
 from imagetool.host.configuration import credentials as module
 from imagetool.host.configuration.credentials import (
     Credentials,
@@ -116,10 +116,10 @@ def test_what_may_be_a_password_in_a_url_is_not_shown() -> None:
 
 
 def test_local_lab_and_the_default() -> None:
-    assert Configuration().host() == Host("local")
-    assert Configuration().host("LAB") == Host("lab")
-    assert not Host("lab").remote
-    assert Configuration(default="lab").host() == Host("lab")
+    assert Configuration().host() == ConfiguredHost("local")
+    assert Configuration().host("LAB") == ConfiguredHost("lab")
+    assert not ConfiguredHost("lab").remote
+    assert Configuration(default="lab").host() == ConfiguredHost("lab")
     with pytest.raises(WrongUsage, match="cannot stand here"):
         Configuration().host("https://hv01", url_allowed=False)
     assert Configuration().host("hv01", url_allowed=False).url == "https://hv01:5986/wsman"
@@ -156,7 +156,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
     )
     host = found.host()
     assert host == found.host("hv01") == found.host("Hv01")
-    assert host == Host(
+    assert host == ConfiguredHost(
         "HV01",
         "https://hv01.example.org:443/wsman",
         "certificate",
@@ -373,8 +373,8 @@ def test_a_link_in_a_cloned_directory_is_read_as_that_directorys(
 # Paths
 
 
-def host_with(**pairs: str) -> Host:
-    return Host("hv01", "https://hv01:5986/wsman", paths=tuple(pairs.items()))
+def host_with(**pairs: str) -> ConfiguredHost:
+    return ConfiguredHost("hv01", "https://hv01:5986/wsman", paths=tuple(pairs.items()))
 
 
 POSIX = host_with(**{
@@ -438,8 +438,8 @@ def test_paths_of_windows_correspond_whatever_their_case() -> None:
 
 
 def test_a_path_here_is_the_path_there_on_local_and_lab(tmp_path: Path) -> None:
-    assert path_on_host(Host("local"), "some/t.vhdx") == "some/t.vhdx"
-    assert path_on_host(Host("lab"), tmp_path) == str(tmp_path)
+    assert path_on_host(ConfiguredHost("local"), "some/t.vhdx") == "some/t.vhdx"
+    assert path_on_host(ConfiguredHost("lab"), tmp_path) == str(tmp_path)
 
 
 def test_a_relative_path_counts_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +449,7 @@ def test_a_relative_path_counts_from_here(tmp_path: Path, monkeypatch: pytest.Mo
 
 # Credentials
 
-HV01 = Host("hv01", "https://hv01:5986/wsman")
+HV01 = ConfiguredHost("hv01", "https://hv01:5986/wsman")
 
 
 class FakeKeyring(ModuleType):
@@ -496,9 +496,9 @@ def test_the_environment_comes_first_then_the_keyring_then_a_prompt(keyring: Fak
     keyring.held["imagetool:https://hv01:5986", "kept"] = "from-keyring"
     assert credentials_for(HV01, PASSWORDS) == Credentials("me", SECRET)
     assert credentials_for(HV01, {}) == Credentials("kept", "from-keyring")
-    other_port = Host("hv01", "https://hv01:443/wsman", user="kept")
-    plain = Host("hv01", "http://hv01:5985/wsman", user="kept")
-    for host in (other_port, plain, Host("hv01", HV01.url, user="another")):
+    other_port = ConfiguredHost("hv01", "https://hv01:443/wsman", user="kept")
+    plain = ConfiguredHost("hv01", "http://hv01:5985/wsman", user="kept")
+    for host in (other_port, plain, ConfiguredHost("hv01", HV01.url, user="another")):
         assert credentials_for(host, {}, typed(["typed"])) == Credentials(host.user, "typed")
     keyring.locked = True
     assert credentials_for(HV01, {}, typed(["u", "p"])) == Credentials("u", "p")
@@ -525,10 +525,10 @@ def test_without_a_terminal_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPat
 
 
 def test_kerberos_uses_its_tickets_and_certificates_need_nothing() -> None:
-    kerberos = Host("hv01", HV01.url, "kerberos")
+    kerberos = ConfiguredHost("hv01", HV01.url, "kerberos")
     assert credentials_for(kerberos, {}) == Credentials("", "")
     assert credentials_for(kerberos, PASSWORDS) == Credentials("me", SECRET)
-    assert credentials_for(Host("hv01", HV01.url, "certificate"), PASSWORDS) == Credentials("")
+    assert credentials_for(ConfiguredHost("hv01", HV01.url, "certificate"), PASSWORDS) == Credentials("")
 
 
 def test_a_password_is_stored_and_forgotten(keyring: FakeKeyring) -> None:

@@ -20,7 +20,7 @@ import pytest
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host import session as session_module
 from imagetool.host.answers import CmdletFailed, Event
-from imagetool.host.configuration import Host
+from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.frames import decode_bytes, decode_frame
 from imagetool.host.session import Session
@@ -33,14 +33,14 @@ from tests.host.test_session import HOSTILE
 Connect = Callable[..., Session]
 
 
-def host_of(endpoint: Endpoint, **changes: Any) -> Host:
+def host_of(endpoint: Endpoint, **changes: Any) -> ConfiguredHost:
     known: dict[str, Any] = {
         "name": "hv01",
         "url": endpoint.url,
         "transport": "ntlm",
         "certificate": str(endpoint.certificate or ""),
     }
-    return Host(**(known | changes))
+    return ConfiguredHost(**(known | changes))
 
 
 @pytest.fixture
@@ -320,11 +320,11 @@ def test_a_client_that_is_gone_leaves_no_mount(
     program = f"""
 import os, sys, time
 from imagetool.host.winrm import shell as winrm
-from imagetool.host.configuration import Host
+from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.frames import RequestFrame
 winrm.LEASE_SECONDS = 2
-session = winrm.open_winrm(Host(name="hv01", url={endpoint.url!r}, transport="ntlm"),
+session = winrm.open_winrm(ConfiguredHost(name="hv01", url={endpoint.url!r}, transport="ntlm"),
     lambda: Credentials({endpoint.user!r}, sys.stdin.readline().strip()))
 session.invoke("Mount-VHD", Path={str(template)!r}, NoDriveLetter=True, ReadOnly=True)
 request = RequestFrame(50, "invoke", "Get-VMIntegrationService", {{"Name": 9000}}, ("Text",))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from imagetool.errors import HostFailed
-from imagetool.host.configuration import Host
+from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.winrm import open_winrm, shell, wsman
 
@@ -118,7 +118,7 @@ def listen() -> Iterator[Callable[[AnswerFrame | bytes], str]]:
 
 def refused(url: str, transport: str = "ntlm") -> HostFailed:
     with pytest.raises(HostFailed) as caught:
-        open_winrm(Host("hv01", url, transport), lambda: Credentials("u", "secret-4711"))  # type: ignore[arg-type]
+        open_winrm(ConfiguredHost("hv01", url, transport), lambda: Credentials("u", "secret-4711"))  # type: ignore[arg-type]
     assert caught.value.message.startswith("hv01: ")
     assert "secret-4711" not in f"{caught.value.message} {caught.value.hint}"
     assert "\n" not in caught.value.message

@@ -16,7 +16,7 @@ from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 from winrm.protocol import Protocol
 
 from imagetool.errors import HostFailed
-from imagetool.host.configuration import AuthenticationMethod, Host
+from imagetool.host.configuration import AuthenticationMethod, ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
@@ -230,7 +230,7 @@ def session_with(
     endpoint: Endpoint, transport: AuthenticationMethod, credentials: Credentials
 ) -> Session:
     url = there(endpoint)
-    host = Host("hv01", url, transport, certificate=str(endpoint.certificate or ""))
+    host = ConfiguredHost("hv01", url, transport, certificate=str(endpoint.certificate or ""))
     return open_winrm(host, lambda: credentials)
 
 

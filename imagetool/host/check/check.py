@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.path_check import PathCheck, volume_finding
-from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.session import Session
 
 _MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
@@ -22,7 +22,7 @@ _MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 class HostReport:
     """The findings of a check."""
 
-    host: Host
+    host: ConfiguredHost
     path: str
     findings: tuple[HostFinding, ...]
     trials: tuple[HostFinding, ...] | None = None
@@ -37,7 +37,7 @@ class HostReport:
 
 
 def check_host(
-    host: Host, open_session: Callable[[], Session], path: str = "", *, self_test: bool = False
+    host: ConfiguredHost, open_session: Callable[[], Session], path: str = "", *, self_test: bool = False
 ) -> HostReport:
     """Check a host, and `path`, an image or a directory there.
 
@@ -69,7 +69,7 @@ def _redacted(finding: HostFinding, redact: Callable[[str], str]) -> HostFinding
 class _Check:
     """One check of a host; each private method gives the findings on one subject."""
 
-    def __init__(self, host: Host, session: Session, path: str, seconds: float) -> None:
+    def __init__(self, host: ConfiguredHost, session: Session, path: str, seconds: float) -> None:
         self._host = host
         self._session = session
         self._path = path

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
-from imagetool.host.configuration.address import Host
+from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.configuration.path_mapping import is_unc_path
 from imagetool.host.files import Stat
 from imagetool.host.session import Session
@@ -81,7 +81,7 @@ def _size(count: int) -> str:
 class PathCheck:
     """The check of an image or a directory on a host."""
 
-    def __init__(self, host: Host, session: Session, path: str) -> None:
+    def __init__(self, host: ConfiguredHost, session: Session, path: str) -> None:
         self._host = host
         self._session = session
         self._path = path

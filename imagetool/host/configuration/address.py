@@ -31,7 +31,7 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ConfiguredHost:
     """A host, with all that is needed to reach it but a password. Empty text: not given."""
 
     name: str

@@ -17,7 +17,7 @@ from imagetool.errors import HostFailed
 from imagetool.host.environment import PASSWORD_VARIABLE, USER_VARIABLE
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration.address import Host
+    from imagetool.host.configuration.address import ConfiguredHost
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,7 +37,7 @@ Prompt = Callable[[str, bool], str]
 
 
 def credentials_for(
-    host: Host, environment: Mapping[str, str] | None = None, ask: Prompt | None = None
+    host: ConfiguredHost, environment: Mapping[str, str] | None = None, ask: Prompt | None = None
 ) -> Credentials:
     """Return the credentials for a host. Raises HostFailed where there are none.
 
@@ -65,7 +65,7 @@ def credentials_for(
     return _prompt_credentials(host, user, password, ask)
 
 
-def _prompt_credentials(host: Host, user: str, password: str, ask: Prompt) -> Credentials:
+def _prompt_credentials(host: ConfiguredHost, user: str, password: str, ask: Prompt) -> Credentials:
     where = host.origin if host.named_by_user else f"{host.origin} (which ./imagetool.toml names)"
     user = user or ask(f"User on {where}: ", False).strip()
     if not user:
@@ -73,7 +73,7 @@ def _prompt_credentials(host: Host, user: str, password: str, ask: Prompt) -> Cr
     return Credentials(user, password or ask(f"Password of {user} on {where}: ", True))
 
 
-def _credentials_hint(host: Host, user: str) -> str:
+def _credentials_hint(host: ConfiguredHost, user: str) -> str:
     if not host.named_by_user:
         return (
             f"Only ./imagetool.toml names this host, and the environment's password is not for "
@@ -105,7 +105,7 @@ def _terminal_prompt() -> Prompt | None:
 # The keyring
 
 
-def _keyring_service(host: Host) -> str:
+def _keyring_service(host: ConfiguredHost) -> str:
     return f"imagetool:{host.origin}"
 
 
@@ -117,7 +117,7 @@ def _import_keyring() -> Any:
     return keyring
 
 
-def _stored_credentials(host: Host, user: str) -> Credentials | None:
+def _stored_credentials(host: ConfiguredHost, user: str) -> Credentials | None:
     keyring = _import_keyring()
     if keyring is None:
         return None
@@ -130,7 +130,7 @@ def _stored_credentials(host: Host, user: str) -> Credentials | None:
     return Credentials(user or str(found.username), str(found.password))
 
 
-def store_password(host: Host, user: str = "", ask: Prompt | None = None) -> str:
+def store_password(host: ConfiguredHost, user: str = "", ask: Prompt | None = None) -> str:
     """Prompt for a password and store it in the keyring; return the user. Raises HostFailed."""
     keyring = _require_keyring()
     ask = ask or _terminal_prompt()
@@ -144,7 +144,7 @@ def store_password(host: Host, user: str = "", ask: Prompt | None = None) -> str
     return credentials.user
 
 
-def delete_password(host: Host, user: str = "") -> str:
+def delete_password(host: ConfiguredHost, user: str = "") -> str:
     """Delete a password from the system's keyring; return the user. Raises HostFailed."""
     keyring = _require_keyring()
     stored = _stored_credentials(host, user or host.user)

@@ -13,7 +13,7 @@ from imagetool.errors import WrongUsage
 from imagetool.host.configuration.address import (
     AUTHENTICATION_METHODS,
     BUILT_IN_HOSTS,
-    Host,
+    ConfiguredHost,
     PathMap,
     is_url,
     parse_address,
@@ -211,7 +211,7 @@ class ConfigurationFile:
     def _absolute(self, text: str) -> Path:
         return self.path.parent / Path(text).expanduser()
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> ConfiguredHost:
         """Return a host of the user's file. Raises WrongUsage."""
         table = self._table(self._hosts, name, "hosts.")
         self._check(f"hosts.{name}", table, _HOST_KEYS)
@@ -226,7 +226,7 @@ class ConfigurationFile:
         except WrongUsage as error:
             raise self.error(f"hosts.{name}.url", error.message, error.hint) from None
         # The keys and types of `given` were checked above.
-        host = Host(name, url, paths=self._path_map(name, table), **given)  # type: ignore[arg-type]
+        host = ConfiguredHost(name, url, paths=self._path_map(name, table), **given)  # type: ignore[arg-type]
         for key, reason in _contradictions(host):
             raise self.error(f"hosts.{name}.{key}", reason)
         return host
@@ -235,7 +235,7 @@ class ConfigurationFile:
 _TYPE_NAMES = {str: "text", bool: "true or false", dict: "a table"}
 
 
-def _contradictions(host: Host) -> list[tuple[str, str]]:
+def _contradictions(host: ConfiguredHost) -> list[tuple[str, str]]:
     """Return the keys whose values are invalid or contradict others, each with a sentence."""
     plain = host.url.startswith("http:")
     by_certificate = host.transport == "certificate"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetool.errors import WrongUsage
-from imagetool.host.configuration.address import BUILT_IN_HOSTS, Host, PathMap, is_url, winrm_url
+from imagetool.host.configuration.address import BUILT_IN_HOSTS, ConfiguredHost, PathMap, is_url, winrm_url
 from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, ConfigurationFile
 
 
@@ -21,7 +21,7 @@ from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, Con
 class Configuration:
     """The hosts, default host and path maps of both files."""
 
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    hosts: Mapping[str, ConfiguredHost] = field(default_factory=dict)
     """The user's hosts, by their names in lower case."""
     default: str = ""
     """The host that commands use by default; empty where no file names one."""
@@ -29,7 +29,7 @@ class Configuration:
     paths: Mapping[str, PathMap] = field(default_factory=dict)
     """The path maps of ./imagetool.toml, by the names of hosts in lower case."""
 
-    def host(self, text: str = "", *, url_allowed: bool = True) -> Host:
+    def host(self, text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
         """Return the host of a name, an address or a URL; without text the default one, or `local`.
 
         Raises WrongUsage.
@@ -38,14 +38,14 @@ class Configuration:
         text = text or self.default or "local"
         name = text.lower()
         if name in BUILT_IN_HOSTS:
-            return Host(name)
+            return ConfiguredHost(name)
         host = self.hosts.get(name)
         if host is None:
             if is_url(text) and not url_allowed:
                 raise WrongUsage(
                     f"{text!r}: a URL cannot stand here", hint="Write the host's name alone."
                 )
-            host = Host(text, winrm_url(text), named_by_user=named_by_user)
+            host = ConfiguredHost(text, winrm_url(text), named_by_user=named_by_user)
         return replace(host, paths=host.paths + self.paths.get(name, ()))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration.address import Host
+    from imagetool.host.configuration.address import ConfiguredHost
 
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/?.]")
 _INVALID_CHARACTERS = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -46,7 +46,7 @@ def check_host_directory(text: str) -> str:
 
 
 def path_on_host(
-    host: Host, path: str | os.PathLike[str], *, windows: bool = os.name == "nt"
+    host: ConfiguredHost, path: str | os.PathLike[str], *, windows: bool = os.name == "nt"
 ) -> str:
     """Return the path on the host of a local file, by the longest mapped directory above it.
 

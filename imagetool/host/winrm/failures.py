@@ -9,7 +9,7 @@ from imagetool.errors import HostFailed
 from imagetool.host.transport import ConnectionBroke
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration import Host
+    from imagetool.host.configuration import ConfiguredHost
 
 _AUTHENTICATION = ("spnego", "requests_credssp", "requests_ntlm", "winrm.vendor", "kerberos")
 
@@ -32,7 +32,7 @@ _FAULTS = {
 }
 
 
-def fault_error(host: Host, code: int | None, reason: str) -> HostFailed:
+def fault_error(host: ConfiguredHost, code: int | None, reason: str) -> HostFailed:
     """Return the error for a WS-Management fault, by its code ([MS-WSMV] and winerror.h)."""
     text = " ".join(reason.split())[:300]
     shown = "" if code is None else f" (0x{code & 0xFFFFFFFF:08X})"
@@ -40,7 +40,7 @@ def fault_error(host: Host, code: int | None, reason: str) -> HostFailed:
     return HostFailed(f"{host.name}: {sentence}{shown}", hint=hint)
 
 
-def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
+def status_error(host: ConfiguredHost, status: int, connected_before: bool) -> HostFailed:
     """Return the error for an HTTP status without a fault in its body."""
     name, url = host.name, host.url
     if status == 403:
@@ -63,7 +63,7 @@ def status_error(host: Host, status: int, connected_before: bool) -> HostFailed:
     )
 
 
-def authentication_error(host: Host, error: Exception | None = None) -> HostFailed:
+def authentication_error(host: ConfiguredHost, error: Exception | None = None) -> HostFailed:
     """Return the error for rejected credentials."""
     said = "401" if error is None else _short_reason(" ".join(str(error).split()))
     if host.transport == "kerberos":
@@ -79,7 +79,7 @@ def authentication_error(host: Host, error: Exception | None = None) -> HostFail
     )
 
 
-def connection_error(host: Host, error: Exception, connected_before: bool) -> HostFailed:
+def connection_error(host: ConfiguredHost, error: Exception, connected_before: bool) -> HostFailed:
     """Return the error for a failure below HTTP; one to retry only after an earlier success."""
     import requests
     from urllib3.exceptions import NameResolutionError, NewConnectionError
@@ -124,7 +124,7 @@ def connection_error(host: Host, error: Exception, connected_before: bool) -> Ho
     )
 
 
-def _tls_error(host: Host, said: str) -> HostFailed:
+def _tls_error(host: ConfiguredHost, said: str) -> HostFailed:
     name = host.name
     if "CERTIFICATE_VERIFY_FAILED" not in said:
         return HostFailed(
@@ -148,7 +148,7 @@ def _tls_error(host: Host, said: str) -> HostFailed:
     )
 
 
-def protocol_error(host: Host, error: Exception) -> HostFailed:
+def protocol_error(host: ConfiguredHost, error: Exception) -> HostFailed:
     """Return the error for other exceptions of the libraries: malformed answers, as a rule."""
     if type(error).__module__.startswith(_AUTHENTICATION):
         return authentication_error(host, error)

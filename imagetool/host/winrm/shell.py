@@ -44,7 +44,7 @@ from imagetool.host.winrm.wsman import (
 )
 
 if TYPE_CHECKING:
-    from imagetool.host.configuration import Host
+    from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
 
 _POWERSHELL = "powershell.exe"
@@ -60,7 +60,7 @@ _RECEIVE_MARGIN = 1.0
 _log = logging.getLogger(__name__)
 
 
-def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> Session:
+def open_winrm(host: ConfiguredHost, credentials: Callable[[], Credentials]) -> Session:
     """Open a session with a host over WinRM. Raises HostFailed with a hint."""
     return Session(WinRMShell(host, credentials()))
 
@@ -68,7 +68,7 @@ def open_winrm(host: Host, credentials: Callable[[], Credentials]) -> Session:
 class WinRMShell:
     """A shell on a host in which PowerShell runs the session's script (host/transport.py)."""
 
-    def __init__(self, host: Host, credentials: Credentials) -> None:
+    def __init__(self, host: ConfiguredHost, credentials: Credentials) -> None:
         self._host = host
         self._credentials = credentials
         self._lock = threading.Lock()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from requests import Session as Http
     from winrm.protocol import Protocol
 
-    from imagetool.host.configuration import Host
+    from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
     from imagetool.host.winrm.adapter import BoundedAdapter
 
@@ -61,7 +61,7 @@ class WSManConnection:
     connections. Raises HostFailed where it would not be safe, or lacks its library.
     """
 
-    def __init__(self, host: Host, credentials: Credentials, reconnecting: bool = False) -> None:
+    def __init__(self, host: ConfiguredHost, credentials: Credentials, reconnecting: bool = False) -> None:
         self.host = host
         self._connected_before = reconnecting
         from imagetool.host.winrm.adapter import BoundedAdapter
@@ -162,7 +162,7 @@ class _UnsafeConnection(Exception):
         self.hint = hint
 
 
-def _protocol(host: Host, credentials: Credentials, adapter: BoundedAdapter) -> Protocol:
+def _protocol(host: ConfiguredHost, credentials: Credentials, adapter: BoundedAdapter) -> Protocol:
     """Return pywinrm's client, set up so that no secret is sent unencrypted."""
     encrypted = host.url.lower().startswith("https:")
     if not encrypted and host.transport in ("basic", "certificate"):
