@@ -1,4 +1,4 @@
-"""What several layers share and none of them owns: positioned reads, open files, where they lie.
+"""Contracts that several layers share and none of them owns: sources, files, hosts, results.
 
 Files, disks, partitions, the data of a file in a volume and the pages of a hive are all sources,
 stacked on each other. A source has no position, may be used from several threads, and gives fewer
@@ -11,7 +11,7 @@ of a hive. They are opened where the image itself was, by the path rules of that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -92,3 +92,86 @@ class Files(Protocol):
 
     def canonical(self, path: str) -> str:
         """Return a path that is the same for all paths of one file, as far as they show it."""
+
+
+class Reference(NamedTuple):
+    """A result that is kept on the host; as a parameter of a later cmdlet it stands for it."""
+
+    number: int
+
+
+class Result(dict[str, object]):
+    """The requested properties of one result of a cmdlet or operation."""
+
+    reference: Reference | None = None
+    """The object on the host, if the request asked to keep it."""
+    data: bytes = b""
+    """The payload of an operation."""
+
+
+class Event(NamedTuple):
+    """A progress or warning record of a running cmdlet: `kind` is "progress" or "warning"."""
+
+    kind: str
+    text: str
+    percent: int | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Host(Protocol):
+    """A Hyper-V host to which a session is open: it runs cmdlets and operations of its script.
+
+    Raises HostFailed where the host cannot be asked, CmdletFailed (imagetool.host) where a cmdlet
+    reported an error.
+    """
+
+    @property
+    def description(self) -> str:
+        """The edition and version of the PowerShell on the host, for people."""
+
+    @property
+    def on_windows(self) -> bool:
+        """True if the host runs Windows, which decides the rules of its paths."""
+
+    def invoke(
+        self,
+        cmdlet: str,
+        *,
+        properties: Sequence[str] = (),
+        keep: bool = False,
+        deadline: float | None = None,
+        on_event: OnEvent | None = None,
+        **parameters: object,
+    ) -> list[Result]:
+        """Run a cmdlet with named parameters; return the named properties of each result."""
+
+    def operate(
+        self,
+        operation: str,
+        *,
+        data: bytes | None = None,
+        deadline: float | None = None,
+        on_event: OnEvent | None = None,
+        **parameters: object,
+    ) -> Result:
+        """Run an operation of session.ps1 itself; `data` is sent as its payload."""
+
+
+class Reportable:
+    """A result that people and programs read: it can be written as a JSON document."""
+
+    __slots__ = ()
+
+    json_writer: ClassVar[Callable[[Reportable], str]]
+    """Set by the public API: a result does not know the formats that it is written in."""
+
+    @property
+    def holds(self) -> bool:
+        """True unless the result has a verdict that does not hold (exit code 1)."""
+        return True
+
+    def to_json(self) -> str:
+        """Return the JSON document that the command line prints (docs/commands.md)."""
+        return Reportable.json_writer(self)

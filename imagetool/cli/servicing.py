@@ -15,7 +15,7 @@ from imagetool.cli.options import VolumeOption, local_path
 from imagetool.errors import Unsupported
 
 if TYPE_CHECKING:
-    from imagetool.host.answers import Event
+    from imagetool.contracts import Event
 
 
 def add_commands(app: typer.Typer) -> None:

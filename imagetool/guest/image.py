@@ -25,7 +25,7 @@ from imagetool.filesystem import Volume, open_volume, recognise
 from imagetool.guest.windows.installation import WindowsInstallation
 
 if TYPE_CHECKING:
-    from imagetool.guest.linux.facts import LinuxFacts
+    from imagetool.guest.linux.guest import LinuxGuest
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -202,21 +202,21 @@ class Image:
             return error
 
     @lazy
-    def linux(self) -> tuple[tuple[BlockDevice, LinuxFacts], ...]:
-        """Every block device that holds the root of a Linux, with its facts."""
-        from imagetool.guest.linux.facts import read_linux_facts
+    def linux(self) -> tuple[tuple[BlockDevice, LinuxGuest], ...]:
+        """Every block device that holds the root of a Linux, and that Linux."""
+        from imagetool.guest.linux.guest import read_linux_guest
 
         found = []
         for device in self.block_devices:
             if device.file_system not in _LINUX_FILE_SYSTEMS:
                 continue
             try:
-                facts = read_linux_facts(self.volume(device))
+                guest = read_linux_guest(self.volume(device))
             except ImagetoolError as error:
                 self._record_failure(error)
                 continue
-            if facts is not None:
-                found.append((device, facts))
+            if guest is not None:
+                found.append((device, guest))
         return tuple(found)
 
     @lazy
@@ -264,9 +264,9 @@ class Image:
     def _no_windows_error(self) -> ImagetoolError:
         """The error for an image without Windows: Linux, or an encrypted or damaged volume."""
         if self.linux:
-            device, facts = self.linux[0]
+            device, guest = self.linux[0]
             return Unsupported(
-                f"{self.path}: Linux, {facts.name} (volume {device.number}): not looked into yet",
+                f"{self.path}: Linux, {guest.name} (volume {device.number}): not looked into yet",
                 hint="Integration components are part of a Linux kernel; Windows is judged.",
             )
         for device in self.block_devices:

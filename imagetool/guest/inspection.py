@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from imagetool.contracts import Reportable
 from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
+from imagetool.guest.guest import Guest
 from imagetool.guest.image import Image
-from imagetool.guest.linux.facts import LinuxFacts
-from imagetool.guest.windows.components import IntegrationComponents, read_integration_components
-from imagetool.guest.windows.facts import WindowsFacts, read_windows_facts
+from imagetool.guest.linux.guest import LinuxGuest
+from imagetool.guest.windows.components import IntegrationComponents
+from imagetool.guest.windows.facts import WindowsFacts
+from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.pending import PendingOperations, read_pending
 from imagetool.guest.windows.prefetch import prefetch_windows
@@ -23,17 +26,36 @@ _STORAGE_SPACES_TYPE = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
 _ENCRYPTED_FILE_SYSTEMS = ("BitLocker", "LUKS")
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Inspection(Reportable):
     """The contents of an image. Without an operating system, `note` says what was found instead."""
 
-    windows: WindowsFacts | None
-    components: IntegrationComponents | None
+    guest: Guest | None
     pending: PendingOperations | None
-    linux: LinuxFacts | None
+    """Operations that wait in Windows; None for other guests."""
     note: str
     warnings: tuple[str, ...]
     """Conditions that would hinder servicing or the guest's boot."""
+
+    @property
+    def windows(self) -> WindowsFacts | None:
+        """The facts of the guest, where it is a Windows."""
+        return self.guest.facts if isinstance(self.guest, WindowsGuest) else None
+
+    @property
+    def components(self) -> IntegrationComponents | None:
+        """The evidence about integration components, where the guest is a Windows."""
+        return self.guest.evidence if isinstance(self.guest, WindowsGuest) else None
+
+    @property
+    def linux(self) -> LinuxGuest | None:
+        """The guest, where it is a Linux."""
+        return self.guest if isinstance(self.guest, LinuxGuest) else None
+
+    def __repr__(self) -> str:
+        if self.guest is None:
+            return f"Inspection({self.note!r})"
+        return f"Inspection({f'{self.guest.name}, {self.guest.version}'!r})"
 
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
@@ -52,16 +74,14 @@ def _inspect(image: Image, volume: int | None) -> Inspection:
     except Unreadable as error:
         linux = image.linux[0][1] if image.linux else None
         note = "" if linux is not None else error.message
-        return Inspection(None, None, None, linux, note, tuple(warnings))
+        return Inspection(linux, None, note, tuple(warnings))
     image.prefetch(partial(getattr, windows.volume, "warnings"))
-    facts, components, pending = image.gather(
-        partial(read_windows_facts, windows),
-        partial(read_integration_components, windows),
-        partial(read_pending, windows),
+    guest, pending = image.gather(
+        partial(read_windows_guest, windows), partial(read_pending, windows)
     )
     warnings += image.warnings
-    warnings += _guest_warnings(windows, components, pending)
-    return Inspection(facts, components, pending, None, "", tuple(warnings))
+    warnings += _guest_warnings(windows, guest.evidence, pending)
+    return Inspection(guest, pending, "", tuple(warnings))
 
 
 def _disk_warnings(image: Image) -> list[str]:

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from imagetool.contracts import Event, OnEvent, Reference, Result
 from imagetool.errors import HostFailed
 from imagetool.host.frames import AnswerFrame, RequestFrame
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A result kept on the host; as a parameter of a later cmdlet it stands for the object."""
-
-    number: int
-
-
-class Result(dict[str, object]):
-    """The requested properties of one result, by name."""
-
-    reference: Reference | None = None
-    """The kept object on the host; None unless the request had `keep`."""
-    data: bytes = b""
-    """The bytes that came with it: file contents read by an operation."""
 
 
 class CmdletFailed(HostFailed):
@@ -80,18 +64,6 @@ _HINTS = {
     0x800F0830: "The image cannot be serviced any more: start again from a good copy.",
     0xC1510111: "The image cannot be written: it is mounted read-only.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A progress or warning record of a running cmdlet: `kind` is "progress" or "warning"."""
-
-    kind: str
-    text: str
-    percent: int | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 class AnswerCollector:

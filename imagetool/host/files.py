@@ -7,12 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed
-
-if TYPE_CHECKING:
-    from imagetool.host.session import Session
 
 _UPLOAD_CHUNK_BYTES = 1 << 20
 
@@ -31,7 +28,7 @@ class Stat:
 class FileOperations:
     """The file operations of a session; paths are the host's. Each raises CmdletFailed."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Host) -> None:
         self._session = session
         self._temporary: str | None = None
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
+from imagetool.contracts import OnEvent, Reference, Result
 from imagetool.errors import HostFailed
-from imagetool.host.answers import AnswerCollector, OnEvent, Reference, Result
+from imagetool.host.answers import AnswerCollector
 from imagetool.host.files import FileOperations
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
 from imagetool.host.transport import ConnectionBroke, Transport

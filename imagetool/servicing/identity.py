@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed, Unreadable
 from imagetool.guest.image import Image, open_image
 from imagetool.host.reading import HostFiles
-from imagetool.host.session import Session
 
 _HINT = "Check how paths here and paths on the host correspond, and whether a copy is stale."
 
@@ -34,7 +34,7 @@ def identify(image: Image) -> ImageIdentity:
     )
 
 
-def check_same_image(session: Session, local_path: Path, host_path: str) -> None:
+def check_same_image(session: Host, local_path: Path, host_path: str) -> None:
     """Check that `host_path` on the host is the image at `local_path`. Raises HostFailed."""
     with open_image(local_path) as image:
         own = identify(image)

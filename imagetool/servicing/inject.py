@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from imagetool.contracts import Event
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
-from imagetool.host.answers import CmdletFailed, Event
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.session import Session
 from imagetool.servicing.cleanup import CleanupStack, ignore_interrupts
 from imagetool.servicing.identity import check_same_image

@@ -68,7 +68,11 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
         if chosen.applies:
             _check_pending(
                 image,
-                [p.identity for p in evidence.components.packages if p.state == INSTALL_PENDING],
+                [
+                    p.identity
+                    for p in evidence.guest.evidence.packages
+                    if p.state == INSTALL_PENDING
+                ],
             )
         if chosen.package.size > _MAX_PACKAGE_SIZE:
             raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
@@ -79,7 +83,7 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             package=chosen.package.name,
             identity=chosen.package.identity,
             cabinet=chosen.package.read_cabinet(),
-            product=evidence.facts.product,
+            product=evidence.guest.name,
             volume=windows.block_device.number,
             partition_offset=partition.offset if partition is not None else 0,
             disk_identity=read_disk_identity(image),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from imagetool.contracts import Reportable
 from imagetool.errors import DoesNotApply, ImagetoolError
 from imagetool.guest.image import Image
 from imagetool.guest.windows.components import (
     IntegrationComponents,
     ServicedPackage,
-    read_integration_components,
     read_packages,
 )
-from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2, read_windows_facts
+from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2
+from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.prefetch import prefetch_windows
 from imagetool.package.identity import Version
@@ -24,17 +26,36 @@ if TYPE_CHECKING:
     from imagetool.package import Media, Package
 
 
-class Verification(NamedTuple):
-    """A verdict with the evidence that it follows from."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification(Reportable):
+    """A verdict with the guest and the evidence that it follows from."""
 
     image: str
-    facts: WindowsFacts
-    components: IntegrationComponents
+    guest: WindowsGuest
     verdict: Verdict
     package: str
     """The name in the media of the package whose version was wanted; empty without one."""
     warnings: tuple[str, ...] = ()
     """Warnings about the file, such as another process writing to it."""
+
+    @property
+    def facts(self) -> WindowsFacts:
+        """The facts of the guest."""
+        return self.guest.facts
+
+    @property
+    def components(self) -> IntegrationComponents:
+        """The evidence about its integration components."""
+        return self.guest.evidence
+
+    @property
+    def holds(self) -> bool:
+        """True if what is required holds (exit code 0)."""
+        return self.verdict.holds
+
+    def __repr__(self) -> str:
+        outcome = self.verdict.outcome.value
+        return f"Verification({self.image!r}, {outcome!r}, holds={self.holds})"
 
 
 class NoVerdict(NamedTuple):
@@ -47,8 +68,7 @@ class NoVerdict(NamedTuple):
 class Evidence(NamedTuple):
     """What a verdict and the choice of a package follow from (applicability.GuestFacts)."""
 
-    facts: WindowsFacts
-    components: IntegrationComponents
+    guest: WindowsGuest
     parents: Sequence[ServicedPackage]
     """Installed packages that the packages at hand name as their parents."""
     accepts_sha2: bool
@@ -56,31 +76,30 @@ class Evidence(NamedTuple):
     @property
     def version(self) -> Version:
         """The version of the system."""
-        return self.facts.version
+        return self.guest.version
 
     @property
     def architecture(self) -> str:
         """amd64, x86 …; empty where the image does not say."""
-        return self.facts.architecture
+        return self.guest.architecture
 
     @property
     def packages(self) -> Sequence[ServicedPackage]:
         """Possible parents, and integration services packages."""
-        return (*self.parents, *self.components.packages)
+        return (*self.parents, *self.guest.evidence.packages)
 
     @property
     def active_driver(self) -> Version | None:
         """The version of the active wvmbus driver."""
-        return self.components.active_driver
+        return self.guest.evidence.active_driver
 
 
 def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()) -> Evidence:
-    """Read the facts, the components, and what `packages` ask of the guest. Raises Corrupt."""
+    """Read the guest, and what `packages` ask of it. Raises Corrupt."""
     names = sorted({parent.name for package in packages for parent in package.parents})
     return Evidence(
         *windows.image.gather(
-            partial(read_windows_facts, windows),
-            partial(read_integration_components, windows),
+            partial(read_windows_guest, windows),
             partial(read_packages, windows, names),
             partial(accepts_sha2, windows),
         )
@@ -117,7 +136,7 @@ def _verify(
     windows = image.windows(volume)
     packages = [package for medium in media for package in medium.packages]
     evidence = read_evidence(windows, packages)
-    facts, components = evidence.facts, evidence.components
+    facts, components = evidence.guest
     wanted, name = at_least, ""
     if media:
         from imagetool.verdict.applicability import choose
@@ -137,4 +156,4 @@ def _verify(
             )
         wanted = max((v for v in (wanted, version) if v is not None), default=None)
     verdict = judge(facts, components, wanted, require)
-    return Verification(image.path, facts, components, verdict, name, image.file_warnings)
+    return Verification(image.path, evidence.guest, verdict, name, image.file_warnings)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from imagetool.contracts import Result
 from imagetool.errors import HostFailed
-from imagetool.host.answers import CmdletFailed, Result
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.check import HostReport, check_host
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.redaction import redactor

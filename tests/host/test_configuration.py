@@ -528,7 +528,9 @@ def test_kerberos_uses_its_tickets_and_certificates_need_nothing() -> None:
     kerberos = ConfiguredHost("hv01", HV01.url, "kerberos")
     assert credentials_for(kerberos, {}) == Credentials("", "")
     assert credentials_for(kerberos, PASSWORDS) == Credentials("me", SECRET)
-    assert credentials_for(ConfiguredHost("hv01", HV01.url, "certificate"), PASSWORDS) == Credentials("")
+    assert credentials_for(
+        ConfiguredHost("hv01", HV01.url, "certificate"), PASSWORDS
+    ) == Credentials("")
 
 
 def test_a_password_is_stored_and_forgotten(keyring: FakeKeyring) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.contracts import Files, OpenFile
+from imagetool.contracts import Files, OpenFile, Result
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
-from imagetool.host.answers import CmdletFailed, Result
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
 from imagetool.host.reading.batcher import MAX_TASKS, ReadBatcher
 from imagetool.host.reading.files import MAX_CACHED_BYTES, HostFiles

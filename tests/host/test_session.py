@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagetool.contracts import Event
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.answers import CmdletFailed, Event
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
 from imagetool.host.local import LocalProcess, open_local

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from imagetool.contracts import Event
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host import session as session_module
-from imagetool.host.answers import CmdletFailed, Event
+from imagetool.host.answers import CmdletFailed
 from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.frames import decode_bytes, decode_frame

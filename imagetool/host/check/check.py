@@ -37,7 +37,11 @@ class HostReport:
 
 
 def check_host(
-    host: ConfiguredHost, open_session: Callable[[], Session], path: str = "", *, self_test: bool = False
+    host: ConfiguredHost,
+    open_session: Callable[[], Session],
+    path: str = "",
+    *,
+    self_test: bool = False,
 ) -> HostReport:
     """Check a host, and `path`, an image or a directory there.
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetool.errors import WrongUsage
-from imagetool.host.configuration.address import BUILT_IN_HOSTS, ConfiguredHost, PathMap, is_url, winrm_url
+from imagetool.host.configuration.address import (
+    BUILT_IN_HOSTS,
+    ConfiguredHost,
+    PathMap,
+    is_url,
+    winrm_url,
+)
 from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, ConfigurationFile
 
 

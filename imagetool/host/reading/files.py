@@ -10,9 +10,9 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from imagetool.contracts import Range, Task
+from imagetool.contracts import Host, Range, Result, Task
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
@@ -29,10 +29,6 @@ from imagetool.host.reading.pages import (
     decode_ranges,
     pages_of,
 )
-
-if TYPE_CHECKING:
-    from imagetool.host.answers import Result
-    from imagetool.host.session import Session
 
 T = TypeVar("T")
 
@@ -60,7 +56,7 @@ class HostFiles:
     suits callers that only read. Once the session has failed, every later request fails at once.
     """
 
-    def __init__(self, session: Session, host: str = "", *, lazy_close: bool = False) -> None:
+    def __init__(self, session: Host, host: str = "", *, lazy_close: bool = False) -> None:
         self.session = session
         self.host = host
         self._lazy_close = lazy_close

@@ -61,7 +61,9 @@ class WSManConnection:
     connections. Raises HostFailed where it would not be safe, or lacks its library.
     """
 
-    def __init__(self, host: ConfiguredHost, credentials: Credentials, reconnecting: bool = False) -> None:
+    def __init__(
+        self, host: ConfiguredHost, credentials: Credentials, reconnecting: bool = False
+    ) -> None:
         self.host = host
         self._connected_before = reconnecting
         from imagetool.host.winrm.adapter import BoundedAdapter

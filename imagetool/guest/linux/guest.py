@@ -1,4 +1,4 @@
-"""Facts about a Linux installation, from os-release(5).
+"""A Linux guest, from os-release(5).
 
 Integration components are part of the Linux kernel; modules and daemons are not read yet.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from imagetool.filesystem import Volume
@@ -18,9 +17,8 @@ _MAX_OS_RELEASE_SIZE = 64 << 10
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 
 
-@dataclass(frozen=True, slots=True)
-class LinuxFacts:
-    """The distribution, as os-release names it."""
+class LinuxGuest(NamedTuple):
+    """A Linux in an image, as its os-release names it (imagetool.guest.guest.Guest)."""
 
     name: str
     """PRETTY_NAME: Debian GNU/Linux 12 (bookworm)."""
@@ -29,15 +27,25 @@ class LinuxFacts:
     version: str
     """VERSION_ID: 12; empty where the distribution has none."""
 
+    @property
+    def architecture(self) -> str:
+        """Empty: it is not read yet."""
+        return ""
 
-def read_linux_facts(volume: Volume) -> LinuxFacts | None:
-    """Read the facts of the Linux whose root file system `volume` is; None where it is none."""
+    @property
+    def evidence(self) -> None:
+        """None: kernels, modules and daemons are not read yet."""
+        return None
+
+
+def read_linux_guest(volume: Volume) -> LinuxGuest | None:
+    """Read the Linux whose root file system `volume` is; None where it is none."""
     for path in _OS_RELEASE_PATHS:
         node = volume.find(path)
         if node is not None and not node.is_directory:
             fields = parse_os_release(node.open().read_at(0, _MAX_OS_RELEASE_SIZE))
             name = fields.get("PRETTY_NAME") or fields.get("NAME") or "Linux"
-            return LinuxFacts(name, fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
+            return LinuxGuest(name, fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
     return None
 
 
