@@ -1,32 +1,89 @@
-"""imagetool: inspect guest images, verify their integration components, and service copies.
+"""imagetool: read guest images for Hyper-V, judge their integration components, and service them.
 
     with imagetool.open_image("template.vhdx") as image:
         print(image.windows().product)
-    print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.outcome)
+    print(imagetool.verify("template.vhdx", at_least="6.3.9600.19456").verdict.outcome.value)
 
 Every failure is an `imagetool.errors.ImagetoolError` with a sentence, a hint and an exit code.
-Submodules are imported on first use.
+Modules are imported on first use.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from imagetool import errors as errors
+from imagetool.contracts import Reportable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imagetool.guest.image import Image
-    from imagetool.guest.inspection import Inspection
-    from imagetool.host.session import Session
-    from imagetool.package.media import Media
-    from imagetool.registry.values import ValueData
-    from imagetool.servicing.inject import Injection
-    from imagetool.verdict.verify import Verification
+    from imagetool.arguments import StrPath
+    from imagetool.guest.guest import Guest as Guest
+    from imagetool.guest.image import BlockDevice as BlockDevice
+    from imagetool.guest.image import Image as Image
+    from imagetool.guest.inspection import Inspection as Inspection
+    from imagetool.guest.linux.guest import LinuxGuest as LinuxGuest
+    from imagetool.guest.windows.components import IntegrationComponents as IntegrationComponents
+    from imagetool.guest.windows.facts import WindowsFacts as WindowsFacts
+    from imagetool.guest.windows.guest import WindowsGuest as WindowsGuest
+    from imagetool.host.session import Session as Session
+    from imagetool.package.identity import Version as Version
+    from imagetool.package.media import Media as Media
+    from imagetool.package.media import Package as Package
+    from imagetool.registry.values import ValueData as ValueData
+    from imagetool.servicing.inject import Injection as Injection
+    from imagetool.servicing.plan import Plan as Plan
+    from imagetool.verdict.verify import Verification as Verification
+    from imagetool.verdict.windows import Outcome as Outcome
+    from imagetool.verdict.windows import Verdict as Verdict
 
 __version__ = "0.1.0"
 
+_LOCATIONS = {
+    "BlockDevice": "guest.image",
+    "Guest": "guest.guest",
+    "Image": "guest.image",
+    "Injection": "servicing.inject",
+    "Inspection": "guest.inspection",
+    "IntegrationComponents": "guest.windows.components",
+    "LinuxGuest": "guest.linux.guest",
+    "Media": "package.media",
+    "Outcome": "verdict.windows",
+    "Package": "package.media",
+    "Plan": "servicing.plan",
+    "Session": "host.session",
+    "ValueData": "registry.values",
+    "Verdict": "verdict.windows",
+    "Verification": "verdict.verify",
+    "Version": "package.identity",
+    "WindowsFacts": "guest.windows.facts",
+    "WindowsGuest": "guest.windows.guest",
+}
+"""The modules of the result types, imported when a type is named."""
+
 __all__ = [
+    "BlockDevice",
+    "Guest",
+    "Image",
+    "Injection",
+    "Inspection",
+    "IntegrationComponents",
+    "LinuxGuest",
+    "Media",
+    "Outcome",
+    "Package",
+    "Plan",
+    "Session",
+    "ValueData",
+    "Verdict",
+    "Verification",
+    "Version",
+    "WindowsFacts",
+    "WindowsGuest",
+    "connect",
+    "errors",
     "inject",
     "inspect",
     "open_image",
@@ -36,107 +93,170 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> object:
+    if name in _LOCATIONS:
+        return getattr(import_module(f"imagetool.{_LOCATIONS[name]}"), name)
+    raise AttributeError(f"module 'imagetool' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _write_json(result: Reportable) -> str:
+    from imagetool.report import render
+
+    return render(result, "json")
+
+
+Reportable.json_writer = _write_json
+
+
+def connect(host: str) -> Session:
+    """Open a session with a host; a context manager. Raises HostFailed, WrongUsage.
+
+    `host` is `local`, `lab` (the emulated host), a name of the configuration file, a DNS name or a
+    URL, as on the command line (docs/hosts.md). The session is passed to the functions below, whose
+    paths are the host's then.
+    """
+    from imagetool.arguments import check_text
+    from imagetool.connection import session_opener
+
+    return session_opener(check_text("host", host))()
+
+
 def open_image(
-    path: str | Path, parents: Sequence[str | Path] = (), *, session: Session | None = None
+    path: StrPath, parents: Sequence[StrPath] = (), *, session: Session | None = None
 ) -> Image:
     """Open a guest image; a context manager. Raises Unreadable.
 
     Parents of a differencing disk may lie in its own directory and in `parents`. With a `session`
-    (imagetool.host) these are paths on its host, and the image is read there, in place: the session
-    stays open, and must outlive the image. Raises HostFailed where the host does not answer.
+    these are paths on its host, and the image is read there, in place: the session stays open, and
+    must outlive the image. Raises HostFailed where the host does not answer.
     """
+    from imagetool.arguments import check_path, check_paths, check_session
     from imagetool.guest.image import open_image
 
-    if session is None:
-        return open_image(path, parents)
+    name, directories = check_path("path", path), check_paths("parents", parents)
+    host = check_session(session)
+    if host is None:
+        return open_image(name, directories)
     from imagetool.host.reading import HostFiles
 
-    return open_image(path, parents, HostFiles(session))
+    return open_image(name, directories, HostFiles(host))
 
 
-def open_package(path: str | Path) -> Media:
+def open_package(path: StrPath) -> Media:
     """Open a vmguest.iso, a CAB, or a folder with update.mum; a context manager."""
+    from imagetool.arguments import check_path
     from imagetool.package.media import open_package
 
-    return open_package(path)
+    return open_package(check_path("path", path))
 
 
 def inspect(
-    path: str | Path,
+    path: StrPath,
     *,
     volume: int | None = None,
-    parents: Sequence[str | Path] = (),
+    parents: Sequence[StrPath] = (),
     session: Session | None = None,
 ) -> Inspection:
     """Inspect an image: its system, its integration components, and warnings.
 
-    Without an operating system the `note` of the result says what was found instead. Raises
-    SeveralInstallations and Corrupt.
+    Without an operating system its `note` says what was found. Raises SeveralInstallations and
+    Corrupt.
     """
+    from imagetool.arguments import check_volume
     from imagetool.guest.inspection import inspect_image
 
+    number = check_volume(volume)
     with open_image(path, parents, session=session) as image:
-        return inspect_image(image, volume)
+        return inspect_image(image, number)
 
 
 def verify(
-    path: str | Path,
+    path: StrPath,
     *,
-    at_least: str | None = None,
-    package: str | Path | None = None,
+    at_least: str | Version | None = None,
+    package: StrPath | Sequence[StrPath] = (),
     require: str | None = None,
     volume: int | None = None,
-    parents: Sequence[str | Path] = (),
+    parents: Sequence[StrPath] = (),
     session: Session | None = None,
 ) -> Verification:
-    """Judge an image's integration components: the verdict, with all the evidence.
+    """Judge an image's integration components, with all the evidence.
 
-    `at_least` is a version such as "6.3.9600.19456"; `require` is "installed" or "confirmed".
-    Raises WrongUsage for other values, DoesNotApply where no package fits.
+    `at_least` is a version such as "6.3.9600.19456"; `package` is one or several ISOs, CABs or
+    folders; `require` is "installed" or "confirmed". Raises WrongUsage for other values,
+    DoesNotApply where no package fits.
     """
-    from imagetool.errors import WrongUsage
-    from imagetool.package.identity import Version
+    from contextlib import ExitStack
+
+    from imagetool.arguments import (
+        check_choice,
+        check_one_or_several,
+        check_version,
+        check_volume,
+    )
     from imagetool.verdict.verify import verify
 
-    version = None if at_least is None else Version.parse(at_least)
-    if at_least is not None and version is None:
-        raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
-    if require not in (None, "installed", "confirmed"):
-        raise WrongUsage(f"{require!r} is neither installed nor confirmed")
-    with open_image(path, parents, session=session) as image:
-        if package is None:
-            return verify(image, at_least=version, require=require, volume=volume)
-        with open_package(package) as media:
-            return verify(image, at_least=version, media=[media], require=require, volume=volume)
+    wanted = check_version("at_least", at_least)
+    packages = check_one_or_several("package", () if package is None else package)
+    required = check_choice("require", require, ("installed", "confirmed"))
+    number = check_volume(volume)
+    with ExitStack() as stack:
+        image = stack.enter_context(open_image(path, parents, session=session))
+        media = [stack.enter_context(open_package(item)) for item in packages]
+        return verify(image, at_least=wanted, media=media, require=required, volume=number)
 
 
 def read_registry_value(
-    path: str | Path,
+    path: StrPath,
     key: str,
     value: str = "",
     *,
     volume: int | None = None,
-    parents: Sequence[str | Path] = (),
+    parents: Sequence[StrPath] = (),
     session: Session | None = None,
 ) -> ValueData:
-    """Read the data of a registry value in an image: a str, int, list of str, or bytes, by type.
+    """Read the data of a registry value in an image: str, int, list of str, or bytes, by its type.
 
-    `key` is a full path: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` names the default value.
-    Raises NotFound where the key or value is not there.
+    `key` is written as people write it: `HKLM\\SOFTWARE\\Microsoft\\…`; an empty `value` is the
+    default one. Raises NotFound where the key or value is not there.
     """
+    from imagetool.arguments import check_text, check_volume
     from imagetool.guest.registry_keys import find_value
 
+    key, name = check_text("key", key), check_text("value", value)
+    number = check_volume(volume)
     with open_image(path, parents, session=session) as image:
-        return find_value(image, key, value, volume).data
+        return find_value(image, key, name, number).data
 
 
 def inject(
-    image: str | Path,
-    package: str | Path,
+    image: StrPath,
+    package: StrPath | Sequence[StrPath],
     open_session: Callable[[], Session],
-    output: str | Path,
+    output: StrPath,
 ) -> Injection:
-    """Service a copy of an image through a host; see imagetool.servicing.inject."""
+    """Service a copy of an image through a host; see imagetool.servicing.inject.
+
+    `open_session` opens the session: `lambda: imagetool.connect("hv01")`.
+    """
+    from imagetool.arguments import check_one_or_several, check_path
+    from imagetool.errors import Unsupported, WrongUsage
     from imagetool.servicing.inject import inject
 
-    return inject(image, package, open_session, output)
+    if not callable(open_session):
+        raise WrongUsage(
+            f"open_session is {open_session!r}, not a function",
+            hint="Write open_session=lambda: imagetool.connect('hv01').",
+        )
+    packages = check_one_or_several("package", package)
+    if not packages:
+        raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
+    if len(packages) > 1:
+        raise Unsupported("several packages at once come later", hint="Name one package.")
+    return inject(
+        check_path("image", image), packages[0], open_session, check_path("output", output)
+    )

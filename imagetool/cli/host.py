@@ -50,7 +50,7 @@ def check(
     output_format: FormatOption = Format.TEXT,
 ) -> None:
     """Whether a host can be used, and what to do where it cannot; nothing is changed there."""
-    from imagetool.cli.hosts import named_host, session_opener
+    from imagetool.connection import named_host, session_opener
     from imagetool.host.check import check_host
     from imagetool.report.data import json_document
     from imagetool.report.hosts import host_report_data, host_report_text
@@ -88,7 +88,7 @@ def logout(host: HostArgument, user: UserOption = "") -> None:
 
 
 def _winrm_host(text: str) -> ConfiguredHost:
-    from imagetool.cli.hosts import named_host
+    from imagetool.connection import named_host
     from imagetool.errors import WrongUsage
 
     chosen = named_host(text)

@@ -90,7 +90,7 @@ class HostSessions:
         return files
 
     def _connect(self, host: str) -> HostFiles | HostFailed:
-        from imagetool.cli.hosts import session_opener
+        from imagetool.connection import session_opener
         from imagetool.host.reading import HostFiles
 
         try:

@@ -31,6 +31,14 @@ ParentsOption = Annotated[
     list[str] | None,
     typer.Option("--parents", metavar="DIR", help="Where parents of differencing disks may lie."),
 ]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help="local, lab for a rehearsal, a name or URL; by default imagetool.toml's, else local.",
+    ),
+]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk image, or HOST:PATH.")]
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="A path in the image; C:\\ is the Windows volume.")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.cli.hosts import HostOption
-from imagetool.cli.options import VolumeOption, local_path
+from imagetool.cli.options import HostOption, VolumeOption, local_path
 from imagetool.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def inject(
     volume: VolumeOption = None,
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
-    from imagetool.cli.hosts import named_host, session_opener
+    from imagetool.connection import named_host, session_opener
     from imagetool.report.text import safe
     from imagetool.servicing.inject import inject as service
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from imagetool.contracts import Event
+from imagetool.contracts import Event, Reportable
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.session import Session
@@ -34,8 +34,8 @@ def _ignore_step(step: str) -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Injection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Injection(Reportable):
     """The result of an injection: the plan, the path of the output, and its proof."""
 
     plan: Plan
@@ -46,6 +46,11 @@ class Injection:
     package_state: str
     """PackageState as the host reads it back: Installed or InstallPending."""
     proof: Verification | None
+
+    def __repr__(self) -> str:
+        if self.proof is None:
+            return f"Injection({self.plan.image!r}, 'nothing to do')"
+        return f"Injection({self.output!r}, {self.package_state!r})"
 
 
 def inject(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetool.cli import hosts
+from imagetool import connection
 from imagetool.errors import WrongUsage
 from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
@@ -33,7 +33,7 @@ def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    hosts._credentials.cache_clear()
+    connection._credentials.cache_clear()
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def test_a_cloned_directory_cannot_redirect_a_password(
 
 def test_a_directory_may_choose_among_the_users_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("imagetool.toml").write_text("[defaults]\nhost = 'lab'\n", encoding="utf-8")
-    assert hosts.named_host() == ConfiguredHost("lab")
-    assert hosts.named_host("LOCAL") == ConfiguredHost("local")
+    assert connection.named_host() == ConfiguredHost("lab")
+    assert connection.named_host("LOCAL") == ConfiguredHost("local")
     with pytest.raises(WrongUsage, match="cannot stand here"):
-        hosts.named_host("https://hv01", url_allowed=False)
+        connection.named_host("https://hv01", url_allowed=False)
 
 
 def test_a_session_over_winrm_asks_for_its_password_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_session_over_winrm_asks_for_its_password_once(monkeypatch: pytest.Mon
     monkeypatch.setattr("imagetool.host.winrm.open_winrm", open_winrm)
     monkeypatch.setenv("IMAGETOOL_USER", "me")
     monkeypatch.setenv("IMAGETOOL_PASSWORD", SECRET)
-    opener = hosts.session_opener("hv01")
+    opener = connection.session_opener("hv01")
     assert opened == []
     opener()
     monkeypatch.delenv("IMAGETOOL_PASSWORD")

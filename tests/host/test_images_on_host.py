@@ -73,7 +73,9 @@ Ask = Callable[..., Said]
 @pytest.fixture
 def ask(lab: Session, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Runs a command line, with one session for all of them."""
-    monkeypatch.setattr("imagetool.cli.hosts.session_opener", lambda host: lambda: nullcontext(lab))
+    monkeypatch.setattr(
+        "imagetool.connection.session_opener", lambda host: lambda: nullcontext(lab)
+    )
     return Said
 
 
@@ -445,7 +447,7 @@ def failing(
             raise session
         return session
 
-    monkeypatch.setattr("imagetool.cli.hosts.session_opener", lambda host: open_it)
+    monkeypatch.setattr("imagetool.connection.session_opener", lambda host: open_it)
 
 
 @pytest.fixture

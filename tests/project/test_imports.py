@@ -27,8 +27,14 @@ ALLOWED: dict[str, set[str]] = {
     "advice": BYTES | FACTS | {"verdict"},
     "servicing": BYTES | FACTS | {"host", "verdict"},
     "report": BYTES | FACTS | {"host", "verdict", "advice", "servicing"},
-    "cli": BYTES | FACTS | {"host", "verdict", "advice", "servicing", "report", "lab"},
-    "__init__": BYTES | FACTS | {"host", "verdict", "advice", "servicing", "report", "lab"},
+    "arguments": GROUND | FACTS | {"host"},
+    "connection": GROUND | {"host", "lab"},
+    "__init__": BYTES
+    | FACTS
+    | {"arguments", "connection", "host", "verdict", "advice", "servicing", "report"},
+    "cli": BYTES
+    | FACTS
+    | {"connection", "host", "verdict", "advice", "servicing", "report", "lab"},
     "__main__": {"cli"},
 }
 """What each folder, and each module of the top level, may import; `__init__` is the public API."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from imagetool.contracts import Reportable
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.path_check import PathCheck, volume_finding
 from imagetool.host.configuration.address import ConfiguredHost
@@ -18,8 +19,8 @@ from imagetool.host.session import Session
 _MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class HostReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class HostReport(Reportable):
     """The findings of a check."""
 
     host: ConfiguredHost
@@ -34,6 +35,14 @@ class HostReport:
         return all(
             finding.state is not State.FAILED for finding in (*self.findings, *(self.trials or ()))
         )
+
+    @property
+    def holds(self) -> bool:
+        """True if the host is usable."""
+        return self.usable
+
+    def __repr__(self) -> str:
+        return f"HostReport({self.host.name!r}, usable={self.usable})"
 
 
 def check_host(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.contracts import Source
+from imagetool.contracts import Reportable, Source
 from imagetool.errors import Corrupt, NotFound
 from imagetool.package.signature import asn1
 from imagetool.package.signature.catalog import Catalog
@@ -48,7 +49,8 @@ class Finding(NamedTuple):
     signer: Signer | None = None
 
 
-class PackageReport(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class PackageReport(Reportable):
     """All findings about a package."""
 
     package: str
@@ -58,6 +60,14 @@ class PackageReport(NamedTuple):
     def judgement(self) -> Judgement:
         """The worst judgement of the findings."""
         return max((item.judgement for item in self.findings), key=_BY_SEVERITY.index)
+
+    @property
+    def holds(self) -> bool:
+        """True if the package is genuine."""
+        return self.judgement is Judgement.GENUINE
+
+    def __repr__(self) -> str:
+        return f"PackageReport({self.package!r}, {self.judgement.value!r})"
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:

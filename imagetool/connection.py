@@ -1,30 +1,19 @@
-"""Hosts by name, and sessions with them."""
+"""Sessions with hosts by name: this machine, the emulated host, or one over WinRM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
     from imagetool.host.session import Session
 
-HostOption = Annotated[
-    str,
-    typer.Option(
-        "--host",
-        metavar="HOST",
-        help="local, lab for a rehearsal, a name or URL; by default imagetool.toml's, else local.",
-    ),
-]
-
 
 def named_host(text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
-    """Find the host that the command line names; without text the default one.
+    """Find the host of that name; without text the default one.
 
     `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
     """

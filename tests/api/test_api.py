@@ -1,0 +1,156 @@
+"""The public API: `import imagetool` is enough, wrong types are said, results tell of themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import imagetool
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = r"HKLM\SOFTWARE\Microsoft\Virtual Machine\Auto"
+
+
+def test_importing_it_is_enough_for_errors_types_and_functions() -> None:
+    code = (
+        "import imagetool\n"
+        "for name in imagetool.__all__: getattr(imagetool, name)\n"
+        "print(imagetool.errors.WrongUsage.exit_code, imagetool.Version.parse('6.3.9600.16384'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "2 6.3.9600.16384\n"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        imagetool.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_importing_it_imports_no_reader() -> None:
+    code = (
+        "import sys, imagetool; print(sorted(m for m in sys.modules if m.startswith('imagetool')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "['imagetool', 'imagetool.contracts', 'imagetool.errors']"
+
+
+def test_the_readme_imports_imagetool_alone() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        compile(example, "README.md", "exec")
+        imports = re.findall(r"^\s*(?:import|from) .*$", example, re.MULTILINE)
+        assert set(imports) <= {"import imagetool"}, imports
+        for name in re.findall(r"\bimagetool\.([A-Za-z_]+)", example):
+            assert hasattr(imagetool, name), name
+
+
+def test_the_readme_s_calls_work(template: Path, disc: Path) -> None:
+    assert imagetool.read_registry_value(template, KEY, "IntegrationServicesVersion") == (
+        "6.3.9600.16384"
+    )
+    result = imagetool.verify(template, package=disc)
+    assert (result.verdict.outcome, result.holds) == (imagetool.Outcome.OUTDATED, False)
+    assert result.verdict.reasons
+    found = imagetool.inspect(template)
+    assert found.holds
+    assert found.guest is not None
+    assert found.guest.name == "Windows Server 2012 R2 Standard"
+    assert (found.guest.version, found.guest.architecture) == (
+        imagetool.Version(6, 3, 9600),
+        "amd64",
+    )
+    assert found.guest.evidence is found.components
+    with imagetool.open_image(template) as image:
+        assert image.windows().volume.lookup("Windows/System32/icsvc.dll").size > 0
+
+
+def test_several_packages_are_taken_as_on_the_command_line(template: Path, disc: Path) -> None:
+    several = imagetool.verify(template, package=[disc, str(disc)])
+    assert several.verdict == imagetool.verify(template, package=str(disc)).verdict
+    assert imagetool.verify(template, package=[]).verdict.outcome is imagetool.Outcome.CURRENT
+    assert imagetool.verify(template, at_least=imagetool.Version(6, 3, 9600, 1)).holds
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: imagetool.verify(t, parents="dir"), "parents is 'dir' .str., not a list"),
+        (lambda t: imagetool.verify(t, parents=[1]), "parents.0. is 1 .int., not a path"),
+        (lambda t: imagetool.verify(t, at_least=6), "at_least is 6 .int., not a version"),
+        (lambda t: imagetool.verify(t, at_least="six"), "at_least is 'six' .str., not a version"),
+        (lambda t: imagetool.verify(t, require="both"), "neither installed nor confirmed"),
+        (lambda t: imagetool.verify(t, require=["installed"]), "neither installed nor confirmed"),
+        (lambda t: imagetool.verify(t, package=7), "package is 7 .int., not a list of paths"),
+        (lambda t: imagetool.verify(t, package=[b"x"]), "package.0. is b'x' .bytes., not a path"),
+        (lambda t: imagetool.verify(t, volume="4"), "volume is '4' .str., not a number"),
+        (lambda t: imagetool.verify(t, volume=True), "volume is True .bool., not a number"),
+        (lambda t: imagetool.verify(t, session="hv01"), "session is 'hv01' .str., not a session"),
+        (lambda t: imagetool.verify(7), "path is 7 .int., not a path"),
+        (lambda t: imagetool.inspect(""), "path is empty"),
+        (lambda t: imagetool.inspect(t, volume=1.5), "volume is 1.5 .float., not a number"),
+        (lambda t: imagetool.open_image([t]), "path is .*list., not a path"),
+        (lambda t: imagetool.open_package(None), "path is None .NoneType., not a path"),
+        (lambda t: imagetool.read_registry_value(t, None), "key is None .NoneType., not a text"),
+        (lambda t: imagetool.read_registry_value(t, KEY, 3), "value is 3 .int., not a text"),
+        (lambda t: imagetool.inject(t, t, "lab", "out.vhdx"), "open_session is 'lab', not"),
+        (lambda t: imagetool.inject(t, [], lambda: None, "out.vhdx"), "package is empty"),
+        (lambda t: imagetool.connect(5), "host is 5 .int., not a text"),
+    ],
+)
+def test_wrong_types_are_wrong_usage(
+    template: Path, call: Callable[[Any], object], words: str
+) -> None:
+    with pytest.raises(imagetool.errors.WrongUsage) as caught:
+        call(template)
+    assert re.match(words, caught.value.message) or re.search(words, caught.value.message)
+    assert caught.value.hint
+    assert len(caught.value.message) < 400
+
+
+def test_results_have_a_short_repr(template: Path, disc: Path) -> None:
+    result = imagetool.verify(template, package=disc)
+    assert repr(result) == f"Verification({str(template)!r}, 'outdated', holds=False)"
+    found = imagetool.inspect(template)
+    assert repr(found) == "Inspection('Windows Server 2012 R2 Standard, 6.3.9600.0')"
+
+
+@pytest.mark.parametrize("name", ["verify", "inspect"])
+def test_to_json_is_the_document_of_the_command_line(
+    template: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = getattr(imagetool, name)(str(template))
+    printed = subprocess.run(
+        [sys.executable, "-m", "imagetool", name, str(template), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert json.loads(result.to_json())["schema"] == f"imagetool/{name}/1"
+    assert result.to_json() == printed.stdout
+
+
+def test_connect_opens_a_session_by_the_configuration_s_rules(
+    template: Path, lab_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGETOOL_CONFIG", str(tmp_path / "none.toml"))
+    with imagetool.connect("lab") as session:
+        assert isinstance(session, imagetool.Session)
+        verified = imagetool.verify(str(template), session=session)
+        assert verified.verdict == imagetool.verify(template).verdict
+        value = imagetool.read_registry_value(
+            str(template), KEY, "IntegrationServicesVersion", session=session
+        )
+        assert value == "6.3.9600.16384"
+    with pytest.raises(imagetool.errors.WrongUsage):
+        imagetool.connect("not a host")
