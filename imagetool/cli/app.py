@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,22 +13,10 @@ import typer
 
 from imagetool import __version__
 from imagetool.cli.failure import print_traceback, report_failure, show_tracebacks
+from imagetool.cli.outputs import open_outputs
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 
-_program = typer.Typer(
-    name="imagetool",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=(
-        "\b\nExit codes: 0 done, and every verdict holds; 1 the answer is no; 2 wrong command line;"
-        "\n3 an input cannot be read; 4 the host; 5 servicing failed, the image is as it was;"
-        "\n6 something was left behind; 7 the result cannot be written; 70 a fault in imagetool."
-        "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
-    ),
-)
 _COMMAND_MODULES = {
     "images": ("inspect", "verify"),
     "registry": ("registry",),
@@ -44,6 +30,12 @@ _COMMAND_MODULES = {
 }
 """The commands of each module of this folder; `planned` has all others."""
 
+_EPILOG = (
+    "\b\nExit codes: 0 done, and every verdict holds; 1 the answer is no; 2 wrong command line;"
+    "\n3 an input cannot be read; 4 the host; 5 servicing failed, the image is as it was;"
+    "\n6 something was left behind; 7 the result cannot be written; 70 a fault in imagetool."
+    "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
+)
 _EXIT_FAULT, _EXIT_INTERRUPTED = 70, 130
 
 
@@ -52,11 +44,20 @@ def build_program(arguments: Sequence[str]) -> typer.Typer:
 
     A command line runs one command: building the others would take longer than most answers.
     """
+    app = typer.Typer(
+        name="imagetool",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog=_EPILOG,
+    )
+    app.callback()(_options)
     named = next((item for item in arguments if not item.startswith("-")), "")
     chosen = [module for module, commands in _COMMAND_MODULES.items() if named in commands]
     for module in chosen or _COMMAND_MODULES:
-        import_module(f"imagetool.cli.{module}").add_commands(_program)
-    return _program
+        import_module(f"imagetool.cli.{module}").add_commands(app)
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -65,7 +66,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@_program.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
@@ -79,21 +79,25 @@ def _options(
 
 
 def run() -> Never:
-    """Run the command line and exit; an error is printed, and gives the exit code."""
-    discarded = io.StringIO()
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, discarded)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A Windows console or a C locale lacks many characters; no name may end the program.
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line of this process and exit."""
+    open_outputs()
+    code = answer(None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing but the exit is left
+    gc.freeze()  # no garbage collection on the way out
+    sys.exit(code)
+
+
+def answer(arguments: Sequence[str] | None) -> int:
+    """Run a command line (None: that of this process); its exit code.
+
+    A failure becomes a sentence and a hint on standard error.
+    """
+    code: object
     try:
-        command = typer.main.get_command(build_program(sys.argv[1:]))
-        code = command.main(prog_name="imagetool", standalone_mode=False)
+        named = sys.argv[1:] if arguments is None else arguments
+        command = typer.main.get_command(build_program(named))
+        code = command.main(arguments, prog_name="imagetool", standalone_mode=False)
         sys.stdout.flush()
-        if sys.stdout is discarded and discarded.getvalue():
-            code = report_failure(_stdout_closed())
     except ImagetoolError as error:
         code = report_failure(error)
     except (typer.Abort, KeyboardInterrupt):
@@ -103,9 +107,7 @@ def run() -> Never:
         broken = isinstance(error.__context__, BrokenPipeError)
         code = 0 if broken else error.code
     except BrokenPipeError:
-        # The reader of standard output has gone: flushing at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 0  # whoever read standard output has gone: nothing more can be said there
     except OSError as error:
         code = report_failure(_write_error(error))
     except Exception as error:
@@ -117,15 +119,7 @@ def run() -> Never:
             code = _report_fault(error)
     if code == _EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code silently
         typer.echo("imagetool: interrupted", err=True)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing but the exit is left
-    gc.freeze()  # no garbage collection on the way out
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _stdout_closed() -> ImagetoolError:
-    from imagetool.errors import CannotWrite
-
-    return CannotWrite("standard output is closed", hint="Leave it open, or send it somewhere.")
+    return code if isinstance(code, int) else 0
 
 
 def _write_error(error: OSError) -> ImagetoolError:

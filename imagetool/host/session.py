@@ -107,9 +107,9 @@ class Session:
     @property
     def description(self) -> str:
         """The edition and version of the PowerShell on the host, for people."""
-        name = "Windows PowerShell" if self.hello.get("edition") == "Desktop" else "PowerShell"
         if self.hello.get("edition") == "Python":
-            name = "Python in place of PowerShell"
+            return "Python in place of PowerShell"
+        name = "Windows PowerShell" if self.hello.get("edition") == "Desktop" else "PowerShell"
         return f"{name} {self.hello.get('version')}"
 
     @property

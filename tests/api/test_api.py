@@ -1,4 +1,4 @@
-"""The public API: `import imagetool` is enough, wrong types are said, results tell of themselves."""
+"""The public API: `import imagetool` is enough, wrong types are said, results are short and JSON."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import json
 import lzma
-import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,38 +13,10 @@ import zipfile
 from pathlib import Path
 
 import imagetool
+from tests.program import command_line, refused, run
 
 AUTO = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
 VALUE = "IntegrationServicesVersion"
-
-
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The program's exit code and what it wrote; never a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "imagetool", *map(os.fspath, map(_text, arguments))],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        cwd=cwd,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def _text(argument: object) -> str:
-    return argument if isinstance(argument, str) else os.fspath(argument)  # type: ignore[arg-type]
-
-
-def refused(code: int, *arguments: object) -> str:
-    """The sentence of a failure with that exit code; its hint follows."""
-    done = run(*arguments)
-    assert done.returncode == code, done.stderr + done.stdout
-    lines = done.stderr.splitlines()
-    assert lines[0].startswith("imagetool: ")
-    assert all(line.startswith(("imagetool: ", "hint: ")) for line in lines)
-    return lines[0]
 
 
 def test_the_value_comes_out_bare(template: Path) -> None:
@@ -248,9 +220,7 @@ def test_odd_file_names_are_no_trouble(template: Path, tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_fault(template: Path) -> None:
-    command = (
-        f'"{sys.executable}" -m imagetool registry list "{template}" "HKLM\\SOFTWARE\\Classes"'
-    )
+    command = shlex.join(command_line("registry", "list", template, "HKLM\\SOFTWARE\\Classes"))
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{command} | head -n 1"],
         capture_output=True,

@@ -7,7 +7,6 @@ import os
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,8 @@ from fixtures.disks import run as run_tool
 from fixtures.guests import cached_guest
 from imagetool.errors import CannotOpen
 from imagetool.guest.image import open_image
-from tests.cli.test_cli import AUTO, VALUE, refused, run
+from tests.cli.test_cli import AUTO, VALUE
+from tests.program import invoke, refused, run
 
 
 def test_several_images_have_a_line_each(template: Path, tmp_path: Path) -> None:
@@ -270,12 +270,7 @@ def test_a_tree_is_extracted_and_links_are_left_out(template: Path, tmp_path: Pa
     for path in target.rglob("*"):
         if path.is_file():
             inside = f"Windows/servicing/{path.relative_to(target).as_posix()}"
-            read = subprocess.run(
-                [sys.executable, "-m", "imagetool", "file", "read", template, inside],
-                capture_output=True,
-                check=True,
-            )
-            assert read.stdout == path.read_bytes()
+            assert invoke("file", "read", template, inside).out == path.read_bytes()
     again = ("Windows/servicing/Packages", target)
     assert "already" in refused(7, "file", "extract", template, *again)
     small = ("--max-size", "10")

@@ -6,7 +6,6 @@ Through the emulated host, its real script and the real PowerShell engine.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import lzma
 import os
@@ -14,21 +13,17 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import imagetool
 from fixtures import chains, guests, linux
 from fixtures.cache import cached_folder
 from fixtures.disks import MIB
 from fixtures.guests import cached_guest
-from imagetool.cli.app import build_program
-from imagetool.cli.failure import report_failure
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
@@ -37,6 +32,7 @@ from imagetool.host.reading import HostFiles
 from imagetool.host.reading.pages import PAGE_SIZE
 from imagetool.host.session import Session
 from imagetool.verdict.verify import verify
+from tests.program import invoke
 
 AUTO = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
 VALUE = "IntegrationServicesVersion"
@@ -44,27 +40,15 @@ CONFIG = "Windows/System32/config"
 Unpack = Callable[[str], Path]
 
 
-@cache
-def command() -> Any:
-    return typer.main.get_command(build_program([]))
-
-
 class Said:
     """What a command line said, and its exit code."""
 
     def __init__(self, *arguments: object) -> None:
-        written, complaints = io.BytesIO(), io.StringIO()
-        out = io.TextIOWrapper(written, encoding="utf-8", write_through=True, newline="")
-        with redirect_stdout(out), redirect_stderr(complaints):
-            try:
-                self.code = command().main(list(map(str, arguments)), standalone_mode=False)
-            except ImagetoolError as error:
-                self.code = report_failure(error)
-        self.out, self.err = written.getvalue(), complaints.getvalue()
+        self.code, self.out, self.err = invoke(*map(str, arguments))
 
     def here(self) -> tuple[int, bytes, str]:
         """As if the place of its images had been this machine."""
-        return self.code or 0, self.out.replace(b"lab:/", b"/"), self.err.replace("lab:/", "/")
+        return self.code, self.out.replace(b"lab:/", b"/"), self.err.replace("lab:/", "/")
 
 
 Ask = Callable[..., Said]
@@ -152,7 +136,7 @@ def test_a_bare_volume_is_the_same_there(ask: Ask, unpack: Unpack, name: str) ->
 def test_linux_on_logical_volumes_is_the_same_there(ask: Ask, oracle: Callable[..., str]) -> None:
     for name in ("mkfs.ext4", "mkfs.xfs", "sfdisk"):
         oracle(name)
-    folder = cached_folder("lvm", linux.build_lvm)
+    folder = cached_folder("linux-on-lvm", linux.build_lvm)
     images = [path for path in sorted(folder.iterdir()) if path.suffix in (".raw", ".vhdx")]
     for image in images:
         same(ask, image, *OF_A_DISK)

@@ -225,7 +225,7 @@ def data(value: bytes) -> Callable[[Result], None]:
         data(packed(NOISE[:PAGE_SIZE])[:-2]),
         data(packed(NOISE[: PAGE_SIZE + 1])),
     ],
-    ids=str,
+    ids=range(16),
 )
 def test_an_answer_that_is_none_is_refused_and_nothing_is_asked_any_more(
     change: Callable[[Result], None],

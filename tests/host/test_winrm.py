@@ -30,6 +30,7 @@ from imagetool.host.winrm import open_winrm
 from imagetool.host.winrm import shell as winrm_module
 from imagetool.lab.winrm import Endpoint, FaultInjector, Limits
 from tests.host.test_session import HOSTILE
+from tests.waiting import until
 
 Connect = Callable[..., Session]
 
@@ -85,15 +86,6 @@ def running(endpoint: Endpoint) -> list[int]:
         return stat.rpartition(")")[2].split()[0] != "Z"
 
     return [process for process in endpoint.process_ids if runs(process)]
-
-
-def in_time(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize(
@@ -172,7 +164,7 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     assert Path(folder, "file").read_bytes() == b"x" * 300_000
     session.close()
     assert counter.read_text() == "x"
-    assert in_time(lambda: nothing_is_left(endpoint)), (endpoint.shell_count, endpoint.process_ids)
+    assert until(lambda: nothing_is_left(endpoint)), (endpoint.shell_count, endpoint.process_ids)
     if not faults.pending:
         # A shell is given up only where its making, or its deletion, was not confirmed.
         created = [item.action for item in endpoint.served_requests].count("Create")
@@ -202,7 +194,7 @@ def test_a_killed_process_is_said_and_leaves_nothing(serve: Any, connect: Connec
     with pytest.raises(HostFailed, match="hv01: PowerShell ended there"):
         session.invoke("Get-VM", Name=5)
     session.close()
-    assert in_time(lambda: nothing_is_left(endpoint))
+    assert until(lambda: nothing_is_left(endpoint))
 
 
 def test_a_deadline_and_an_interruption_end_the_cmdlet_and_the_session_goes_on(
@@ -245,17 +237,30 @@ def test_an_answer_that_is_lost_unseen_is_asked_for_again(
     assert session.invoke("Get-VM", Name=2, properties=("Value",)) == [{"Value": 2}]
 
 
+def renewed(endpoint: Endpoint, times: int) -> Callable[[], bool]:
+    """True when so many more messages were sent than until now; nothing but renewals may be."""
+
+    def sent() -> int:
+        return sum(
+            item.action == "Send" and item.status == 200 for item in endpoint.served_requests
+        )
+
+    before = sent()
+    return lambda: sent() >= before + times
+
+
 def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 2)
-    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.5)
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.25)
     monkeypatch.setattr(
-        session_module, "_POLL_INTERVAL", 0.5
+        session_module, "_POLL_INTERVAL", 0.25
     )  # one Receive may not outlast the lease
-    session = connect(serve())
-    assert session.invoke("Get-VM", Name=4, properties=("Value",)) == [{"Value": 4}]
-    time.sleep(3.5)
+    endpoint = serve()
+    session = connect(endpoint)
+    assert session.invoke("Get-VM", Name=2, properties=("Value",)) == [{"Value": 2}]
+    assert until(renewed(endpoint, 8))  # which takes twice as long as the lease
     assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
@@ -286,13 +291,13 @@ def test_a_renewal_never_comes_within_what_is_sent(
 def test_a_lease_is_renewed_over_a_new_connection_too(
     serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 2)
-    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.5)
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(session_module, "_RENEW_INTERVAL", 0.25)
     endpoint = serve()
     session = connect(endpoint)
     endpoint.faults.drop_before(action="Send").drop_after(3, action="Send")
-    time.sleep(4)
-    assert endpoint.faults.pending == 0
+    assert until(lambda: endpoint.faults.pending == 0)
+    assert until(renewed(endpoint, 8))
     assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
@@ -317,9 +322,9 @@ def test_a_client_that_is_gone_leaves_no_mount(
     serve: Any, template: Path, tmp_path: Path, reading: bool
 ) -> None:
     endpoint = serve()
-    ask = "" if reading else "session._transport.send(request.encode()); time.sleep(1);"
+    ask = "" if reading else "session._transport.send(request.encode())"
     program = f"""
-import os, sys, time
+import os, sys
 from imagetool.host.winrm import shell as winrm
 from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
@@ -338,7 +343,7 @@ os._exit(9)
     )  # fmt: skip
     assert done.returncode == 9
     assert endpoint.emulated_host.disks
-    assert in_time(lambda: not endpoint.emulated_host.disks and not running(endpoint))
+    assert until(lambda: not endpoint.emulated_host.disks and not running(endpoint))
 
 
 # What goes wrong is told apart
@@ -510,7 +515,7 @@ def test_a_shell_that_cannot_be_deleted_is_mentioned(
     with caplog.at_level(logging.WARNING):
         session.close()
     assert "may still hold a shell" in caplog.text
-    assert in_time(lambda: nothing_is_left(endpoint))
+    assert until(lambda: nothing_is_left(endpoint))
 
 
 def test_no_thread_and_no_socket_is_left(serve: Any, connect: Connect) -> None:
@@ -518,7 +523,7 @@ def test_no_thread_and_no_socket_is_left(serve: Any, connect: Connect) -> None:
     before = threading.active_count()
     for _ in range(3):
         connect(endpoint).close()
-    assert in_time(lambda: threading.active_count() <= before + 2)
+    assert until(lambda: threading.active_count() <= before + 2)
 
 
 def test_the_password_is_nowhere_to_be_read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import select
 import socket
 import threading
 import time
@@ -47,11 +48,11 @@ def trickle(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     while True:
         client.sendall(b"x")
-        time.sleep(0.2)
+        select.select([client], [], [], 0.2)
 
 
 def silence(client: socket.socket) -> None:
-    time.sleep(30)
+    client.recv(1)  # until it goes
 
 
 SAID: dict[str, bytes] = {

@@ -6,7 +6,6 @@ import http.client
 import os
 import ssl
 import threading
-import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from winrm.protocol import Protocol
 
 from imagetool.lab.winrm import Endpoint
+from tests.waiting import until
 
 
 def children() -> set[int]:
@@ -168,16 +168,6 @@ def raw(serve: Callable[..., Endpoint]) -> Iterator[Raw]:
     client = Raw(serve(https=True))
     yield client
     client.connection.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether something becomes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture

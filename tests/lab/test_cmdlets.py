@@ -27,9 +27,10 @@ def image(template: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(lab_engine: str) -> Iterator[LabSession]:
     with open_lab() as session:
-        assert session.description.startswith(
-            "PowerShell 7" if lab_engine == "powershell" else "Python in place of PowerShell"
-        )
+        if lab_engine == "powershell":
+            assert session.description.startswith("PowerShell 7")
+        else:
+            assert session.description == "Python in place of PowerShell"
         yield session
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import ModuleType
 
@@ -154,8 +154,7 @@ def test_input_is_fed_while_output_is_waited_for(serve: Serve, connect: Connect)
     command = reader.run_command(shell, encoded(ECHO), console_mode_stdin=False)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(reader.get_command_output_raw, shell, command)
-        time.sleep(0.3)
-        assert not waiting.done()
+        assert not wait([waiting], timeout=0.3).done
         writer.send_command_input(shell, command, b"one\n")
         assert waiting.result(timeout=10)[0] == b"<one>\n"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
 from imagetool.lab.winrm import Endpoint
+from tests.waiting import until
 
 Serve = Callable[..., Endpoint]
 Connect = Callable[..., Protocol]
@@ -49,6 +49,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +111,7 @@ def realm(
         call("kadmin.local", "-r", REALM, "-q", query)
     kdc = subprocess.Popen([programs["krb5kdc"], "-n"], env=os.environ | environment)
     try:
-        end = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < end, (folder / "kdc.log").read_text()
-                time.sleep(0.02)
+        assert until(lambda: listens(port)), (folder / "kdc.log").read_text()
         yield Realm(keytab, environment)
     finally:
         kdc.terminate()

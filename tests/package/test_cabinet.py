@@ -18,7 +18,7 @@ from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
 from imagetool.package.media import open_media
-from tests.cli.test_cli import refused, run
+from tests.program import refused, run
 
 Oracle = Callable[[str], str]
 LZX_SMALL = 0x0F03  # the smallest window
