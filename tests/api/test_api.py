@@ -1,4 +1,4 @@
-"""The public API: `import imagetool` is enough, wrong types are said, results are short and JSON."""
+"""The public API: `import imagetool` is enough, wrong types are said, results have a repr."""
 
 from __future__ import annotations
 
