@@ -59,7 +59,7 @@ def files(volume: Volume, folder: str = "") -> Iterator[tuple[str, str]]:
         inode = children[entry.name]
         if inode.file_type.value != "file":
             continue
-        source = volume.data(inode, path)
+        source = volume.open_data(inode, path)
         if number < 500 or number % 50 == 0:  # a name is looked for from the beginning
             found = volume.find(path)
             assert found is not None

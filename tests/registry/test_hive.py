@@ -246,7 +246,7 @@ def test_damage_ends_in_our_errors_only(load: Load, data: st.DataObject) -> None
         assert "damaged" in str(error)
 
 
-def test_what_is_expected_is_read_in_few_batches_and_not_again(load: Load) -> None:
+def test_what_is_prefetched_is_read_in_few_batches_and_not_again(load: Load) -> None:
     class Counted(MemorySource):
         batches = 0
 
@@ -260,7 +260,7 @@ def test_what_is_expected_is_read_in_few_batches_and_not_again(load: Load) -> No
         for prefix in (*names[:: max(1, len(names) // 7)], "", "A", "zz", "\uffff"):
             source = Counted(data)
             key = Hive(source).key(parent.path)
-            key.expect(prefix)
+            key.prefetch_subkeys(prefix)
             assert source.batches <= 12
             before = source.batches
             found = next(key.subkeys(prefix), None)
