@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
-
 from imagetool.contracts import Source
+from imagetool.disk.declarations import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 from imagetool.disk.guid import guid_text
 from imagetool.disk.partitions import Partition, PartitionTable
 from imagetool.disk.struct_layout import StructLayout

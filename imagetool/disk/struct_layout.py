@@ -13,7 +13,16 @@ from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
 
-from construct import Bytes, Const, ConstError, Construct, FormatField, Padded, StreamError, Struct
+from imagetool.disk.declarations import (
+    Bytes,
+    Const,
+    ConstError,
+    Construct,
+    FormatField,
+    Padded,
+    StreamError,
+    Struct,
+)
 
 
 class StructLayout:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from construct import Bytes, Const, Int32ul, Int64ul, Padding, Struct
-
+from imagetool.disk.declarations import Bytes, Const, Int32ul, Int64ul, Padding, Struct
 from imagetool.disk.struct_layout import StructLayout
 
 BASE_BLOCK_SIZE = 4096

@@ -98,3 +98,21 @@ def test_only_the_processes_of_the_lab_load_foreign_libraries() -> None:
     for path in PACKAGE.rglob("*.py"):
         if "ctypes" in path.read_text(encoding="utf-8"):
             assert path.parent.name == "lab", path
+
+
+def test_one_module_imports_construct() -> None:
+    """It keeps construct from asking Windows for its name (test_platform.py)."""
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        if name.partition(".")[0] == "construct"
+    }
+    assert found == {"disk/declarations.py"}

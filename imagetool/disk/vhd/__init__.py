@@ -12,9 +12,8 @@ from heapq import merge
 from typing import Any
 from uuid import UUID
 
-from construct import ConstructError
-
 from imagetool.contracts import Range, Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import read_exactly
 from imagetool.disk.vhd import structs as s

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
-
+from imagetool.disk.declarations import (
+    Bytes,
+    Const,
+    Int8ub,
+    Int16ub,
+    Int32ub,
+    Int64ub,
+    Padding,
+    Struct,
+)
 from imagetool.disk.struct_layout import StructLayout
 
 FOOTER_SIZE = 512

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from construct import ConstructError
-
 from imagetool.contracts import Range, Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.guid import guid_text
 from imagetool.disk.source import read_exactly
 from imagetool.disk.vhdx import structs as s

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from construct import Bytes, Int16ul, Int32ul, Padding, Struct
-
 from imagetool.contracts import Source
+from imagetool.disk.declarations import Bytes, Int16ul, Int32ul, Padding, Struct
 from imagetool.disk.guid import guid_text
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import read_exactly

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from construct import (
+from imagetool.disk.declarations import (
     Bytes,
     Const,
     Int16ul,
@@ -13,7 +13,6 @@ from construct import (
     Padding,
     Struct,
 )
-
 from imagetool.disk.struct_layout import StructLayout
 
 KIB = 1 << 10

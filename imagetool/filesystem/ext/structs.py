@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from construct import Bytes, Int16ul, Int32ul, Padding, Struct
-
+from imagetool.disk.declarations import Bytes, Int16ul, Int32ul, Padding, Struct
 from imagetool.disk.struct_layout import StructLayout
 
 # "Super Block": 1,024 bytes into the volume

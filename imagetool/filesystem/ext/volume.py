@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from construct import ConstructError
-
 from imagetool.contracts import Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Encrypted, Unsupported

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from construct import ConstructError
-
 from imagetool.contracts import Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s

@@ -7,8 +7,17 @@ attributes and index entries are read thousands of times and are unpacked where 
 
 from __future__ import annotations
 
-from construct import Bytes, Const, Int8sl, Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
-
+from imagetool.disk.declarations import (
+    Bytes,
+    Const,
+    Int8sl,
+    Int8ul,
+    Int16ul,
+    Int32ul,
+    Int64ul,
+    Padding,
+    Struct,
+)
 from imagetool.disk.struct_layout import StructLayout
 
 BootSector = StructLayout(

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import struct
 
-from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
-
+from imagetool.disk.declarations import (
+    Bytes,
+    Const,
+    Int8ub,
+    Int16ub,
+    Int32ub,
+    Int64ub,
+    Padding,
+    Struct,
+)
 from imagetool.disk.struct_layout import StructLayout
 
 # 13.1 "Superblocks"

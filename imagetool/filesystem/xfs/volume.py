@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from construct import ConstructError
-
 from imagetool.contracts import Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported

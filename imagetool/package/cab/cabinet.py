@@ -10,10 +10,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from construct import ConstructError
-
 from imagetool.compression.lzx import LzxDecoder
 from imagetool.contracts import Source
+from imagetool.disk.declarations import ConstructError
 from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import structs as s

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from construct import Bytes, Const, Int8ul, Int16ul, Int32ul, Padding, Struct
-
+from imagetool.disk.declarations import Bytes, Const, Int8ul, Int16ul, Int32ul, Padding, Struct
 from imagetool.disk.struct_layout import StructLayout
 
 # 2.1 CFHEADER
