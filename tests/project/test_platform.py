@@ -63,7 +63,7 @@ def libraries() -> list[str]:
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
-    ours = sys.stdlib_module_names | {"imagetool"} | ASKS_ITSELF
+    ours = sys.stdlib_module_names | {"imagetool", "_typeshed"} | ASKS_ITSELF
     return sorted(name for name in found if name.partition(".")[0] not in ours)
 
 
