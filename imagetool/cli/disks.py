@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imagetool.cli.locations import opened_image
 from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption
+from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
-
-if TYPE_CHECKING:
-    from imagetool.guest.image import Image
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,32 +29,11 @@ def show_map(
     parents: ParentsOption = None,
 ) -> None:
     """The container, its partitions and volumes, and what is allocated."""
-    from imagetool.report.data import json_document
-    from imagetool.report.guests import disk_data, disk_text
-    from imagetool.report.text import format_size, format_table, safe
+    from imagetool.guest.disk_map import map_disk
 
     with opened_image(image, parents) as opened:
-        allocated = list(opened.disk.allocated_ranges())
-        total = sum(length for _, length in allocated)
-        if output_format is Format.JSON:
-            content: dict[str, object] = {
-                "image": opened.path,
-                "disk": disk_data(opened),
-                "allocated": total,
-                "allocated_ranges": allocated,
-                "warnings": _warnings(opened),
-            }
-            typer.echo(json_document("disk-map", content), nl=False)
-            return
-        rows = [(name, value) for name, value in opened.disk.identifiers.items()]
-        rows += [("parent", name) for name in opened.disk.chain]
-        rows.append(("allocated", f"{format_size(total)} in {len(allocated)} stretches"))
-        rows += [("warning", text) for text in _warnings(opened)]
-        typer.echo(f"{safe(opened.path)}\n{disk_text(opened)}{format_table(rows)}", nl=False)
-
-
-def _warnings(opened: Image) -> list[str]:
-    return [*opened.file_warnings, *opened.disk.warnings, *opened.partition_table.warnings]
+        result = map_disk(opened)
+    emit(result, output_format)
 
 
 def export_raw(

@@ -19,6 +19,7 @@ from imagetool.cli.options import (
     PathArgument,
     VolumeOption,
 )
+from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
 from imagetool.errors import SeveralInstallations, WrongUsage
 from imagetool.report.text import safe
@@ -97,32 +98,11 @@ def list_files(
     parents: ParentsOption = None,
 ) -> None:
     """List a directory of an image."""
-    from imagetool.report.data import json_document
-    from imagetool.report.text import format_table, format_time
+    from imagetool.filesystem.listing import list_directory
 
     with _opened_node(image, path, volume, parents) as (_, node):
-        entries = list(node.entries())
-        if output_format is Format.JSON:
-            listed = [
-                {
-                    "name": entry.name,
-                    "directory": entry.is_directory,
-                    "size": entry.size,
-                    "modified": entry.modified,
-                }
-                for entry in entries
-            ]
-            typer.echo(json_document("file-list", {"path": node.path, "entries": listed}), nl=False)
-            return
-        rows = [
-            (
-                format_time(entry.modified),
-                f"{'' if entry.is_directory else entry.size:>12}",
-                f"{entry.name}{'/' if entry.is_directory else ''}",
-            )
-            for entry in entries
-        ]
-        typer.echo(format_table(rows), nl=False)
+        result = list_directory(node)
+    emit(result, output_format)
 
 
 def _split_stream(path: str) -> tuple[str, str]:

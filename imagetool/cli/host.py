@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.options import Format, FormatOption
+from imagetool.cli.output import emit
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -52,17 +53,12 @@ def check(
     """Whether a host can be used, and what to do where it cannot; nothing is changed there."""
     from imagetool.connection import named_host, session_opener
     from imagetool.host.check import check_host
-    from imagetool.report.data import json_document
-    from imagetool.report.hosts import host_report_data, host_report_text
 
     if not host:
         raise WrongUsage("HOST is empty", hint="Name a host; a variable may not be set.")
     chosen = named_host(host)
     checked = check_host(chosen, session_opener(chosen), path, self_test=self_test)
-    if output_format is Format.JSON:
-        typer.echo(json_document("host-check", host_report_data(checked)), nl=False)
-    else:
-        typer.echo(host_report_text(checked), nl=False)
+    emit(checked, output_format)
     raise typer.Exit(0 if checked.usable else 4)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +20,13 @@ from imagetool.cli.options import (
     local_path,
     worst_exit_code,
 )
+from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
-from imagetool.errors import CannotWrite, ImagetoolError, WrongUsage
+from imagetool.errors import ImagetoolError, WrongUsage
 from imagetool.report.text import safe
 
 if TYPE_CHECKING:
-    from imagetool.guest.image import Image
+    from imagetool.guest.inspection import Inspection, NoInspection
     from imagetool.package import Media
     from imagetool.verdict.verify import NoVerdict, Verification
 
@@ -69,38 +70,25 @@ def inspect(
     parents: ParentsOption = None,
 ) -> None:
     """What an image holds: disk, volumes, Windows, integration components."""
-    from imagetool.report.data import json_document
+    from imagetool.guest.inspection import InspectionReport, NoInspection, inspect_image
 
     codes: list[int] = []
-    documents: list[dict[str, object]] = []
+    results: list[Inspection | NoInspection] = []
     with HostSessions() as hosts:
         for location in hosts.locations(images):
             try:
                 with location.open(parents) as image:
-                    text, data = _inspect_one(image, volume)
+                    result = inspect_image(image, volume)
             except ImagetoolError as error:
                 codes.append(report_failure(error))
-                documents.append(
-                    {"image": location.name, "error": error.message, "hint": error.hint}
-                )
+                results.append(NoInspection(location.name, error))
                 continue
-            documents.append(data)
+            results.append(result)
             if output_format is Format.TEXT:
-                typer.echo(text, nl=False)
+                emit(result, output_format)
     if output_format is Format.JSON:
-        typer.echo(json_document("inspect", {"images": documents}), nl=False)
+        emit(InspectionReport(tuple(results)), output_format)
     raise typer.Exit(worst_exit_code(codes))
-
-
-def _inspect_one(image: Image, volume: int | None) -> tuple[str, dict[str, object]]:
-    from imagetool.guest.inspection import inspect_image
-    from imagetool.report import guests
-    from imagetool.report.text import format_table
-
-    found = inspect_image(image, volume)
-    data: dict[str, object] = {"image": image.path, "disk": guests.disk_data(image)}
-    text = f"{safe(image.path)}\n" + guests.disk_text(image)
-    return text + format_table(guests.inspection_rows(found)), data | guests.inspection_data(found)
 
 
 def verify(
@@ -132,7 +120,7 @@ def verify(
 ) -> None:
     """Whether the integration services of images are what they should be, and why."""
     from imagetool.package import Version
-    from imagetool.verdict.verify import NoVerdict
+    from imagetool.verdict.verify import NoVerdict, VerificationReport
 
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
@@ -151,11 +139,11 @@ def verify(
             _verify_all(locations, parents, criteria, results)
         except KeyboardInterrupt:
             if output_format is VerifyFormat.TEXT and output is None and len(results) > 1:
-                _write(_render(results, output_format), None)  # the verdicts so far
+                emit(VerificationReport(tuple(results)), output_format)  # the verdicts so far
             raise
-    _write(_render(results, output_format), output)
+    emit(VerificationReport(tuple(results)), output_format, output)
     codes = [
-        result.error.exit_code if isinstance(result, NoVerdict) else int(not result.verdict.holds)
+        result.error.exit_code if isinstance(result, NoVerdict) else int(not result.holds)
         for result in results
     ]
     raise typer.Exit(worst_exit_code(codes))
@@ -189,48 +177,3 @@ def _verify_all(
                 report_failure(error)
                 results.append(NoVerdict(location.name, error))
             progress(len(results), len(locations))
-
-
-def _render(results: Sequence[VerifyResult], output_format: VerifyFormat) -> str:
-    from imagetool.report import guests
-    from imagetool.verdict.verify import NoVerdict
-
-    if output_format is VerifyFormat.JUNIT:
-        from imagetool.report.junit import junit_document
-
-        return junit_document(results)
-    if output_format is VerifyFormat.JSON:
-        from imagetool.report.data import json_document
-
-        listed = [
-            guests.failure_data(*item)
-            if isinstance(item, NoVerdict)
-            else guests.verification_data(item)
-            for item in results
-        ]
-        return json_document("verify", {"images": listed})
-    if len(results) == 1 and not isinstance(results[0], NoVerdict):
-        return guests.verification_text(results[0])
-    return "".join(
-        guests.failure_line(*item)
-        if isinstance(item, NoVerdict)
-        else guests.verification_line(item)
-        for item in results
-    )
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    before = output.exists()
-    try:
-        output.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        if not before:
-            with suppress(OSError):
-                output.unlink(missing_ok=True)
-        raise CannotWrite(
-            f"{output}: cannot be written: {error.strerror}",
-            hint="Is the disk full, or the directory missing or read-only?",
-        ) from None

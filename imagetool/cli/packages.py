@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from imagetool.cli.options import Format, FormatOption, local_path
+from imagetool.cli.output import emit
 from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
 
@@ -42,38 +43,21 @@ def show(
 ) -> None:
     """What a package is, for which systems, and what it brings."""
     from imagetool.package import open_package
-    from imagetool.report.data import json_document
-    from imagetool.report.packages import media_text, package_data
+    from imagetool.package.summary import summarise_media
 
     with open_package(local_path(package)) as media:
-        if output_format is Format.JSON:
-            listed = [package_data(item, brief=brief) for item in media.packages]
-            content: dict[str, object] = {"package": media.name, "kind": media.kind}
-            typer.echo(json_document("package-show", content | {"packages": listed}), nl=False)
-        else:
-            typer.echo(media_text(media, brief=brief), nl=False)
+        result = summarise_media(media, brief=brief)
+    emit(result, output_format)
 
 
 def list_members(package: PackageArgument, output_format: FormatOption = Format.TEXT) -> None:
     """List the files of a disc, cabinet or folder."""
     from imagetool.package import open_media
-    from imagetool.report.data import json_document
-    from imagetool.report.text import format_table
+    from imagetool.package.summary import list_media
 
     with open_media(local_path(package)) as media:
-        if media.disc is not None:
-            rows = [(file.size, file.path) for file in media.disc.files]
-        elif media.cabinet is not None:
-            rows = [(member.size, member.name) for member in media.cabinet.members]
-        else:
-            rows = [(member.size, member.name) for member in media.packages[0].members()]
-        if output_format is Format.JSON:
-            listed = [{"name": name, "size": size} for size, name in rows]
-            typer.echo(
-                json_document("package-list", {"package": media.name, "files": listed}), nl=False
-            )
-        else:
-            typer.echo(format_table((f"{size:>12}", name) for size, name in rows), nl=False)
+        result = list_media(media)
+    emit(result, output_format)
 
 
 def extract(
@@ -171,19 +155,10 @@ def check(
     """Whether a package is genuine: signature, catalog, and the digest of every file."""
     from imagetool.package import open_package
     from imagetool.package.signature.certificates import read_roots
-    from imagetool.package.signature.check import Judgement, check_package
-    from imagetool.report.data import json_document
-    from imagetool.report.packages import package_report_data, package_report_text
+    from imagetool.package.signature.check import check_media
 
     roots = [root for path in trust or () for root in read_roots(path)]
     with open_package(local_path(package)) as media:
-        results = [check_package(item, roots) for item in media.packages]
-        if output_format is Format.JSON:
-            content: dict[str, object] = {
-                "packages": [package_report_data(item) for item in results]
-            }
-            typer.echo(json_document("package-check", {"package": media.name} | content), nl=False)
-        else:
-            typer.echo("".join(map(package_report_text, results)), nl=False)
-    genuine = all(item.judgement is Judgement.GENUINE for item in results)
-    raise typer.Exit(0 if genuine else 1)
+        result = check_media(media, roots)
+    emit(result, output_format)
+    raise typer.Exit(0 if result.holds else 1)

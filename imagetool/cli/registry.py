@@ -16,6 +16,7 @@ from imagetool.cli.options import (
     ParentsOption,
     VolumeOption,
 )
+from imagetool.cli.output import emit
 
 if TYPE_CHECKING:
     from imagetool.registry import Key
@@ -66,17 +67,11 @@ def get(
 ) -> None:
     """Print a value: text as it is, lists one a line, bytes in hexadecimal, numbers in decimal."""
     from imagetool.guest.registry_keys import get_value
-    from imagetool.report.data import json_document
-    from imagetool.report.text import safe
+    from imagetool.registry.listing import describe_value
 
     with _opened_key(image, key, volume, parents) as found:
-        item = get_value(found, key, value)
-        if output_format is Format.JSON:
-            content = {"key": key, "name": item.name, "type": item.type_name, "data": item.data}
-            text = json_document("registry-get", content | {"last_written": found.last_written})
-            typer.echo(text, nl=False)
-        else:
-            typer.echo(safe(item.text(), keep_line_feeds=True))
+        result = describe_value(found, key, get_value(found, key, value))
+    emit(result, output_format)
 
 
 def list_key(
@@ -87,25 +82,8 @@ def list_key(
     parents: ParentsOption = None,
 ) -> None:
     """List the subkeys and values of a key."""
-    from imagetool.report.data import json_document
-    from imagetool.report.text import format_table, format_time, safe
+    from imagetool.registry.listing import list_key as read_key
 
     with _opened_key(image, key, volume, parents) as found:
-        subkeys, values = list(found.subkeys()), found.values()
-        if output_format is Format.JSON:
-            content: dict[str, object] = {
-                "key": key,
-                "last_written": found.last_written,
-                "subkeys": [
-                    {"name": item.name, "last_written": item.last_written} for item in subkeys
-                ],
-                "values": [
-                    {"name": item.name, "type": item.type_name, "data": item.data}
-                    for item in values
-                ],
-            }
-            typer.echo(json_document("registry-list", content), nl=False)
-            return
-        rows = [(f"{item.name}\\", "", format_time(item.last_written)) for item in subkeys]
-        rows += [(item.name or "(default)", item.type_name, safe(item.text())) for item in values]
-        typer.echo(format_table(rows), nl=False)
+        result = read_key(found, key)
+    emit(result, output_format)

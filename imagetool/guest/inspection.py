@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import Corrupt, SeveralInstallations, Unreadable
+from imagetool.errors import Corrupt, ImagetoolError, SeveralInstallations, Unreadable
+from imagetool.guest.disk_map import DiskDescription, describe_disk
 from imagetool.guest.guest import Guest
 from imagetool.guest.image import Image
 from imagetool.guest.linux.guest import LinuxGuest
@@ -30,6 +32,8 @@ _ENCRYPTED_FILE_SYSTEMS = ("BitLocker", "LUKS")
 class Inspection(Reportable):
     """The contents of an image. Without an operating system, `note` says what was found instead."""
 
+    image: str
+    disk: DiskDescription
     guest: Guest | None
     pending: PendingOperations | None
     """Operations that wait in Windows; None for other guests."""
@@ -58,6 +62,20 @@ class Inspection(Reportable):
         return f"Inspection({f'{self.guest.name}, {self.guest.version}'!r})"
 
 
+class NoInspection(NamedTuple):
+    """An image that could not be inspected, and the error."""
+
+    image: str
+    error: ImagetoolError
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionReport(Reportable):
+    """The inspections of several images, and the errors of those that could not be inspected."""
+
+    images: tuple[Inspection | NoInspection, ...]
+
+
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
     """Inspect the image. Raises SeveralInstallations, Encrypted, Corrupt."""
     (inspection,) = image.gather(partial(_inspect, image, volume))
@@ -74,14 +92,15 @@ def _inspect(image: Image, volume: int | None) -> Inspection:
     except Unreadable as error:
         linux = image.linux[0][1] if image.linux else None
         note = "" if linux is not None else error.message
-        return Inspection(linux, None, note, tuple(warnings))
+        return Inspection(image.path, describe_disk(image), linux, None, note, tuple(warnings))
     image.prefetch(partial(getattr, windows.volume, "warnings"))
     guest, pending = image.gather(
         partial(read_windows_guest, windows), partial(read_pending, windows)
     )
     warnings += image.warnings
     warnings += _guest_warnings(windows, guest.evidence, pending)
-    return Inspection(guest, pending, "", tuple(warnings))
+    disk = describe_disk(image)
+    return Inspection(image.path, disk, guest, pending, "", tuple(warnings))
 
 
 def _disk_warnings(image: Image) -> list[str]:

@@ -126,11 +126,15 @@ class Value:
         return raw
 
     def text(self) -> str:
-        """The data as text: lists one item a line, bytes in hexadecimal, numbers in decimal."""
-        data = self.data
-        if isinstance(data, bytes):
-            return data.hex()
-        return "\n".join(data) if isinstance(data, list) else str(data)
+        """The data as text, as format_data writes it."""
+        return format_data(self.data)
+
+
+def format_data(data: ValueData) -> str:
+    """Return data as text: lists one item a line, bytes in hexadecimal, numbers in decimal."""
+    if isinstance(data, bytes):
+        return data.hex()
+    return "\n".join(data) if isinstance(data, list) else str(data)
 
 
 def _decode_text(raw: bytes) -> str:

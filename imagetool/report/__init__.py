@@ -1,1 +1,21 @@
-"""Results as text, JSON and JUnit XML."""
+"""Results as documents: one tree of data per result, and one module per format that writes it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from imagetool.report.data import build_document
+
+if TYPE_CHECKING:
+    from imagetool.contracts import Reportable
+
+
+def render(result: Reportable, output_format: str) -> str:
+    """Return a result in a format: text, json, or another module of this folder.
+
+    Raises WrongUsage where the format cannot hold such a result.
+    """
+    writer = import_module(f"imagetool.report.{output_format}")
+    text: str = writer.render(build_document(result))
+    return text

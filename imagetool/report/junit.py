@@ -1,52 +1,83 @@
-"""Verdicts as JUnit XML, one test case per image; well-formed whatever text an image contains.
+"""Verdicts as JUnit XML, one test case each; well-formed whatever text an image contains.
 
-The schema is that of Apache Ant's JUnit report, which CI systems read.
+The schema is that of Apache Ant's JUnit report, which CI systems read. A command whose document
+holds verdicts has a function here that names its test cases; all others are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from imagetool.errors import WrongUsage
+from imagetool.report.data import Document
 from imagetool.report.text import safe
-from imagetool.verdict.verify import NoVerdict, Verification
-
-VerifyResult = Verification | NoVerdict
 
 
-def junit_document(results: Sequence[VerifyResult]) -> str:
-    """Return the XML: a verdict that does not hold is a failure, an image without one an error."""
-    suite = Element("testsuite", name="imagetool verify", tests=str(len(results)))
-    failures = errors = 0
-    for result in results:
-        if isinstance(result, NoVerdict):
-            errors += 1
-            image, error = result
-            case = _add_test_case(suite, image)
-            item = SubElement(case, "error", type="unknown", message=safe(error.message))
-            item.text = safe(error.hint)
-            continue
-        case = _add_test_case(suite, result.image)
-        verdict = result.verdict
-        summary = f"{verdict.outcome.value}: {'; '.join(verdict.reasons)}"
-        if not verdict.holds:
-            failures += 1
-            item = SubElement(case, "failure", type=verdict.outcome.value, message=safe(summary))
-            item.text = safe(f"{verdict.required} was required: {verdict.required_because}")
-        rows = (
-            f"verdict {verdict.outcome.value} ({summary})",
-            f"present {verdict.present}, bound {verdict.bound}, recorded {verdict.recorded}, "
-            f"wanted {verdict.wanted}",
-            f"guest {result.facts.product} {result.facts.version}",
+class _Case(NamedTuple):
+    """A test case: it passed, it failed, or (an error) there is no verdict."""
+
+    name: str
+    result: str = "passed"
+    """passed, failure or error."""
+    type: str = ""
+    message: str = ""
+    text: str = ""
+    output: tuple[str, ...] = ()
+    """The lines of its standard output."""
+
+
+def render(document: Document) -> str:
+    """Return the XML. Raises WrongUsage for a document without verdicts."""
+    command = document.command.replace("-", " ")
+    cases_of = _CASES.get(document.command)
+    if cases_of is None:
+        raise WrongUsage(
+            f"the result of `{command}` holds no verdicts: JUnit has no form for it",
+            hint="Choose --format json.",
         )
-        SubElement(case, "system-out").text = "\n".join(map(safe, rows))
-    suite.set("failures", str(failures))
-    suite.set("errors", str(errors))
+    tree: Mapping[str, Any] = document.tree
+    cases = list(cases_of(tree))
+    results = [case.result for case in cases]
+    suite = Element("testsuite", name=f"imagetool {command}", tests=str(len(cases)))
+    for case in cases:
+        _add_case(suite, f"imagetool.{document.command}", case)
+    suite.set("failures", str(results.count("failure")))
+    suite.set("errors", str(results.count("error")))
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=False).join(
         ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
     )
 
 
-def _add_test_case(suite: Element, image: str) -> Element:
-    return SubElement(suite, "testcase", classname="imagetool.verify", name=safe(image))
+def _add_case(suite: Element, class_name: str, case: _Case) -> None:
+    element = SubElement(suite, "testcase", classname=class_name, name=safe(case.name))
+    if case.result != "passed":
+        item = SubElement(element, case.result, type=case.type, message=safe(case.message))
+        item.text = safe(case.text)
+    if case.output:
+        SubElement(element, "system-out").text = "\n".join(map(safe, case.output))
+
+
+def _verify_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
+    """A case an image: a verdict that does not hold is a failure, an image without one an error."""
+    for image in tree["images"]:
+        name, outcome = image["image"], image["verdict"]
+        if "error" in image:
+            yield _Case(name, "error", outcome, image["error"], image["hint"])
+            continue
+        summary = f"{outcome}: {'; '.join(image['reasons'])}"
+        guest = image["guest"]
+        output = (
+            f"verdict {outcome} ({summary})",
+            f"present {image['present']}, bound {image['bound']}, recorded {image['recorded']}, "
+            f"wanted {image['wanted']}",
+            f"guest {guest['product']} {guest['version']}",
+        )
+        required = f"{image['required']} was required: {image['required_because']}"
+        result = "passed" if image["holds"] else "failure"
+        yield _Case(name, result, outcome, summary, required, output)
+
+
+_CASES = {"verify": _verify_cases}

@@ -65,6 +65,18 @@ class NoVerdict(NamedTuple):
     error: ImagetoolError
 
 
+@dataclass(frozen=True, slots=True)
+class VerificationReport(Reportable):
+    """The verdicts on several images, and the errors of those that could not be judged."""
+
+    images: tuple[Verification | NoVerdict, ...]
+
+    @property
+    def holds(self) -> bool:
+        """True if every image has a verdict, and what is required holds."""
+        return all(isinstance(item, Verification) and item.holds for item in self.images)
+
+
 class Evidence(NamedTuple):
     """What a verdict and the choice of a package follow from (applicability.GuestFacts)."""
 

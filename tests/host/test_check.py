@@ -20,8 +20,7 @@ from imagetool.host.session import Session
 from imagetool.lab import open_lab
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import parse_faults
-from imagetool.report.data import json_document
-from imagetool.report.hosts import host_report_data, host_report_text
+from imagetool.report import render
 
 GOOD: dict[str, object] = {
     "user": "EXAMPLE\\admin",
@@ -291,7 +290,7 @@ def test_a_redacted_report_is_redacted_in_every_form(lab_engine: str, tmp_path: 
     import getpass
     import platform
 
-    for text in (host_report_text(checked), json_document("host-check", host_report_data(checked))):
+    for text in (render(checked, "text"), render(checked, "json")):
         assert "customer-name" not in text
         for name in (getpass.getuser(), platform.node()):
             assert f" {name}\n" not in text

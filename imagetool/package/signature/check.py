@@ -22,7 +22,7 @@ from imagetool.package.signature.signed_data import Altered, SignedData, Signer
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from imagetool.package.media import Package
+    from imagetool.package.media import Media, Package
 
 CATALOG = "update.cat"
 _CHUNK = 1 << 20
@@ -68,6 +68,25 @@ class PackageReport(Reportable):
 
     def __repr__(self) -> str:
         return f"PackageReport({self.package!r}, {self.judgement.value!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReport(Reportable):
+    """The findings about all packages of a disc, cabinet or folder."""
+
+    media: str
+    packages: tuple[PackageReport, ...]
+
+    @property
+    def holds(self) -> bool:
+        """True if every package is genuine."""
+        return all(item.judgement is Judgement.GENUINE for item in self.packages)
+
+
+def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:
+    """Check all packages of a medium, as check_package."""
+    reports = tuple(check_package(package, trusted) for package in media.packages)
+    return MediaReport(media.name, reports)
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:

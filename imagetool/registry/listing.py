@@ -1,0 +1,64 @@
+"""A value, and the list of a key, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from imagetool.contracts import Reportable
+from imagetool.registry.keys import Key
+from imagetool.registry.values import Value, ValueData
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryValue(Reportable):
+    """A value with its data, and the last write time of the key at `key`."""
+
+    key: str
+    name: str
+    type: str
+    """REG_SZ and so on, as Value.type_name."""
+    data: ValueData
+    last_written: datetime
+
+
+class SubkeyEntry(NamedTuple):
+    """A subkey in a list."""
+
+    name: str
+    last_written: datetime
+
+
+class ValueEntry(NamedTuple):
+    """A value in a list; the default value has an empty name."""
+
+    name: str
+    type: str
+    data: ValueData
+
+
+@dataclass(frozen=True, slots=True)
+class KeyListing(Reportable):
+    """The subkeys and values of the key at `key`."""
+
+    key: str
+    last_written: datetime
+    subkeys: tuple[SubkeyEntry, ...]
+    values: tuple[ValueEntry, ...]
+
+
+def describe_value(key: Key, path: str, value: Value) -> RegistryValue:
+    """Read the data of a value of `key`, whose path is `path`. Raises Corrupt."""
+    return RegistryValue(path, value.name, value.type_name, value.data, key.last_written)
+
+
+def list_key(key: Key, path: str) -> KeyListing:
+    """List a key, whose path is `path`. Raises Corrupt."""
+    subkeys, values = list(key.subkeys()), key.values()
+    return KeyListing(
+        path,
+        key.last_written,
+        tuple(SubkeyEntry(item.name, item.last_written) for item in subkeys),
+        tuple(ValueEntry(item.name, item.type_name, item.data) for item in values),
+    )

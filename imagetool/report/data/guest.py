@@ -1,0 +1,121 @@
+"""Trees of the results of `guest`: disk maps and inspections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imagetool.report.data import Document, Tree, builds
+
+if TYPE_CHECKING:
+    from imagetool.guest.disk_map import DiskDescription, DiskMap
+    from imagetool.guest.inspection import Inspection, InspectionReport, NoInspection
+    from imagetool.guest.windows.components import IntegrationComponents, ServicedPackage
+    from imagetool.guest.windows.facts import WindowsFacts
+
+
+@builds("guest.disk_map.DiskMap")
+def _disk_map(result: DiskMap) -> Document:
+    tree: Tree = {
+        "image": result.image,
+        "disk": _disk(result.disk),
+        "allocated": result.allocated,
+        "allocated_ranges": result.allocated_ranges,
+        "warnings": result.warnings,
+    }
+    return Document("disk-map", tree)
+
+
+def _disk(disk: DiskDescription) -> Tree:
+    return disk._asdict() | {"volumes": [volume._asdict() for volume in disk.volumes]}
+
+
+@builds("guest.inspection.Inspection")
+@builds("guest.inspection.NoInspection")
+def _one_inspection(result: Inspection | NoInspection) -> Document:
+    return Document("inspect", {"images": [_inspection(result)]})
+
+
+@builds("guest.inspection.InspectionReport")
+def _inspection_report(result: InspectionReport) -> Document:
+    return Document("inspect", {"images": [_inspection(item) for item in result.images]})
+
+
+def _inspection(found: Inspection | NoInspection) -> Tree:
+    from imagetool.guest.inspection import NoInspection
+
+    if isinstance(found, NoInspection):
+        return {"image": found.image, "error": found.error.message, "hint": found.error.hint}
+    guest: Tree | None = None
+    if found.windows is not None:
+        guest = {"system": "Windows"} | facts_tree(found.windows)
+    elif found.linux is not None:
+        guest = {
+            "system": "Linux",
+            "product": found.linux.name,
+            "distribution": found.linux.distribution,
+            "version": found.linux.version,
+        }
+    pending = found.pending
+    return {
+        "image": found.image,
+        "disk": _disk(found.disk),
+        "guest": guest,
+        "components": components_tree(found.components) if found.components else None,
+        "pending": {"operations": pending.operations, "notes": pending.notes} if pending else None,
+        "note": found.note,
+        "warnings": found.warnings,
+    }
+
+
+def facts_tree(facts: WindowsFacts) -> Tree:
+    """The facts of a Windows."""
+    hosted = facts.last_host
+    return {
+        "product": facts.product,
+        "edition": facts.edition,
+        "version": facts.version,
+        "build": facts.version.build,
+        "ubr": facts.version.revision,
+        "architecture": facts.architecture,
+        "computer_name": facts.computer_name,
+        "image_state": facts.image_state,
+        "generalised": facts.generalised,
+        "last_host": None
+        if hosted is None
+        else {
+            "host": hosted.host,
+            "virtual_machine": hosted.virtual_machine,
+            "at": hosted.reported_at,
+        },
+        "emulated": dict(facts.emulation_marks),
+    }
+
+
+def components_tree(components: IntegrationComponents) -> Tree:
+    """The evidence about integration components."""
+    return components._asdict() | {
+        "packages": [_serviced_package(package) for package in components.packages],
+        "in_box_packages": [_serviced_package(item) for item in components.in_box_packages],
+        "services": [
+            {
+                "name": service.name,
+                "start": service.start,
+                "start_override": service.start_override,
+                "effective_start": service.effective_start,
+            }
+            for service in components.services
+        ],
+    }
+
+
+def _serviced_package(package: ServicedPackage) -> Tree:
+    payload = package.payload
+    return {
+        "identity": package.identity,
+        "state": package.state,
+        "state_name": package.state_name,
+        "installed_at": package.installed_at,
+        "manifest": payload.manifest if payload is not None else None,
+        "catalog": payload.catalog if payload is not None else None,
+        "missing": payload.missing if payload is not None else None,
+    }
