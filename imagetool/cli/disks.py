@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.locations import opened_image
 from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption
-from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
 
 

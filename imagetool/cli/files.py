@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.locations import opened_image
 from imagetool.cli.options import (
     Format,
@@ -19,7 +20,6 @@ from imagetool.cli.options import (
     PathArgument,
     VolumeOption,
 )
-from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
 from imagetool.errors import SeveralInstallations, WrongUsage
 from imagetool.report.text import safe

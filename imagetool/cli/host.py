@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.options import Format, FormatOption
-from imagetool.cli.output import emit
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:

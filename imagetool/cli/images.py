@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.failure import report_failure
 from imagetool.cli.locations import HostSessions, Location
 from imagetool.cli.options import (
@@ -20,7 +21,6 @@ from imagetool.cli.options import (
     local_path,
     worst_exit_code,
 )
-from imagetool.cli.output import emit
 from imagetool.cli.progress import Progress
 from imagetool.errors import ImagetoolError, WrongUsage
 from imagetool.report.text import safe

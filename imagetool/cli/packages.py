@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.options import Format, FormatOption, local_path
-from imagetool.cli.output import emit
 from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
 

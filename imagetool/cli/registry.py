@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.locations import opened_file
 from imagetool.cli.options import (
     Format,
@@ -16,7 +17,6 @@ from imagetool.cli.options import (
     ParentsOption,
     VolumeOption,
 )
-from imagetool.cli.output import emit
 
 if TYPE_CHECKING:
     from imagetool.registry import Key

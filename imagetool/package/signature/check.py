@@ -80,7 +80,7 @@ class MediaReport(Reportable):
     @property
     def holds(self) -> bool:
         """True if every package is genuine."""
-        return all(item.judgement is Judgement.GENUINE for item in self.packages)
+        return all(item.holds for item in self.packages)
 
 
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:

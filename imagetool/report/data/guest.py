@@ -30,8 +30,7 @@ def _disk(disk: DiskDescription) -> Tree:
 
 
 @builds("guest.inspection.Inspection")
-@builds("guest.inspection.NoInspection")
-def _one_inspection(result: Inspection | NoInspection) -> Document:
+def _one_inspection(result: Inspection) -> Document:
     return Document("inspect", {"images": [_inspection(result)]})
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from imagetool.report.data import Document, Tree, builds
 
 if TYPE_CHECKING:
-    from imagetool.package.signature.check import Finding, MediaReport
+    from imagetool.package.signature.check import Finding, MediaReport, PackageReport
     from imagetool.package.summary import MediaContents, MediaSummary, PackageSummary
 
 
@@ -73,15 +73,22 @@ def _package_summary(package: PackageSummary) -> Tree:
 
 @builds("package.signature.check.MediaReport")
 def _media_report(result: MediaReport) -> Document:
-    packages = [
-        {
-            "name": item.package,
-            "judgement": item.judgement.value,
-            "findings": [_finding(finding) for finding in item.findings],
-        }
-        for item in result.packages
-    ]
+    packages = [_package_report(item) for item in result.packages]
     return Document("package-check", {"package": result.media, "packages": packages})
+
+
+@builds("package.signature.check.PackageReport")
+def _one_report(result: PackageReport) -> Document:
+    packages = [_package_report(result)]
+    return Document("package-check", {"package": result.package, "packages": packages})
+
+
+def _package_report(report: PackageReport) -> Tree:
+    return {
+        "name": report.package,
+        "judgement": report.judgement.value,
+        "findings": [_finding(finding) for finding in report.findings],
+    }
 
 
 def _finding(finding: Finding) -> Tree:

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 @builds("verdict.verify.Verification")
-@builds("verdict.verify.NoVerdict")
-def _one_verification(result: Verification | NoVerdict) -> Document:
-    return Document("verify", {"images": [_verification(result)]})
+def _one_verification(result: Verification) -> Document:
+    return Document("verify", {"images": [verification_tree(result)]})
 
 
 @builds("verdict.verify.VerificationReport")
 def _verification_report(result: VerificationReport) -> Document:
-    return Document("verify", {"images": [_verification(item) for item in result.images]})
+    return Document("verify", {"images": [verification_tree(item) for item in result.images]})
 
 
-def _verification(result: Verification | NoVerdict) -> Tree:
+def verification_tree(result: Verification | NoVerdict) -> Tree:
+    """A verdict with its evidence, or the error of an image without one."""
     from imagetool.verdict.verify import NoVerdict
 
     if isinstance(result, NoVerdict):
