@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,10 @@ from imagetool.cli.locations import HostSessions, Location
 from imagetool.cli.options import (
     Format,
     FormatOption,
+    OutputOption,
     ParentsOption,
+    VerdictFormat,
+    VerdictFormatOption,
     VolumeOption,
     local_path,
     worst_exit_code,
@@ -43,14 +45,6 @@ class Requirement(StrEnum):
 
     INSTALLED = "installed"
     CONFIRMED = "confirmed"
-
-
-class VerifyFormat(StrEnum):
-    """The formats of verdicts."""
-
-    TEXT = "text"
-    JSON = "json"
-    JUNIT = "junit"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -109,12 +103,8 @@ def verify(
         list[str] | None,
         typer.Option("--service", metavar="NAME", help="A service that a Linux guest must have."),
     ] = None,
-    output_format: Annotated[
-        VerifyFormat, typer.Option("--format", help="How the verdicts are written.")
-    ] = VerifyFormat.TEXT,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Where they are written to.")
-    ] = None,
+    output_format: VerdictFormatOption = VerdictFormat.TEXT,
+    output: OutputOption = None,
     volume: VolumeOption = None,
     parents: ParentsOption = None,
 ) -> None:
@@ -138,7 +128,7 @@ def verify(
         try:
             _verify_all(locations, parents, criteria, results)
         except KeyboardInterrupt:
-            if output_format is VerifyFormat.TEXT and output is None and len(results) > 1:
+            if output_format is VerdictFormat.TEXT and output is None and len(results) > 1:
                 emit(VerificationReport(tuple(results)), output_format)  # the verdicts so far
             raise
     emit(VerificationReport(tuple(results)), output_format, output)

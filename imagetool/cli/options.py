@@ -22,7 +22,21 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class VerdictFormat(StrEnum):
+    """The formats of verdicts."""
+
+    TEXT = "text"
+    JSON = "json"
+    JUNIT = "junit"
+
+
 FormatOption = Annotated[Format, typer.Option("--format", help="How the result is written.")]
+VerdictFormatOption = Annotated[
+    VerdictFormat, typer.Option("--format", help="How the verdicts are written.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", help="Where they are written to.")
+]
 VolumeOption = Annotated[
     int | None,
     typer.Option("--volume", metavar="N", help="Which volume, as `disk map` numbers them."),
