@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagetool import errors as errors
 from imagetool.contracts import Reportable
+from imagetool.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from imagetool.verdict.verify import Verification as Verification
     from imagetool.verdict.windows import Outcome as Outcome
     from imagetool.verdict.windows import Verdict as Verdict
-
-__version__ = "0.1.0"
 
 _LOCATIONS = {
     "BlockDevice": "guest.image",

@@ -11,11 +11,11 @@ from typing import Annotated, Never
 
 import typer
 
-from imagetool import __version__
 from imagetool.cli.failure import print_traceback, report_failure, show_tracebacks
 from imagetool.cli.outputs import open_outputs
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
+from imagetool.version import __version__
 
 _COMMAND_MODULES = {
     "images": ("inspect", "verify"),

@@ -33,7 +33,7 @@ def add_commands(app: typer.Typer) -> None:
         login
     )
     group.command("logout", epilog="Example: imagetool host logout hv01")(logout)
-    app.add_typer(group, name="host", help="Whether a host can be used, and who one is there.")
+    app.add_typer(group, name="host", help="Check a host, and keep its password.")
 
 
 def check(
@@ -50,7 +50,7 @@ def check(
     ] = False,
     output_format: FormatOption = Format.TEXT,
 ) -> None:
-    """Whether a host can be used, and what to do where it cannot; nothing is changed there."""
+    """Check whether a host can be used, and say what it lacks; nothing is changed there."""
     from imagetool.connection import named_host, session_opener
     from imagetool.host.check import check_host
 

@@ -63,7 +63,7 @@ def inspect(
     volume: VolumeOption = None,
     parents: ParentsOption = None,
 ) -> None:
-    """What an image holds: disk, volumes, Windows, integration components."""
+    """Show the contents of images: disk, volumes, Windows, integration components."""
     from imagetool.guest.inspection import InspectionReport, NoInspection, inspect_image
 
     codes: list[int] = []
@@ -108,7 +108,7 @@ def verify(
     volume: VolumeOption = None,
     parents: ParentsOption = None,
 ) -> None:
-    """Whether the integration services of images are what they should be, and why."""
+    """Judge the integration services of images: are they what they should be, and why."""
     from imagetool.package import Version
     from imagetool.verdict.verify import NoVerdict, VerificationReport
 

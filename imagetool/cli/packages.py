@@ -41,7 +41,7 @@ def show(
         bool, typer.Option("--brief", help="What update.mum says; no services, no signature.")
     ] = False,
 ) -> None:
-    """What a package is, for which systems, and what it brings."""
+    """Show a package: its identity, the systems that it is for, its drivers and services."""
     from imagetool.package import open_package
     from imagetool.package.summary import summarise_media
 
@@ -152,7 +152,7 @@ def check(
     ] = None,
     output_format: FormatOption = Format.TEXT,
 ) -> None:
-    """Whether a package is genuine: signature, catalog, and the digest of every file."""
+    """Check that a package is genuine: its signature, its catalog, the digest of every file."""
     from imagetool.package import open_package
     from imagetool.package.signature.certificates import read_roots
     from imagetool.package.signature.check import check_media

@@ -34,7 +34,7 @@ class Prefetch(Protocol):
 
 
 def _no_prefetch(*tasks: Task) -> None:
-    """Where a read is no round trip there is nothing to gain."""
+    """Do nothing: a read that is no round trip gains nothing by it."""
 
 
 class Extraction:

@@ -78,7 +78,7 @@ class VerificationReport(Reportable):
 
 
 class Evidence(NamedTuple):
-    """What a verdict and the choice of a package follow from (applicability.GuestFacts)."""
+    """The evidence for a verdict and for the choice of a package (applicability.GuestFacts)."""
 
     guest: WindowsGuest
     parents: Sequence[ServicedPackage]

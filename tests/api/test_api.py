@@ -39,7 +39,10 @@ def test_importing_it_imports_no_reader() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert done.stdout.strip() == "['imagetool', 'imagetool.contracts', 'imagetool.errors']"
+    assert (
+        done.stdout.strip()
+        == "['imagetool', 'imagetool.contracts', 'imagetool.errors', 'imagetool.version']"
+    )
 
 
 def test_the_readme_imports_imagetool_alone() -> None:

@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 T = TypeVar("T")
 
 MAX_TASKS = 512
-"""How many tasks run at the same time; `gather` runs further ones one by one, behind them."""
+"""Tasks that run at the same time; `gather` runs further ones one by one, after them."""
 
 
 class _Abandoned(BaseException):
@@ -93,7 +93,7 @@ class _Run:
 
     @property
     def room(self) -> int:
-        """How many tasks may still be started."""
+        """The number of tasks that may still be started."""
         return max(0, MAX_TASKS - len(self._tasks))
 
     def add(self, task: Callable[[], object]) -> _RunningTask:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagetool import __version__
 from imagetool.report.data import Document, Tree, builds
+from imagetool.version import __version__
 
 if TYPE_CHECKING:
     from imagetool.host.check.check import HostReport
