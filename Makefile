@@ -24,8 +24,8 @@ MAKE_QUIETLY = @$(MAKE) --no-print-directory --silent
 NAMED := CI IMAGETOOL_LAB_ENGINE IMAGETOOL_REAL_PACKAGES IMAGETOOL_TESTDATA
 ALONE = env -i PATH="$$PATH" HOME="$$HOME" $(foreach name,$(NAMED),$(if $($(name)),$(name)="$$$(name)"))
 # Unoptimised, which takes a third of the time; so they stay out of pip's own cache.
-COMPILE = CFLAGS="-O0 -g0" $(BIN)/pip wheel -qq --no-deps --no-cache-dir --find-links $(VENV)/wheels \
-	--wheel-dir $(VENV)/wheels
+COMPILE = CFLAGS="-O0 -g0" $(BIN)/pip wheel -qq --use-pep517 --no-deps --no-cache-dir \
+	--find-links $(VENV)/wheels --wheel-dir $(VENV)/wheels
 
 .PHONY: demo test lint bench fuzz clean
 
@@ -70,7 +70,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(DEBIAN) build
 	@mkdir -p $(VENV)/wheels
 	@echo "compiling the Kerberos bindings that the tests use, about half a minute"
-	@$(COMPILE) krb5 & krb5=$$!; $(COMPILE) gssapi pykerberos && wait $$krb5
+	@$(COMPILE) krb5 & krb5=$$!; $(COMPILE) gssapi pykerberos; others=$$?; wait $$krb5 && exit $$others
 	@echo "installing what the tests and checks use"
 	@$(BIN)/pip install -qq --find-links $(VENV)/wheels --requirement requirements-dev.txt
 	@touch $@

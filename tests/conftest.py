@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTDATA = Path(os.environ.get("IMAGETOOL_TESTDATA", ROOT.parent / "shared" / "testdata"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each processor: half of the time is spent on waiting for other processes."""
+    return 2 * (os.cpu_count() or 1)
+
+
 MAY_SKIP = ("IMAGETOOL_REAL_PACKAGES names no folder", "root may read everything")
 """How the reasons begin for which a test may skip even where CI is set."""
 

@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import imagetool
+from fixtures import guests
+from fixtures.guests import cached_guest
 from tests.program import command_line, refused, run
 
 AUTO = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
@@ -181,17 +184,18 @@ def test_the_disks_and_hives_of_other_people(testdata: Path, tmp_path: Path) -> 
 
 
 def test_the_exported_disk_equals_what_qemu_exports(
-    template: Path, oracle: object, tmp_path: Path
+    oracle: Callable[[str], str], tmp_path: Path
 ) -> None:
+    disk = cached_guest(guests.SMALL)
     raw, theirs = tmp_path / "ours.raw", tmp_path / "theirs.raw"
-    assert run("disk", "export", template, raw).returncode == 0
+    assert run("disk", "export", disk, raw).returncode == 0
     subprocess.run(
-        [oracle("qemu-img"), "convert", "-O", "raw", template, theirs],  # type: ignore[operator]
+        [oracle("qemu-img"), "convert", "-O", "raw", disk, theirs],
         check=True,
         capture_output=True,
     )
     assert subprocess.run(["cmp", raw, theirs], check=False).returncode == 0
-    assert "already" in refused(7, "disk", "export", template, raw)
+    assert "already" in refused(7, "disk", "export", disk, raw)
 
 
 def test_names_from_an_image_cannot_move_the_cursor() -> None:

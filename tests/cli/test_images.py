@@ -93,7 +93,7 @@ def two_windows(oracle: Callable[[str], str], tmp_path_factory: pytest.TempPathF
     oracle("sfdisk")
     folder = tmp_path_factory.mktemp("two")
     raw, volume, target = folder / "raw", folder / "volume", folder / "two.vhdx"
-    with open_image(cached_guest(guests.SERVER_2012_R2)) as image:
+    with open_image(cached_guest(guests.SMALL)) as image:
         source = image.windows().block_device.source
         with volume.open("wb") as file:
             for offset in range(0, source.size, MIB):

@@ -30,7 +30,7 @@ def test_what_is_not_changed_is_read(target: Target) -> None:
 
 def test_a_short_run_finds_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.harness", "--seconds", "20"],
+        [sys.executable, "-m", "tests.fuzz.harness", "--seconds", "10"],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -431,7 +431,7 @@ def test_a_private_directory_goes_with_the_session(start: Start) -> None:
 def test_the_lease_is_heard_while_a_file_is_hashed(engine: str, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
-        file.truncate(3 << 30)
+        file.truncate(2 << 30)
     command = base64.b64encode(bootstrap_command(1).encode("utf-16-le")).decode()
     process = subprocess.Popen(
         [engine, "-NoProfile", "-EncodedCommand", command],

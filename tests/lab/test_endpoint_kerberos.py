@@ -15,10 +15,12 @@ from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 from winrm.protocol import Protocol
 
 from imagetool.errors import HostFailed
+from imagetool.host import session as session_module
 from imagetool.host.configuration import AuthenticationMethod, ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
+from imagetool.host.winrm import shell as winrm_module
 from imagetool.lab.winrm import Endpoint
 from tests.waiting import until
 
@@ -222,6 +224,13 @@ def test_pypsrp_delegates_its_password(
 
 
 # The same through imagetool's own sessions
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Receive that was cut off stays open for as long as it was to last."""
+    monkeypatch.setattr(session_module, "_TICK", 0.5)
+    monkeypatch.setattr(winrm_module, "_MARGIN", 0.2)
 
 
 def session_with(

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import lzma
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ Load = Callable[[str], bytes]
 def load(testdata: Path) -> Load:
     """The bytes of a foreign hive, by its name below the folder of hives."""
 
+    @cache
     def read(name: str) -> bytes:
         packed = testdata / "hive" / f"{name}.xz"
         if packed.is_file():
