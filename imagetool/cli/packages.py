@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from imagetool.cli.emit import emit
-from imagetool.cli.options import Format, FormatOption, local_path
+from imagetool.cli.options import (
+    Format,
+    FormatOption,
+    OutputOption,
+    VerdictFormat,
+    VerdictFormatOption,
+    local_path,
+)
 from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
 
@@ -150,7 +157,8 @@ def check(
         list[Path] | None,
         typer.Option("--trust", metavar="FILE", help="A root certificate, beside Microsoft's."),
     ] = None,
-    output_format: FormatOption = Format.TEXT,
+    output_format: VerdictFormatOption = VerdictFormat.TEXT,
+    output: OutputOption = None,
 ) -> None:
     """Check that a package is genuine: its signature, its catalog, the digest of every file."""
     from imagetool.package import open_package
@@ -160,5 +168,5 @@ def check(
     roots = [root for path in trust or () for root in read_roots(path)]
     with open_package(local_path(package)) as media:
         result = check_media(media, roots)
-    emit(result, output_format)
+    emit(result, output_format, output)
     raise typer.Exit(0 if result.holds else 1)

@@ -80,4 +80,20 @@ def _verify_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
         yield _Case(name, result, outcome, summary, required, output)
 
 
-_CASES = {"verify": _verify_cases}
+def _package_check_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
+    """A case a package: one that is not genuine is a failure, and says what is not."""
+    for package in tree["packages"]:
+        name, judgement = package["name"], package["judgement"]
+        lines = [
+            (item["judgement"], f"{item['subject']}: {item['judgement']}: {item['reason']}")
+            for item in package["findings"]
+        ]
+        output = (f"package {name} of {tree['package']}", *(line for _, line in lines))
+        if judgement == "genuine":
+            yield _Case(name, output=output)
+        else:
+            problems = "; ".join(line for kind, line in lines if kind != "genuine")
+            yield _Case(name, "failure", judgement, f"{judgement}: {problems}", "", output)
+
+
+_CASES = {"verify": _verify_cases, "package-check": _package_check_cases}
