@@ -229,8 +229,8 @@ def test_pypsrp_delegates_its_password(
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Receive that was cut off stays open for as long as it was to last."""
-    monkeypatch.setattr(session_module, "_TICK", 0.5)
-    monkeypatch.setattr(winrm_module, "_MARGIN", 0.2)
+    monkeypatch.setattr(session_module, "_POLL_INTERVAL", 0.5)
+    monkeypatch.setattr(winrm_module, "_RECEIVE_MARGIN", 0.2)
 
 
 def session_with(
