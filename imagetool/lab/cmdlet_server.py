@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 import socketserver
@@ -25,7 +26,8 @@ class CmdletServer:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(handler) -> None:  # noqa: N805  # self is the server
-                self._handle_request(emulated_host, handler)
+                with contextlib.suppress(ConnectionError):  # a cancelled cmdlet: nobody listens
+                    self._handle_request(emulated_host, handler)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

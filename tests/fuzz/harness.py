@@ -489,7 +489,7 @@ TARGETS = (
     Target("cabinet-lzx", _cabinet(LZX), ask_cabinet),
     Target("catalog", _catalog, ask_catalog),
     Target("xfs-4", _built("xfs-4", ".raw", _xfs(*_XFS_4)), ask_volume),
-    Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=8m")), ask_volume),
+    Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=13m")), ask_volume),
     *(Target(name, _linux(name), ask_volume) for name in _LINUX),
 )
 

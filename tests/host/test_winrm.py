@@ -146,7 +146,7 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     serve: Any, connect: Connect, tmp_path: Path, how: str, number: int, template: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 3)
+    monkeypatch.setattr(winrm_module, "LEASE_SECONDS", 8)  # PowerShell must have started by then
     monkeypatch.setattr(session_module, "_POLL_INTERVAL", 0.5)
     monkeypatch.setattr("imagetool.host.winrm.wsman.IDLE_TIMEOUT", 3)
     counter = tmp_path / "counter"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.frames import encode_frame
 from imagetool.lab import LabSession, open_lab
+from imagetool.lab.cmdlet import StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
 from imagetool.lab.cmdlet_server import CmdletServer
 from imagetool.lab.emulated_host import EmulatedHost
@@ -130,6 +132,32 @@ def test_the_door_answers_only_who_knows_the_secret() -> None:
             assert bool(answer) == (secret == server.secret)
     finally:
         server.close()
+
+
+def test_a_caller_that_goes_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    emulated_host, asked, gone = EmulatedHost(), threading.Event(), threading.Event()
+
+    def call(
+        cmdlet: str, parameters: object, report: Callable[[StreamRecord], None]
+    ) -> list[object]:
+        asked.set()
+        gone.wait(10)
+        while True:
+            report(StreamRecord("progress", "x" * 100_000))
+
+    monkeypatch.setattr(emulated_host, "call", call)
+    server = CmdletServer(emulated_host)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(
+            encode_frame({"secret": server.secret, "cmdlet": "Get-Disk", "parameters": {}})
+        )
+        assert asked.wait(10)
+    gone.set()
+    with server._lock:  # which the answer holds to its end
+        server.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_the_key_to_the_door_is_private(tmp_path: Path) -> None:
