@@ -104,7 +104,7 @@ class ParentFinder(Generic[D]):
             for name in locator.names:
                 with suppress(NoFile):
                     return files.open(files.join(folder, name), expected_ranges(name))
-        looked = ", ".join(folders) or "nowhere"
+        looked = ", ".join(folder or "its own directory" for folder in folders) or "nowhere"
         raise CannotOpen(
             f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
             f"{' or '.join(locator.names)} in {looked})",

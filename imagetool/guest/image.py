@@ -17,7 +17,9 @@ from imagetool.errors import (
     Encrypted,
     ImagetoolError,
     NoOperatingSystem,
+    NotFound,
     SeveralInstallations,
+    Unreadable,
     Unsupported,
     WrongUsage,
 )
@@ -36,6 +38,8 @@ E = TypeVar("E")
 F = TypeVar("F")
 
 _PREFETCHED_RANGES = ((0, 34 * 512), (1 << 20, 4096))
+_NOT_READABLE = (Unreadable, NotFound)
+"""Errors of one volume, which the others outlive; a host that fails ends the question."""
 _LINUX_FILE_SYSTEMS = ("ext", "XFS", "Btrfs")
 
 
@@ -144,7 +148,7 @@ class Image:
             if device.file_system == "LVM":
                 try:
                     physical.append(read_physical_volume(device.source))
-                except ImagetoolError as error:
+                except _NOT_READABLE as error:
                     self._record_failure(error)
         found: list[BlockDevice] = []
         number = max(device.number for device in devices)
@@ -154,9 +158,9 @@ class Image:
                 try:
                     source = volume.open()
                     found.append(BlockDevice(number, None, source, recognise(source), volume.name))
-                except ImagetoolError as error:
+                except _NOT_READABLE as error:
                     self._record_failure(error)
-        except ImagetoolError as error:
+        except _NOT_READABLE as error:
             self._record_failure(error)
         return found
 
@@ -198,7 +202,7 @@ class Image:
     def _installation_on(self, device: BlockDevice) -> WindowsInstallation | ImagetoolError | None:
         try:
             return WindowsInstallation.find(self, device)
-        except ImagetoolError as error:
+        except _NOT_READABLE as error:
             return error
 
     @lazy
@@ -212,7 +216,7 @@ class Image:
                 continue
             try:
                 guest = read_linux_guest(self.volume(device))
-            except ImagetoolError as error:
+            except _NOT_READABLE as error:
                 self._record_failure(error)
                 continue
             if guest is not None:

@@ -542,3 +542,49 @@ def test_where_python_answers_in_place_of_powershell_it_is_the_same(
         same(Said, cached_guest(guests.SERVER_2012_R2), *OF_A_DISK, *OF_A_GUEST)
         same(Said, Path("/none.vhdx"), ("verify", None))
         same(Said, Path("/"), ("verify", None))
+
+
+class FailingMidway:
+    """A session that fails for good after a number of operations."""
+
+    def __init__(self, session: Session, operations: int) -> None:
+        self._session = session
+        self._left = operations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def operate(self, *arguments: Any, **parameters: Any) -> Any:
+        if not self._left:
+            raise HostFailed("the wire was cut")
+        self._left -= 1
+        return self._session.operate(*arguments, **parameters)
+
+
+QUESTIONS: dict[str, Callable[[Any], object]] = {
+    "inspect": lambda image: inspect_image(image).to_json(),
+    "verify": lambda image: verify(image).to_json(),
+    "value": lambda image: find_value(image, AUTO, VALUE).data,
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_host_that_fails_midway_is_never_an_answer(
+    lab: Session, template: Path, question: str
+) -> None:
+    def ask(operations: int) -> object:
+        session: Any = FailingMidway(lab, operations)
+        with open_image(str(template), files=HostFiles(session)) as image:
+            return QUESTIONS[question](image)
+
+    truth, failed = ask(1000), 0
+    for operations in range(100):
+        try:
+            answer = ask(operations)
+        except HostFailed as error:
+            failed += 1
+            assert "the wire was cut" in error.message
+            continue
+        assert answer == truth, operations
+        break
+    assert failed > 5

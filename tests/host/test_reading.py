@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from imagetool.contracts import Files, OpenFile, Result
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, NoFile
+from imagetool.guest.image import open_image
+from imagetool.guest.windows.drivers import file_version
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
 from imagetool.host.reading.batcher import MAX_TASKS, ReadBatcher
@@ -52,7 +55,7 @@ class Host:
             result["busy"] = self.busy
             result["written"] = datetime.now(UTC)
         elif operation == "shut":
-            del self.opened[parameters["file"]]
+            self.opened.pop(parameters["file"], None)
             return result
         parts = [self.opened[file][start : start + length] for file, start, length in ranges]
         result["lengths"] = [len(part) for part in parts]
@@ -566,3 +569,21 @@ def test_tasks_that_read_one_file_share_requests() -> None:
     file.prefetch([partial(file.read_at, place, 8) for place in places])
     assert [file.read_at(place, 8) for place in places] == expected
     assert len(host.asked) == 2
+
+
+def test_a_host_that_fails_is_no_file_without_a_version() -> None:
+    class GoneFile:
+        def open(self) -> Any:
+            return self
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            raise HostFailed("gone")
+
+    with pytest.raises(HostFailed, match="gone"):
+        file_version(cast(Any, GoneFile()))
+
+
+def test_the_directory_of_a_relative_path_is_named(unpack: Callable[[str], Path]) -> None:
+    child = unpack("disk/dfvfs-image-differential.vhd.xz").read_bytes()
+    with pytest.raises(CannotOpen, match=r"looked for image\.vhd in its own directory"):
+        open_image("child.vhd", files=files_of(Host({"child.vhd": child})))

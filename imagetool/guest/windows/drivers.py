@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imagetool.errors import ImagetoolError
+from imagetool.errors import NotFound, Unreadable
 from imagetool.filesystem import Node, Volume
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.version_resource import read_version
@@ -118,5 +118,5 @@ def file_version(node: Node | None) -> Version | None:
         return None
     try:
         return read_version(node.open())
-    except ImagetoolError:
+    except (Unreadable, NotFound):  # a host that fails ends the question
         return None
