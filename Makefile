@@ -47,6 +47,7 @@ lint: $(VENV)/installed-dev
 bench:
 	$(DEBIAN) $(VENV_PACKAGE) build demo test
 	$(MAKE_QUIETLY) $(VENV)/installed-dev
+	@$(BIN)/python -m compileall -q imagetool  # no figure may hold the compiling of what was changed
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 fuzz:
