@@ -20,7 +20,10 @@ from imagetool.version import __version__ as __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cryptography.x509 import Certificate
+
     from imagetool.arguments import StrPath
+    from imagetool.contracts import Files
     from imagetool.guest.guest import Guest as Guest
     from imagetool.guest.image import BlockDevice as BlockDevice
     from imagetool.guest.image import Image as Image
@@ -83,6 +86,7 @@ __all__ = [
     "WindowsGuest",
     "connect",
     "errors",
+    "find",
     "inject",
     "inspect",
     "open_image",
@@ -122,6 +126,37 @@ def connect(host: str) -> Session:
     from imagetool.connection import session_opener
 
     return session_opener(check_text("host", host))()
+
+
+def find(
+    *locations: StrPath, recursive: bool = False, session: Session | None = None
+) -> tuple[str, ...]:
+    """Find the images that paths, patterns and directories stand for, as the command line does.
+
+    `**` is any number of directories; a directory stands for the images in it, with `recursive` for
+    those below it too. With a `session` they are looked for on its host. Raises CannotOpen where
+    nothing fits, or a directory cannot be listed; HostFailed.
+    """
+    from imagetool.arguments import check_paths, check_session
+    from imagetool.disk.find import find_images
+    from imagetool.disk.local_files import LOCAL_FILES
+    from imagetool.errors import WrongUsage
+
+    if not locations:
+        raise WrongUsage("no location is given", hint="Name a path, a pattern or a directory.")
+    host = check_session(session)
+    files: Files = LOCAL_FILES
+    if host is not None:
+        from imagetool.host.reading import HostFiles
+
+        files = HostFiles(host)
+    found: dict[str, None] = {}
+    for location in check_paths("locations", locations):
+        paths, failures = find_images(location, files, recursive=recursive)
+        for error in failures.values():
+            raise error
+        found.update(dict.fromkeys(paths))
+    return tuple(found)
 
 
 def open_image(
@@ -179,6 +214,10 @@ def verify(
     at_least: str | Version | None = None,
     package: StrPath | Sequence[StrPath] = (),
     require: str | None = None,
+    strict: bool = False,
+    accept_rehearsal: bool = False,
+    accept_unclean: bool = False,
+    trust: Sequence[StrPath] = (),
     volume: int | None = None,
     parents: Sequence[StrPath] = (),
     session: Session | None = None,
@@ -186,27 +225,43 @@ def verify(
     """Judge an image's integration components, with all the evidence.
 
     `at_least` is a version such as "6.3.9600.19456"; `package` is one or several ISOs, CABs or
-    folders; `require` is "installed" or "confirmed". Raises WrongUsage for other values,
-    DoesNotApply where no package fits.
+    folders; `require` is "installed" or "confirmed". `holds` is False where a warning stands and
+    `strict` is set, and for evidence of the emulated host unless `accept_rehearsal` is; a Linux
+    volume whose journal was not replayed raises Unclean unless `accept_unclean` is. `trust` names
+    files with root certificates for packages. Raises WrongUsage for other values, DoesNotApply
+    where no package fits.
     """
     from contextlib import ExitStack
 
     from imagetool.arguments import (
         check_choice,
         check_one_or_several,
+        check_paths,
         check_version,
         check_volume,
     )
-    from imagetool.verdict.verify import verify
+    from imagetool.verdict.verify import Criteria, verify
 
     wanted = check_version("at_least", at_least)
     packages = check_one_or_several("package", () if package is None else package)
     required = check_choice("require", require, ("installed", "confirmed"))
     number = check_volume(volume)
+    roots = _read_roots(check_paths("trust", trust))
     with ExitStack() as stack:
         image = stack.enter_context(open_image(path, parents, session=session))
         media = [stack.enter_context(open_package(item)) for item in packages]
-        return verify(image, at_least=wanted, media=media, require=required, volume=number)
+        criteria = Criteria(
+            wanted, media, required, strict, accept_rehearsal, accept_unclean, roots
+        )
+        return verify(image, criteria, volume=number)
+
+
+def _read_roots(paths: Sequence[str]) -> list[Certificate]:
+    if not paths:
+        return []
+    from imagetool.package.signature.certificates import read_roots
+
+    return [root for path in paths for root in read_roots(path)]
 
 
 def read_registry_value(
@@ -237,12 +292,17 @@ def inject(
     package: StrPath | Sequence[StrPath],
     open_session: Callable[[], Session],
     output: StrPath,
+    *,
+    allow_unsigned: bool = False,
+    trust: Sequence[StrPath] = (),
 ) -> Injection:
     """Service a copy of an image through a host; see imagetool.servicing.inject.
 
-    `open_session` opens the session: `lambda: imagetool.connect("hv01")`.
+    `open_session` opens the session: `lambda: imagetool.connect("hv01")`. A package that is not
+    genuine raises DoesNotApply; `allow_unsigned` lets one pass that is unsigned or signed by
+    somebody unknown, and `trust` names files with further root certificates.
     """
-    from imagetool.arguments import check_one_or_several, check_path
+    from imagetool.arguments import check_one_or_several, check_path, check_paths
     from imagetool.errors import Unsupported, WrongUsage
     from imagetool.servicing.inject import inject
 
@@ -257,5 +317,10 @@ def inject(
     if len(packages) > 1:
         raise Unsupported("several packages at once come later", hint="Name one package.")
     return inject(
-        check_path("image", image), packages[0], open_session, check_path("output", output)
+        check_path("image", image),
+        packages[0],
+        open_session,
+        check_path("output", output),
+        allow_unsigned=allow_unsigned,
+        trusted=_read_roots(check_paths("trust", trust)),
     )

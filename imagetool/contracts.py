@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from imagetool.errors import ImagetoolError
+
 T = TypeVar("T")
 
 Range = tuple[int, int]
@@ -75,14 +77,37 @@ class OpenFile(Source, Protocol):
         """Close the file; reading fails from then on."""
 
 
+class FolderEntry(NamedTuple):
+    """A name in a directory."""
+
+    name: str
+    is_folder: bool
+    """True for a directory, and for a link to one."""
+    link_target: str = ""
+    """The path that a link to a directory leads to; empty for all else."""
+
+
 class Files(Protocol):
     """The files of one machine."""
+
+    @property
+    def on_windows(self) -> bool:
+        """True if its paths follow the rules of Windows."""
 
     def open(self, path: str, prefetch: Sequence[Range] = ()) -> OpenFile:
         """Open the file at `path`; `prefetch` is what is likely to be read of it first.
 
         Raises NoFile where there is none, EmptyFile, CannotOpen.
         """
+
+    def list_folders(self, paths: Sequence[str]) -> list[tuple[FolderEntry, ...] | ImagetoolError]:
+        """Return the entries of each directory, or its error: NoFile where it is none, CannotOpen.
+
+        An empty path is the current directory. Raises HostFailed.
+        """
+
+    def display_name(self, path: str) -> str:
+        """Return the name of a path in messages: HOST:PATH on a host."""
 
     def folder(self, path: str) -> str:
         """Return the directory that a file lies in."""

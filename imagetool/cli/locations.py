@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.cli.options import split_host_path
-from imagetool.disk.local_files import LOCAL_FILES
-from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
+from imagetool.disk.local_files import LOCAL_FILES, FileSource
+from imagetool.errors import CannotOpen, HostFailed, ImagetoolError, WrongUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from imagetool.contracts import Files, OpenFile
     from imagetool.guest.image import Image
     from imagetool.host.reading import HostFiles
+
+
+_MAX_NAME_FILE_SIZE = 64 << 20
 
 
 class Location(NamedTuple):
@@ -58,28 +60,28 @@ class HostSessions:
             else Location(path, path, LOCAL_FILES)
         )
 
-    def locations(self, images: Sequence[str]) -> list[Location]:
-        """Return the locations of several images; patterns are expanded on the image's machine.
+    def locations(self, images: Sequence[str], *, recursive: bool = False) -> list[Location]:
+        """Return the locations of several images, each once.
 
-        A host that cannot be reached is the `failure` of its own images only. Raises CannotOpen
-        for a pattern without a match.
+        Patterns and directories are searched on the image's machine. Where a host cannot be
+        reached, nothing fits, or a directory cannot be listed, that is the `failure` of a location
+        of its own.
         """
-        found: list[Location] = []
+        from imagetool.disk.find import find_images
+
+        found: dict[str, Location] = {}
         for image in images:
             host, path = split_host_path(image)
-            if not host:
-                found += [Location(item, item, LOCAL_FILES) for item in _local_paths(image, path)]
-                continue
             try:
-                files = self._files_on(host)
-                paths = files.find(path) if glob.has_magic(path) else [path]
-            except HostFailed as error:
-                found.append(Location(image, path, LOCAL_FILES, error))
+                files: Files = self._files_on(host) if host else LOCAL_FILES
+                paths, errors = find_images(path, files, recursive=recursive, name=image)
+            except (HostFailed, CannotOpen) as error:
+                found.setdefault(image, Location(image, path, LOCAL_FILES, error))
                 continue
-            if not paths:
-                raise _no_match(image)
-            found += [Location(files.display_name(item), item, files) for item in paths]
-        return found
+            for item in (*paths, *errors):
+                name = files.display_name(item) if host else item
+                found.setdefault(name, Location(name, item, files, errors.get(item)))
+        return list(found.values())
 
     def _files_on(self, host: str) -> HostFiles:
         files = self._files.get(host.lower())
@@ -111,17 +113,41 @@ class HostSessions:
         self._stack.close()
 
 
-def _local_paths(image: str, pattern: str) -> list[str]:
-    if Path(pattern).exists() or not glob.has_magic(pattern):
-        return [pattern]
-    found = sorted(glob.glob(pattern))  # noqa: PTH207  # takes absolute patterns as well
-    if not found:
-        raise _no_match(image)
-    return found
+def named_images(images: Sequence[str], name_file: str | None) -> list[str]:
+    """Return the images of the command line and those that a file names (-: standard input).
+
+    One a line, in UTF-8; NULs separate them where there are any (`find -print0`). Raises
+    WrongUsage where none is named, CannotOpen.
+    """
+    named = list(images)
+    if name_file is not None:
+        text = _read_names(name_file)
+        # A line feed alone ends a line: a name may have any other character that is one.
+        lines = text.split("\0") if "\0" in text else text.split("\n")
+        named += [name for line in lines if (name := line.removesuffix("\r"))]
+    if not named:
+        where = (
+            "No image is named" if name_file is None else f"{name_file}: no image is named there"
+        )
+        raise WrongUsage(
+            where, hint="Name images, patterns or directories; --from FILE for a list."
+        )
+    return named
 
 
-def _no_match(image: str) -> CannotOpen:
-    return CannotOpen(f"{image}: no file fits this pattern", hint="Check the directory.")
+def _read_names(name_file: str) -> str:
+    import sys
+
+    if name_file == "-":
+        data = sys.stdin.buffer.read(_MAX_NAME_FILE_SIZE + 1)
+    else:
+        with FileSource(name_file) as source:
+            data = source.read_at(0, _MAX_NAME_FILE_SIZE + 1)
+    if len(data) > _MAX_NAME_FILE_SIZE:
+        raise CannotOpen(f"{name_file}: too large for a list of images", hint="Split it.")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as Windows PowerShell redirects
+        return data.decode("utf-16", "replace")
+    return os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
 
 
 @contextmanager

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagetool.errors import Unsupported
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _HOST_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
 _EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
@@ -57,6 +60,28 @@ ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk imag
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="A path in the image; C:\\ is the Windows volume.")
 ]
+
+
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", help="Of a directory also the images below it.")
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FILE", help="A file with images, one a line; - is the input."),
+]
+TrustOption = Annotated[
+    list[Path] | None,
+    typer.Option("--trust", metavar="FILE", help="A root certificate, beside Microsoft's."),
+]
+
+
+def read_trusted_roots(files: list[Path] | None) -> list[Certificate]:
+    """Read the certificates that --trust names. Raises CannotOpen, NotRecognised."""
+    if not files:
+        return []
+    from imagetool.package.signature.certificates import read_roots
+
+    return [root for path in files for root in read_roots(path)]
 
 
 def split_host_path(image: str) -> tuple[str, str]:

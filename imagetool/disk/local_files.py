@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from imagetool.contracts import Range, Task
-from imagetool.errors import CannotOpen, EmptyFile, NoFile
+from imagetool.contracts import FolderEntry, Range, Task
+from imagetool.errors import CannotOpen, EmptyFile, ImagetoolError, NoFile
 
 T = TypeVar("T")
 
@@ -138,11 +138,21 @@ class FileSource:
 
 
 class LocalFiles:
-    """The files of this machine (disk/files.py)."""
+    """The files of this machine (imagetool.contracts.Files)."""
+
+    on_windows = os.name == "nt"
 
     def open(self, path: str, prefetch: Sequence[Range] = ()) -> FileSource:
         """As Files.open."""
         return FileSource(path)
+
+    def list_folders(self, paths: Sequence[str]) -> list[tuple[FolderEntry, ...] | ImagetoolError]:
+        """As Files.list_folders."""
+        return [_list_folder(path) for path in paths]
+
+    def display_name(self, path: str) -> str:
+        """As Files.display_name: the path itself."""
+        return path
 
     def folder(self, path: str) -> str:
         """As Files.folder: links are followed first."""
@@ -155,6 +165,37 @@ class LocalFiles:
     def canonical(self, path: str) -> str:
         """As Files.canonical: links are followed."""
         return os.path.realpath(path)
+
+
+def _list_folder(path: str) -> tuple[FolderEntry, ...] | ImagetoolError:
+    try:
+        with os.scandir(path or ".") as entries:
+            return tuple(_folder_entry(entry) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return NoFile(f"{path}: there is no such directory", hint="Check the path.")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return CannotOpen(
+            f"{path}: the directory cannot be listed: {reason}",
+            hint="Run as a user who may read it, or name the images one by one.",
+        )
+
+
+def _folder_entry(entry: os.DirEntry[str]) -> FolderEntry:
+    try:
+        is_folder = entry.is_dir()
+        is_link = is_folder and (entry.is_symlink() or _is_reparse_point(entry))
+    except OSError:  # a link that leads to itself
+        return FolderEntry(entry.name, False)
+    return FolderEntry(entry.name, is_folder, os.path.realpath(entry.path) if is_link else "")
+
+
+def _is_reparse_point(entry: os.DirEntry[str]) -> bool:
+    """True for a junction, which Windows has beside symbolic links."""
+    if os.name != "nt":
+        return False
+    state = entry.stat(follow_symlinks=False)
+    return bool(getattr(state, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT)
 
 
 LOCAL_FILES = LocalFiles()

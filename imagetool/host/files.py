@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,11 +76,12 @@ class FileOperations:
         """True if another process has the file open."""
         return bool(self._session.operate("in-use", path=path)["inuse"])
 
-    def find(self, pattern: str) -> list[str]:
-        """Return the paths on the host that match a pattern (* ? [ ] in any part), sorted; a path
-        without wildcards is returned unchanged."""
-        paths = self._session.operate("find", pattern=pattern)["paths"]
-        return sorted(map(str, paths)) if isinstance(paths, list) else []
+    def list_names(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted; none where it is missing or cannot be listed."""
+        lists = self._session.operate("list", paths=[path])["lists"]
+        found = lists[0] if isinstance(lists, list) and lists else {}
+        entries = found.get("entries", ()) if isinstance(found, Mapping) else ()
+        return sorted(str(item)[1:].partition("\0")[0] for item in entries)
 
     def temporary_directory(self) -> str:
         """Return the path of a private directory, deleted with its files when the session ends."""

@@ -310,39 +310,24 @@ function Read-Ranges($Ranges) {
     @{ lengths = $lengths.ToArray(); data = $memory.ToArray() }
 }
 
-function Find-Paths([string] $Pattern) {
-    # Expands wildcards in any part, as a shell does; an existing file whose name has brackets is returned as it is.
-    if ([IO.File]::Exists($Pattern) -or $Pattern.IndexOfAny([char[]] '*?[') -lt 0) { return , @($Pattern) }
-    $windows = [Environment]::OSVersion.Platform -ne 'Unix'
-    $options = [Management.Automation.WildcardOptions]::None
-    $marks = [char[]] '/'
-    if ($windows) { $options = [Management.Automation.WildcardOptions]::IgnoreCase; $marks = [char[]] '\/' }
-    $first = $Pattern.IndexOfAny([char[]] '*?[')
-    $cut = $Pattern.LastIndexOfAny($marks, $first) + 1
-    $found = [Collections.Generic.List[string]]::new()
-    $found.Add($Pattern.Substring(0, $cut))
-    $parts = $Pattern.Substring($cut).Split($marks, [StringSplitOptions]::RemoveEmptyEntries)
-    for ($level = 0; $level -lt $parts.Length; $level++) {
-        $wild = [Management.Automation.WildcardPattern]::new($parts[$level].Replace('`', '``'), $options)
-        $last = $level -eq $parts.Length - 1
-        $next = [Collections.Generic.List[string]]::new()
-        foreach ($folder in $found) {
-            $place = $folder
-            if ($place -eq '') { $place = '.' }
-            if (-not [IO.Directory]::Exists($place)) { continue }
-            $entries = if ($last) { [IO.Directory]::EnumerateFileSystemEntries($place) } else { [IO.Directory]::EnumerateDirectories($place) }
-            foreach ($entry in $entries) {
-                $name = [IO.Path]::GetFileName($entry)
-                if (-not $wild.IsMatch($name) -or ($name[0] -eq '.' -and $parts[$level][0] -ne '.')) { continue }
-                $path = $folder + $name
-                if (-not $last) { $path += [string] [IO.Path]::DirectorySeparatorChar }
-                $next.Add($path)
-                if ($next.Count -gt 10000) { throw [IO.IOException]::new("More than 10000 files fit '$Pattern'.") }
+function Get-List([string] $Path) {
+    # The entries of a directory, each a text: d for a directory or f, the name, and behind a NUL the target of a link.
+    $folder = $Path
+    if ($folder -eq '') { $folder = '.' }
+    if (-not [IO.Directory]::Exists($folder)) { return @{ missing = $true } }
+    $entries = [Collections.Generic.List[string]]::new()
+    try {
+        foreach ($entry in [IO.DirectoryInfo]::new($folder).EnumerateFileSystemInfos()) {
+            $text = 'f' + $entry.Name
+            if ($entry.Attributes -band [IO.FileAttributes]::Directory) {
+                $text = 'd' + $entry.Name
+                if ($entry.Attributes -band [IO.FileAttributes]::ReparsePoint) { $text += [char] 0 + [string] @($entry.Target)[0] }
             }
+            $entries.Add($text)
+            if ($entries.Count -gt 1000000) { throw [IO.IOException]::new('It holds more than a million names.') }
         }
-        $found = $next
-    }
-    , $found.ToArray()
+    } catch { return @{ error = $_.Exception.GetBaseException().Message } }
+    @{ entries = $entries.ToArray() }
 }
 
 function Get-VolumeOf([string] $Path) {
@@ -463,7 +448,7 @@ $operations = @{
     'open' = { param($p) Open-Image $p }
     'ranges' = { param($p) Read-Ranges $p.ranges }
     'shut' = { param($p) if ($opened.ContainsKey($p.file)) { $opened[$p.file].Dispose(); $opened.Remove($p.file) }; @{} }
-    'find' = { param($p) @{ paths = Find-Paths $p.pattern } }
+    'list' = { param($p) @{ lists = @(foreach ($path in $p.paths) { Get-List $path }) } }
     'volume' = { param($p) Get-VolumeOf $p.path }
     'facts' = { param($p) Get-Facts }
     'engine' = { param($p) Get-Engine }
@@ -486,7 +471,7 @@ $operations = @{
     }
 }
 
-$harmless = @('open', 'ranges', 'find', 'stat', 'volume', 'facts', 'engine', 'access', 'echo')    # idempotent: their answers need not be kept for repetitions
+$harmless = @('open', 'ranges', 'list', 'stat', 'volume', 'facts', 'engine', 'access', 'echo')    # idempotent: their answers need not be kept for repetitions
 
 function Deny-Request($Request, [string] $Message, [string] $Category, [string] $Id) {
     Send-Answer $Request.number 'error' (Get-Failure ([InvalidOperationException]::new($Message)) $Category $Id)

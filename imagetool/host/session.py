@@ -34,7 +34,7 @@ FIRST_RESUME_ATTEMPT = 1000
 _ACKNOWLEDGE_TIMEOUT = 3.0
 _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
-_READ_OPERATIONS = ("open", "ranges", "shut", "find", "stat", "volume", "facts")
+_READ_OPERATIONS = ("open", "ranges", "shut", "list", "stat", "volume", "facts")
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import glob
 import hashlib
 import os
 import platform
@@ -18,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from imagetool.errors import HostFailed
+from imagetool.disk.local_files import LOCAL_FILES
+from imagetool.errors import HostFailed, ImagetoolError, NoFile
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes, encode_bytes
 from imagetool.lab.binding import bind
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
@@ -56,7 +56,7 @@ class InProcessTransport:
             "open": self._open_file,
             "ranges": self._read_ranges,
             "shut": self._close_file,
-            "find": _expand_pattern,
+            "list": _list_folders,
             "volume": _volume_facts,
             "facts": lambda p: _host_facts(),
             "engine": lambda p: {"sha256": "", "runtime": platform.python_implementation()},
@@ -304,11 +304,25 @@ def _write(parameters: dict[str, object]) -> dict[str, object]:
     return {}
 
 
-def _expand_pattern(parameters: dict[str, object]) -> dict[str, object]:
-    pattern = str(parameters["pattern"])
-    if Path(pattern).exists() or not glob.has_magic(pattern):
-        return {"paths": [pattern]}
-    return {"paths": glob.glob(pattern)}  # noqa: PTH207  # takes absolute patterns as well
+def _list_folders(parameters: dict[str, object]) -> dict[str, object]:
+    paths = parameters["paths"]
+    assert isinstance(paths, list)
+    return {"lists": [_list_folder(str(path)) for path in paths]}
+
+
+def _list_folder(path: str) -> dict[str, object]:
+    (found,) = LOCAL_FILES.list_folders([path])
+    if isinstance(found, NoFile):
+        return {"missing": True}
+    if isinstance(found, ImagetoolError):
+        return {"error": found.message}
+    return {
+        "entries": [
+            f"{'d' if entry.is_folder else 'f'}{entry.name}"
+            + (f"\0{entry.link_target}" if entry.link_target else "")
+            for entry in found
+        ]
+    }
 
 
 def _volume_facts(parameters: dict[str, object]) -> dict[str, object]:

@@ -217,7 +217,7 @@ def test_the_self_test_runs_to_its_end_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", None)
     trials = {row.name: row for row in checked.trials or ()}
     assert checked.usable, [row for row in trials.values() if row.state is State.FAILED]
-    for name in ("values", "upload", "find", "read", "private-directory", "in-use", "refused"):
+    for name in ("values", "upload", "list", "read", "private-directory", "in-use", "refused"):
         assert trials[name].state is State.OK, trials[name]
     assert "mode 700; removed again" in trials["private-directory"].found
     assert "0x80070002" in trials["missing-disk"].found

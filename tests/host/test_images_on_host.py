@@ -230,7 +230,7 @@ def test_pipes_and_devices_end_in_a_sentence_and_hold_nothing_up(
     (tmp_path / "e.vhdx").symlink_to("e.vhdx")
     done = ask("verify", f"lab:{tmp_path}/*.vhdx")
     assert done.code == 3
-    lines = done.out.decode().splitlines()
+    *lines, _ = done.out.decode().splitlines()
     assert [": current" in line for line in lines] == [False, False, False, True, False], lines
     # The same as a parent, and as a hive's log.
     shutil.copyfile(unpack("disk/discutils-disk-child1.avhdx.xz"), tmp_path / "child.avhdx")
@@ -287,7 +287,7 @@ def test_odd_names_and_patterns(ask: Ask, template: Path, tmp_path: Path) -> Non
         same(ask, tmp_path / pattern, ("verify", None), ("inspect", None))
     done = ask("verify", f"lab:{tmp_path}/*.vhdx", tmp_path / "text.vhdx")
     assert done.code == 3
-    assert len(done.out.splitlines()) == len(ODD) + 2
+    assert len(done.out.splitlines()) == len(ODD) + 3
     assert done.out.count(b": current") == len(ODD)
 
 
@@ -298,7 +298,7 @@ def test_a_pattern_is_expanded_in_one_request(
         (tmp_path / f"{number}.vhdx").symlink_to(template)
     asked = counted(lab, monkeypatch)
     ask("verify", f"lab:{tmp_path}/*.vhdx")
-    assert asked.count("find") == 1
+    assert asked.count("list") == 1
     assert asked.count("open") == 5
     assert "shut" not in asked
     assert len(asked) <= 1 + 12 + 4 * 2
@@ -447,7 +447,8 @@ def test_where_the_way_breaks_each_image_has_a_line_and_nothing_is_tried_again(
     session = Failing(lab, 12, HostFailed("the way to hv01 broke"))
     failing(monkeypatch, session)
     done = Said("verify", f"hv01:{images}/*.vhdx", images / "0.vhdx")
-    lines = done.out.decode().splitlines()
+    *lines, summary = done.out.decode().splitlines()
+    assert summary == "3 judged: 3 hold, 0 fail; 2 could not be read"
     assert done.code == 4
     assert session.asked == 13
     assert session.closed
@@ -464,6 +465,7 @@ def test_a_host_that_cannot_be_reached_spares_other_images(
     done = Said("verify", f"hv01:{images}/*.vhdx", f"HV01:{images}/2.vhdx", images / "0.vhdx")
     assert done.code == 4
     lines = done.out.decode().splitlines()
+    assert lines.pop() == "1 judged: 1 hold, 0 fail; 2 could not be read"
     assert len(lines) == 3
     assert "unknown: hv01 does not answer" in lines[0]
     assert lines[2].startswith(f"{images}/0.vhdx: current")
@@ -488,9 +490,9 @@ def test_an_image_that_somebody_writes_to_is_warned_of(
     image = f"hv01:{images}/0.vhdx"
     done = Said("verify", image, "--format", "json")
     assert not done.code
-    assert "in use on the host" in done.err
     assert "mixture" in json.loads(done.out)["images"][0]["warnings"][0]
-    for arguments in (("inspect", image), ("disk", "map", image)):
+    assert "in use on the host" in Said("registry", "get", image, AUTO, VALUE).err
+    for arguments in (("verify", image), ("inspect", image), ("disk", "map", image)):
         assert b"in use on the host" in Said(*arguments).out
 
 

@@ -395,23 +395,13 @@ def test_what_is_committed_stays_mounted(start: Start, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.dismounted"]
 
 
-def test_patterns_are_expanded_on_the_host(session: Session, tmp_path: Path) -> None:
-    for name in ("a.vhdx", "b.vhdx", "c.vhd", "[x].vhdx", ".hidden.vhdx", "é $(x) `'.vhdx"):
+def test_names_in_a_directory_of_the_host(session: Session, tmp_path: Path) -> None:
+    names = ("a.vhdx", "[x].vhdx", ".hidden.vhdx", "é $(x) `'.vhdx", "a\ufffeb.vhdx")
+    for name in names:
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/d.vhdx").touch()
-
-    def names(pattern: str) -> list[str]:
-        return [str(Path(path).relative_to(tmp_path)) for path in session.files.find(pattern)]
-
-    assert names(f"{tmp_path}/*.vhdx") == ["[x].vhdx", "a.vhdx", "b.vhdx", "é $(x) `'.vhdx"]
-    assert names(f"{tmp_path}/[ab].vhd?") == ["a.vhdx", "b.vhdx"]
-    assert names(f"{tmp_path}/[x].vhdx") == ["[x].vhdx"]
-    assert names(f"{tmp_path}/s*/*.vhdx") == ["sub/d.vhdx"]
-    assert names(f"{tmp_path}/.h*") == [".hidden.vhdx"]
-    assert names(f"{tmp_path}/none*") == []
-    assert names(f"{tmp_path}/none/*") == []
-    assert names(f"{tmp_path}/plain name") == ["plain name"]
+    assert session.files.list_names(str(tmp_path)) == sorted([*names, "sub"])
+    assert session.files.list_names(str(tmp_path / "none")) == []
 
 
 def test_a_private_directory_goes_with_the_session(start: Start) -> None:
@@ -473,13 +463,11 @@ def test_an_upload_overwrites_nothing_and_goes_with_the_temporary_directory(star
     assert not Path(path).exists()
 
 
-def test_what_xml_has_no_form_for_comes_back_all_the_same(session: Session, tmp_path: Path) -> None:
+def test_what_xml_has_no_form_for_comes_back_all_the_same(session: Session) -> None:
     text = "a\ufffe\uffff_xFFFE_ \U0001ffff b"
     assert session.invoke("Get-VHD", Path=text, properties=("Value",)) == [{"Value": text}]
     nested = {"k\uffff": [text, {"x": [text]}], "n": 1}
     assert session.operate("echo", value=nested) == {"value": nested}
-    (tmp_path / "a\ufffeb.vhdx").touch()
-    assert session.files.find(f"{tmp_path}/*.vhdx") == [f"{tmp_path}/a\ufffeb.vhdx"]
 
 
 def nested(depth: int) -> object:

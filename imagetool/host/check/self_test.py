@@ -84,7 +84,7 @@ class _SelfTest:
         yield "values", self._values
         yield "private-directory", self._private_directory
         yield "upload", self._upload
-        yield "find", self._find
+        yield "list", self._list
         yield "read", self._read
         yield "in-use", self._in_use
         yield "missing-disk", self._missing_disk
@@ -184,9 +184,9 @@ class _SelfTest:
             )
         ]
 
-    def _find(self, name: str) -> list[HostFinding]:
-        found = self._files.find(self._temporary_path("up*.b?n"))
-        right = found == [self._temporary_path("upload.bin")]
+    def _list(self, name: str) -> list[HostFinding]:
+        found = self._files.list_names(self._files.temporary_directory())
+        right = found == ["upload.bin"]
         return [HostFinding(name, State.OK if right else State.FAILED, f"{len(found)} of 1 found")]
 
     def _read(self, name: str) -> list[HostFinding]:
@@ -270,7 +270,7 @@ class _SelfTest:
 
     def _left_over(self, name: str) -> list[HostFinding]:
         self._files.delete(self._temporary_path("upload.bin"))
-        left = self._files.find(self._temporary_path("*"))
+        left = self._files.list_names(self._files.temporary_directory())
         return [
             HostFinding(
                 name,

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from imagetool.contracts import Host, Range, Result, Task
-from imagetool.errors import CannotOpen, EmptyFile, HostFailed
+from imagetool.contracts import FolderEntry, Host, Range, Result, Task
+from imagetool.errors import CannotOpen, EmptyFile, HostFailed, ImagetoolError
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.reading import paths
 from imagetool.host.reading.batcher import ReadBatcher
 from imagetool.host.reading.file import HostFile
+from imagetool.host.reading.folders import folder_list
 from imagetool.host.reading.open_errors import open_error
 from imagetool.host.reading.pages import (
     MAX_REQUEST_BYTES,
@@ -84,16 +85,25 @@ class HostFiles:
         return paths.canonical(path, self.session.on_windows)
 
     def display_name(self, path: str) -> str:
-        """Return the name of a file for messages: HOST:PATH."""
+        """As Files.display_name."""
         return f"{self.host}:{path}" if self.host else path
 
-    def find(self, pattern: str) -> list[str]:
-        """Return the paths that match a pattern, sorted, in one request. Raises HostFailed."""
-        try:
-            found = self._operate(self.display_name(pattern), "find", pattern=pattern).get("paths")
-        except CmdletFailed as error:
-            raise self._open_error(pattern, error) from None
-        return sorted(map(str, found)) if isinstance(found, list) else []
+    @property
+    def on_windows(self) -> bool:
+        """As Files.on_windows."""
+        return self.session.on_windows
+
+    def list_folders(self, paths: Sequence[str]) -> list[tuple[FolderEntry, ...] | ImagetoolError]:
+        """As Files.list_folders, in one request. Raises HostFailed."""
+        answer = self._operate(self.display_name(paths[0]), "list", paths=list(paths)).get("lists")
+        found = answer if isinstance(answer, list) else []
+        if len(found) != len(paths):
+            name = self.display_name(paths[0])
+            raise self._mark_failed(HostFailed(f"{name}: the host lists other directories"))
+        return [
+            folder_list(self.display_name(path), item)
+            for path, item in zip(paths, found, strict=True)
+        ]
 
     def _open_error(self, path: str, error: CmdletFailed) -> HostFailed | CannotOpen:
         return open_error(self.display_name(path), path, error, self.session.on_windows)
