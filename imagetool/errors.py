@@ -80,6 +80,10 @@ class Encrypted(Unsupported):
     """The volume is encrypted."""
 
 
+class Unclean(Unreadable):
+    """A journal holds writes that are not in place, so no verdict follows from the files."""
+
+
 class NoOperatingSystem(Unreadable):
     """The command needs an operating system, and the image holds none."""
 

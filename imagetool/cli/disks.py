@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imagetool.cli.emit import emit
+from imagetool.cli.failure import report_warnings
 from imagetool.cli.locations import opened_image
 from imagetool.cli.options import Format, FormatOption, ImageArgument, ParentsOption
 from imagetool.cli.progress import Progress
@@ -45,6 +46,7 @@ def export_raw(
     from imagetool.disk.export import export
 
     with opened_image(image, parents) as opened:
+        report_warnings(image, opened.warnings)
         with Progress("exporting") as progress:
             written = export(opened.disk, raw, progress)
         typer.echo(f"{raw}: {opened.disk.size} bytes, {written} of them stored", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import typer
 
 from imagetool.errors import ImagetoolError
@@ -30,3 +32,9 @@ def report_failure(error: ImagetoolError) -> int:
         typer.echo(f"hint: {safe(error.hint)}", err=True)
     print_traceback(error)
     return error.exit_code
+
+
+def report_warnings(name: str, warnings: Iterable[str]) -> None:
+    """Print warnings about an image on standard error, where the result itself has no room."""
+    for text in warnings:
+        typer.echo(f"warning: {safe(name)}: {safe(text)}", err=True)

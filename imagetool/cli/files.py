@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.emit import emit
+from imagetool.cli.failure import report_warnings
 from imagetool.cli.locations import opened_image
 from imagetool.cli.options import (
     Format,
@@ -100,8 +101,10 @@ def list_files(
     """List a directory of an image."""
     from imagetool.filesystem.listing import list_directory
 
-    with _opened_node(image, path, volume, parents) as (_, node):
-        result = list_directory(node)
+    with _opened_node(image, path, volume, parents) as (opened, node):
+        result = list_directory(node, opened.warnings)
+    if output_format is Format.TEXT:
+        report_warnings(image, result.warnings)
     emit(result, output_format)
 
 
@@ -121,8 +124,9 @@ def read(
     """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
     drive = path[:2] if path[1:2] == ":" else ""
     name, stream = _split_stream(path[len(drive) :])
-    with _opened_node(image, drive + name, volume, parents) as (_, node):
+    with _opened_node(image, drive + name, volume, parents) as (opened, node):
         source = node.open(stream)
+        report_warnings(image, opened.warnings)
         for offset in range(0, source.size, _CHUNK_SIZE):
             sys.stdout.buffer.write(source.read_at(offset, _CHUNK_SIZE))
         sys.stdout.buffer.flush()
@@ -148,6 +152,7 @@ def extract(
         _opened_node(image, path, volume, parents) as (opened, node),
         Progress("extracting") as progress,
     ):
+        report_warnings(image, opened.warnings)
         if target.is_dir():
             target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
         extraction = Extraction(max_size, progress, opened.prefetch)

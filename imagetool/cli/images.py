@@ -5,38 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagetool.cli.emit import emit
 from imagetool.cli.failure import report_failure
-from imagetool.cli.locations import HostSessions, Location
+from imagetool.cli.locations import HostSessions, Location, named_images
 from imagetool.cli.options import (
     Format,
     FormatOption,
+    FromOption,
     OutputOption,
     ParentsOption,
+    RecursiveOption,
+    TrustOption,
     VerdictFormat,
     VerdictFormatOption,
     VolumeOption,
     local_path,
+    read_trusted_roots,
     worst_exit_code,
 )
 from imagetool.cli.progress import Progress
 from imagetool.errors import ImagetoolError, WrongUsage
-from imagetool.report.text import safe
 
 if TYPE_CHECKING:
     from imagetool.guest.inspection import Inspection, NoInspection
     from imagetool.package import Media
-    from imagetool.verdict.verify import NoVerdict, Verification
+    from imagetool.verdict.verify import Criteria, NoVerdict, Verification
 
     VerifyResult = Verification | NoVerdict
 
 ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="Disk images, HOST:PATH, or patterns like *.vhdx."),
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE...", help="Disk images, directories, patterns like **/*.vhdx, HOST:PATH."
+    ),
 ]
 
 
@@ -58,7 +63,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def inspect(
-    images: ImagesArgument,
+    images: ImagesArgument = None,
+    recursive: RecursiveOption = False,
+    name_file: FromOption = None,
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
     parents: ParentsOption = None,
@@ -69,7 +76,7 @@ def inspect(
     codes: list[int] = []
     results: list[Inspection | NoInspection] = []
     with HostSessions() as hosts:
-        for location in hosts.locations(images):
+        for location in hosts.locations(named_images(images or (), name_file), recursive=recursive):
             try:
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
@@ -86,7 +93,9 @@ def inspect(
 
 
 def verify(
-    images: ImagesArgument,
+    images: ImagesArgument = None,
+    recursive: RecursiveOption = False,
+    name_file: FromOption = None,
     at_least: Annotated[
         str | None,
         typer.Option("--at-least", metavar="VERSION", help="The version that is wanted."),
@@ -103,6 +112,14 @@ def verify(
         list[str] | None,
         typer.Option("--service", metavar="NAME", help="A service that a Linux guest must have."),
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning fails.")] = False,
+    accept_rehearsal: Annotated[
+        bool, typer.Option("--accept-rehearsal", help="Count what the emulated host wrote.")
+    ] = False,
+    accept_unclean: Annotated[
+        bool, typer.Option("--accept-unclean", help="Judge a Linux whose journal is not replayed.")
+    ] = False,
+    trust: TrustOption = None,
     output_format: VerdictFormatOption = VerdictFormat.TEXT,
     output: OutputOption = None,
     volume: VolumeOption = None,
@@ -110,23 +127,26 @@ def verify(
 ) -> None:
     """Judge the integration services of images: are they what they should be, and why."""
     from imagetool.package import Version
-    from imagetool.verdict.verify import NoVerdict, VerificationReport
+    from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport
 
     version = Version.parse(at_least) if at_least is not None else None
     if at_least is not None and version is None:
         raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
     with ExitStack() as stack:
-        locations = stack.enter_context(HostSessions()).locations(images)
-        media = [stack.enter_context(_open_package(item)) for item in package or ()]
-        criteria = {
-            "at_least": version,
-            "media": media,
-            "require": require.value if require is not None else None,
-            "volume": volume,
-        }
+        names = named_images(images or (), name_file)
+        locations = stack.enter_context(HostSessions()).locations(names, recursive=recursive)
+        criteria = Criteria(
+            at_least=version,
+            media=[stack.enter_context(_open_package(item)) for item in package or ()],
+            require=require.value if require is not None else None,
+            strict=strict,
+            accept_rehearsal=accept_rehearsal,
+            accept_unclean=accept_unclean,
+            trusted=read_trusted_roots(trust),
+        )
         results: list[VerifyResult] = []
         try:
-            _verify_all(locations, parents, criteria, results)
+            _verify_all(locations, parents, volume, criteria, results)
         except KeyboardInterrupt:
             if output_format is VerdictFormat.TEXT and output is None and len(results) > 1:
                 emit(VerificationReport(tuple(results)), output_format)  # the verdicts so far
@@ -148,7 +168,8 @@ def _open_package(path: str) -> Media:
 def _verify_all(
     locations: Sequence[Location],
     parents: Sequence[str] | None,
-    criteria: dict[str, Any],
+    volume: int | None,
+    criteria: Criteria,
     results: list[VerifyResult],
 ) -> None:
     """Append a verdict or an error for each image to `results`; print errors as they occur."""
@@ -159,10 +180,7 @@ def _verify_all(
         for location in locations:
             try:
                 with location.open(parents) as image:
-                    result = judge(image, **criteria)
-                for text in result.warnings:
-                    typer.echo(f"warning: {safe(location.name)}: {safe(text)}", err=True)
-                results.append(result)
+                    results.append(judge(image, criteria, volume=volume))
             except ImagetoolError as error:
                 report_failure(error)
                 results.append(NoVerdict(location.name, error))

@@ -14,9 +14,11 @@ from imagetool.cli.options import (
     Format,
     FormatOption,
     OutputOption,
+    TrustOption,
     VerdictFormat,
     VerdictFormatOption,
     local_path,
+    read_trusted_roots,
 )
 from imagetool.errors import CannotWrite, NotRecognised, Unsupported
 from imagetool.report.text import safe
@@ -153,19 +155,15 @@ def _write_files(items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsu
 
 def check(
     package: PackageArgument,
-    trust: Annotated[
-        list[Path] | None,
-        typer.Option("--trust", metavar="FILE", help="A root certificate, beside Microsoft's."),
-    ] = None,
+    trust: TrustOption = None,
     output_format: VerdictFormatOption = VerdictFormat.TEXT,
     output: OutputOption = None,
 ) -> None:
     """Check that a package is genuine: its signature, its catalog, the digest of every file."""
     from imagetool.package import open_package
-    from imagetool.package.signature.certificates import read_roots
     from imagetool.package.signature.check import check_media
 
-    roots = [root for path in trust or () for root in read_roots(path)]
+    roots = read_trusted_roots(trust)
     with open_package(local_path(package)) as media:
         result = check_media(media, roots)
     emit(result, output_format, output)

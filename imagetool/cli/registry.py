@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagetool.cli.emit import emit
+from imagetool.cli.failure import report_warnings
 from imagetool.cli.locations import opened_file
 from imagetool.cli.options import (
     Format,
@@ -40,19 +41,24 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(group, name="registry", help="Read the registry of an image or a hive file.")
 
 
+Warnings = Callable[[], tuple[str, ...]]
+
+
 @contextmanager
 def _opened_key(
     image: str, key: str, volume: int | None, parents: Sequence[str] | None
-) -> Iterator[Key]:
+) -> Iterator[tuple[Key, Warnings]]:
+    """Open the key of an image or a hive file, and the warnings about what was read by then."""
     from imagetool.guest.image import Image
-    from imagetool.guest.registry_keys import find_key, find_key_in_hive, is_hive
+    from imagetool.guest.registry_keys import find_key, find_key_in_hive, is_hive, open_hive
 
     with opened_file(image) as file:
         if is_hive(file):
-            yield find_key_in_hive(file, key)
+            hive = open_hive(file)
+            yield find_key_in_hive(hive, key), lambda: (*file.warnings, *hive.warnings)
         else:
             with Image(file, parents or ()) as opened:
-                yield find_key(opened, key, volume)
+                yield find_key(opened, key, volume), lambda: opened.warnings
 
 
 def get(
@@ -69,8 +75,10 @@ def get(
     from imagetool.guest.registry_keys import get_value
     from imagetool.registry.listing import describe_value
 
-    with _opened_key(image, key, volume, parents) as found:
-        result = describe_value(found, key, get_value(found, key, value))
+    with _opened_key(image, key, volume, parents) as (found, warnings):
+        result = describe_value(found, key, get_value(found, key, value), warnings())
+    if output_format is Format.TEXT:
+        report_warnings(image, result.warnings)
     emit(result, output_format)
 
 
@@ -84,6 +92,8 @@ def list_key(
     """List the subkeys and values of a key."""
     from imagetool.registry.listing import list_key as read_key
 
-    with _opened_key(image, key, volume, parents) as found:
-        result = read_key(found, key)
+    with _opened_key(image, key, volume, parents) as (found, warnings):
+        result = read_key(found, key, warnings())
+    if output_format is Format.TEXT:
+        report_warnings(image, result.warnings)
     emit(result, output_format)

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.cli.options import HostOption, VolumeOption, local_path
+from imagetool.cli.options import (
+    HostOption,
+    TrustOption,
+    VolumeOption,
+    local_path,
+    read_trusted_roots,
+)
 from imagetool.errors import Unsupported
+from imagetool.report.text import safe
 
 if TYPE_CHECKING:
     from imagetool.contracts import Event
+    from imagetool.package.signature.check import PackageReport
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -43,11 +51,15 @@ def inject(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Comes later.")
     ] = None,
+    allow_unsigned: Annotated[
+        bool,
+        typer.Option("--allow-unsigned", help="Also a package that is unsigned, or by a stranger."),
+    ] = False,
+    trust: TrustOption = None,
     volume: VolumeOption = None,
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
     from imagetool.connection import named_host, session_opener
-    from imagetool.report.text import safe
     from imagetool.servicing.inject import inject as service
 
     for name, given in (("--driver", driver), ("--strategy", strategy), ("--plan", plan)):
@@ -68,6 +80,8 @@ def inject(
         opener,
         output,
         volume=volume,
+        allow_unsigned=allow_unsigned,
+        trusted=read_trusted_roots(trust),
         on_step=steps.begin,
         on_event=steps.event,
     )
@@ -78,9 +92,20 @@ def inject(
     typer.echo(
         f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "
         f"verdict {result.proof.verdict.outcome.value}\n"
+        f"{_format_signature(result.plan.signature)}"
         f"serviced by {safe(result.host_description)} on {safe(chosen.name)}; "
         f"{safe(image)} is as it was"
     )
+
+
+def _format_signature(report: PackageReport | None) -> str:
+    """A line about who signed what was injected."""
+    if report is None:
+        return ""
+    signer = next((item.signer for item in report.findings if item.signer is not None), None)
+    if report.judgement.value == "genuine" and signer is not None:
+        return f"genuine: signed by {safe(signer.name)}, under {safe(signer.root)}\n"
+    return f"the package is {report.judgement.value}, which was allowed\n"
 
 
 class _StepReporter:
@@ -93,14 +118,12 @@ class _StepReporter:
 
     def begin(self, step: str) -> None:
         """Print a step."""
-        from imagetool.report.text import safe
 
         self._clear()
         typer.echo(f"{self._clock() - self._started:6.1f} s  {safe(step)}", err=True)
 
     def event(self, event: Event) -> None:
         """Print a warning; show progress on a terminal."""
-        from imagetool.report.text import safe
 
         if event.kind == "warning":
             self._clear()

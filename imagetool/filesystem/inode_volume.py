@@ -83,7 +83,16 @@ class InodeVolume(ABC, Generic[InodeT]):
     """A volume; imagetool.filesystem.Volume describes its properties and methods."""
 
     file_system: str
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As Volume.warnings."""
+        return ()
+
+    @property
+    def needs_replay(self) -> bool:
+        """As Volume.needs_replay."""
+        return False
 
     def __init__(self, source: Source) -> None:
         self.source = source

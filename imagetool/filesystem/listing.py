@@ -25,9 +25,11 @@ class DirectoryListing(Reportable):
 
     path: str
     entries: tuple[DirectoryEntry, ...]
+    warnings: tuple[str, ...] = ()
+    """Warnings about all that was read to find it."""
 
 
-def list_directory(node: Node) -> DirectoryListing:
+def list_directory(node: Node, warnings: tuple[str, ...] = ()) -> DirectoryListing:
     """List a directory. Raises NotFound for a file, Corrupt."""
     return DirectoryListing(
         node.path,
@@ -35,4 +37,5 @@ def list_directory(node: Node) -> DirectoryListing:
             DirectoryEntry(entry.name, entry.is_directory, entry.size, entry.modified)
             for entry in node.entries()
         ),
+        warnings,
     )

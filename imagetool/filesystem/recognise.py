@@ -19,11 +19,15 @@ _OEM_IDS = {
 
 
 _BTRFS_MAGIC_OFFSET = 65536 + 64  # the first superblock, and the magic in it
+_RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
+_RAID_MAGIC_OFFSETS = (0, 4096)
+"""Of a member of a Linux RAID with metadata 1.1 or 1.2; 0.90 and 1.0 lie at its end, behind the
+file system that it begins with."""
 
 
 def recognise(source: Source) -> str:
     """The name of the file system or container: NTFS, ReFS, BitLocker, exFAT, FAT, LUKS, XFS, LVM,
-    ext or Btrfs; empty where none is recognised.
+    ext, Btrfs or Linux RAID; empty where none is recognised.
     """
     head = source.read_at(0, 2048)
     superblock = head[1024:]
@@ -40,7 +44,11 @@ def recognise(source: Source) -> str:
         return "LVM"
     if superblock[56:58] == b"\x53\xef":
         return "ext"
-    return "Btrfs" if source.read_at(_BTRFS_MAGIC_OFFSET, 8) == b"_BHRfS_M" else ""
+    others = [(_BTRFS_MAGIC_OFFSET, 8), *((offset, 4) for offset in _RAID_MAGIC_OFFSETS)]
+    btrfs, *raid = source.read_many(others)
+    if btrfs == b"_BHRfS_M":
+        return "Btrfs"
+    return "Linux RAID" if _RAID_MAGIC in raid else ""
 
 
 def open_volume(source: Source) -> Volume:

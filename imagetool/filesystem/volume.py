@@ -76,6 +76,13 @@ class Volume(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences about a state that hinders servicing: a dirty or hibernated volume."""
 
+    @property
+    def needs_replay(self) -> bool:
+        """True if its journal holds writes that are not in place: files may be out of date.
+
+        Known of ext and XFS; False for NTFS, which marks itself dirty (`warnings`), and for FAT.
+        """
+
     def find(self, path: str) -> Node | None:
         """The node at `path` (/ or \\), or None; NTFS and FAT ignore the case of letters."""
 

@@ -98,9 +98,7 @@ def _describe_volume(device: BlockDevice) -> VolumeDescription:
 def map_disk(image: Image) -> DiskMap:
     """Map an image's disk, with what is allocated of it. Raises Corrupt."""
     allocated = tuple(image.disk.allocated_ranges())
-    return DiskMap(
-        image=image.path,
-        disk=describe_disk(image),
-        allocated_ranges=allocated,
-        warnings=(*image.file_warnings, *image.disk.warnings, *image.partition_table.warnings),
-    )
+    disk = describe_disk(image)
+    for device in image.block_devices:
+        image.open_if_readable(device)
+    return DiskMap(image.path, disk, allocated, image.warnings)

@@ -24,6 +24,8 @@ from imagetool.errors import (
     WrongUsage,
 )
 from imagetool.filesystem import Volume, open_volume, recognise
+from imagetool.filesystem.recognise import SUPPORTED_FILE_SYSTEMS
+from imagetool.guest.warnings import WarningCollector, device_warnings
 from imagetool.guest.windows.installation import WindowsInstallation
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class Image:
     def __init__(self, file: OpenFile, parents: Sequence[str | Path] = ()) -> None:
         self.path = file.name
         self._file = file
+        self.read = WarningCollector()
+        """The volumes and hives that were opened, for the sake of their warnings."""
         try:
             self.disk: Disk = open_disk(file, parents)
         except BaseException:
@@ -71,9 +75,19 @@ class Image:
             raise
 
     @property
-    def file_warnings(self) -> tuple[str, ...]:
-        """Warnings about the file itself, such as another process writing to it."""
-        return self._file.warnings
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about all that was read so far: file, disk, partitions, volumes, hives.
+
+        Each is a sentence, and comes once. Nothing more is read than the state of open volumes.
+        """
+        found = [*self._file.warnings, *self.disk.warnings]
+        if "partition_table" in self.__dict__:
+            found += self.partition_table.warnings
+        if "block_devices" in self.__dict__:
+            found += device_warnings(self.block_devices)
+        found += [error.message for error in self._failures]
+        found += self.read.collect()
+        return tuple(dict.fromkeys(found))
 
     @overload
     def gather(self, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
@@ -174,8 +188,20 @@ class Image:
         Raises Unsupported, Encrypted, NotRecognised, Corrupt.
         """
         if device.number not in self._volumes:
-            self._volumes[device.number] = open_volume(device.source)
+            volume = self._volumes[device.number] = open_volume(device.source)
+            self.read.add(f"volume {device.number}: ", volume)
         return self._volumes[device.number]
+
+    def open_if_readable(self, device: BlockDevice) -> None:
+        """Open the volume on a block device for the sake of its warnings, if it can be read.
+
+        One that is damaged becomes a warning; one of no known file system none.
+        """
+        if device.file_system in SUPPORTED_FILE_SYSTEMS:
+            try:
+                self.volume(device)
+            except _NOT_READABLE as error:
+                self._record_failure(error)
 
     def block_device(self, number: int) -> BlockDevice:
         """Return the block device of that number. Raises WrongUsage where there is none."""
@@ -231,11 +257,6 @@ class Image:
     def _record_failure(self, error: ImagetoolError) -> None:
         if all(error.message != other.message for other in self._failures):
             self._failures.append(error)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Error messages of volumes that could not be read."""
-        return tuple(error.message for error in self._failures)
 
     def windows(self, number: int | None = None) -> WindowsInstallation:
         """Return the Windows of the image, or that on volume `number`.

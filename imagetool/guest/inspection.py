@@ -15,17 +15,8 @@ from imagetool.guest.linux.guest import LinuxGuest
 from imagetool.guest.windows.components import IntegrationComponents
 from imagetool.guest.windows.facts import WindowsFacts
 from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
-from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.pending import PendingOperations, read_pending
 from imagetool.guest.windows.prefetch import prefetch_windows
-
-_DYNAMIC_DISK_TYPES = (
-    "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",
-    "af9b60a0-1431-4f62-bc68-3311714a69ad",
-)
-_DYNAMIC_DISK_MBR_TYPE = "42"
-_STORAGE_SPACES_TYPE = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
-_ENCRYPTED_FILE_SYSTEMS = ("BitLocker", "LUKS")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,7 +30,7 @@ class Inspection(Reportable):
     """Operations that wait in Windows; None for other guests."""
     note: str
     warnings: tuple[str, ...]
-    """Conditions that would hinder servicing or the guest's boot."""
+    """Sentences about all that was read, and conditions that would hinder the guest's boot."""
 
     @property
     def windows(self) -> WindowsFacts | None:
@@ -84,7 +75,6 @@ def inspect_image(image: Image, volume: int | None = None) -> Inspection:
 
 def _inspect(image: Image, volume: int | None) -> Inspection:
     image.prefetch(partial(prefetch_windows, image))
-    warnings = _disk_warnings(image)
     try:
         windows = image.windows(volume)
     except (SeveralInstallations, Corrupt):
@@ -92,48 +82,11 @@ def _inspect(image: Image, volume: int | None) -> Inspection:
     except Unreadable as error:
         linux = image.linux[0][1] if image.linux else None
         note = "" if linux is not None else error.message
-        return Inspection(image.path, describe_disk(image), linux, None, note, tuple(warnings))
+        return Inspection(image.path, describe_disk(image), linux, None, note, image.warnings)
     image.prefetch(partial(getattr, windows.volume, "warnings"))
     guest, pending = image.gather(
         partial(read_windows_guest, windows), partial(read_pending, windows)
     )
-    warnings += image.warnings
-    warnings += _guest_warnings(windows, guest.evidence, pending)
     disk = describe_disk(image)
-    return Inspection(image.path, disk, guest, pending, "", tuple(warnings))
-
-
-def _disk_warnings(image: Image) -> list[str]:
-    warnings = [*image.file_warnings, *image.disk.warnings, *image.partition_table.warnings]
-    if image.disk.chain:
-        warnings.append(f"a differencing disk, on {' on '.join(image.disk.chain)}")
-    for device in image.block_devices:
-        kind = device.partition.type if device.partition is not None else ""
-        if kind in _DYNAMIC_DISK_TYPES or kind == _DYNAMIC_DISK_MBR_TYPE:
-            warnings.append(f"volume {device.number} belongs to a dynamic disk: no servicing")
-        if kind == _STORAGE_SPACES_TYPE:
-            warnings.append(f"volume {device.number} belongs to Storage Spaces: no servicing")
-        if device.file_system == "ReFS":
-            warnings.append(
-                f"volume {device.number} is ReFS: mounting it writable on a newer host upgrades it"
-            )
-        if device.file_system in _ENCRYPTED_FILE_SYSTEMS:
-            warnings.append(f"volume {device.number} is encrypted ({device.file_system})")
-    return warnings
-
-
-def _guest_warnings(
-    windows: WindowsInstallation, components: IntegrationComponents, pending: PendingOperations
-) -> list[str]:
-    warnings = [f"volume {windows.block_device.number}: {text}" for text in windows.volume.warnings]
-    for name, hive in (("SOFTWARE", windows.software), ("SYSTEM", windows.system)):
-        warnings += [f"{name}: {text}" for text in hive.warnings]
-    warnings += [f"pending: {text}" for text in pending.operations]
-    warnings += [f"note: {text}" for text in pending.notes]
-    warnings += [
-        f"the boot driver {service.name} is overridden (Start {service.start}, StartOverride "
-        f"{service.start_override}): the guest may not find its disk on a Hyper-V SCSI controller"
-        for service in components.services
-        if service.boot_start_overridden
-    ]
-    return warnings
+    warnings = (*image.warnings, *guest.warnings)
+    return Inspection(image.path, disk, guest, pending, "", warnings)

@@ -30,11 +30,8 @@ def find_key(image: Image, path: str, volume: int | None = None) -> Key:
     return windows.hive(parts[1]).key("\\".join(rest))
 
 
-def find_key_in_hive(file: OpenFile, key: str) -> Key:
-    """Find a key in a hive file, with the transaction logs beside it. Raises NotFound.
-
-    `key` is relative to the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
-    """
+def open_hive(file: OpenFile) -> Hive:
+    """Open a hive file, with the transaction logs beside it. Raises Corrupt, Unsupported."""
     logs: list[OpenFile] = []
 
     def open_logs() -> list[OpenFile]:
@@ -44,10 +41,17 @@ def find_key_in_hive(file: OpenFile, key: str) -> Key:
         return logs
 
     try:
-        hive = Hive(file, open_logs)
+        return Hive(file, open_logs)
     finally:
         for log in logs:
             log.close()
+
+
+def find_key_in_hive(hive: Hive, key: str) -> Key:
+    """Find a key in a hive of a file of its own. Raises NotFound.
+
+    `key` is relative to the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
+    """
     parts = _parts(key)
     if len(parts) > 1 and parts[0].upper() in _ROOT_KEYS and parts[1].upper() in _HIVE_NAMES:
         parts = parts[2:]

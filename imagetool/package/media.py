@@ -12,6 +12,7 @@ from types import TracebackType
 
 from imagetool.contracts import Source
 from imagetool.disk.local_files import FileSource
+from imagetool.disk.source import MemorySource
 from imagetool.errors import NotFound, NotRecognised
 from imagetool.package.cab import Cabinet
 from imagetool.package.cab.sets import join_set
@@ -206,6 +207,14 @@ def open_package(path: str | Path) -> Media:
             hint="vmguest.iso of a Server 2012 R2 host or earlier has them; later hosts have none.",
         )
     return media
+
+
+def package_in_cabinet(data: bytes, name: str) -> Package:
+    """Return the package in the bytes of a cabinet. Raises NotRecognised where it holds none."""
+    source = MemorySource(data, name)
+    for package in _cabinet_packages(Cabinet(source), name, source):
+        return package
+    raise NotRecognised(f"{name}: there is no {MANIFEST} in this cabinet")
 
 
 def _cabinet_package(cabinet: Cabinet, name: str, source: Source) -> Package:

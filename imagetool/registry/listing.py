@@ -21,6 +21,8 @@ class RegistryValue(Reportable):
     """REG_SZ and so on, as Value.type_name."""
     data: ValueData
     last_written: datetime
+    warnings: tuple[str, ...] = ()
+    """Warnings about all that was read to find it."""
 
 
 class SubkeyEntry(NamedTuple):
@@ -46,14 +48,19 @@ class KeyListing(Reportable):
     last_written: datetime
     subkeys: tuple[SubkeyEntry, ...]
     values: tuple[ValueEntry, ...]
+    warnings: tuple[str, ...] = ()
+    """Warnings about all that was read to find it."""
 
 
-def describe_value(key: Key, path: str, value: Value) -> RegistryValue:
+def describe_value(
+    key: Key, path: str, value: Value, warnings: tuple[str, ...] = ()
+) -> RegistryValue:
     """Read the data of a value of `key`, whose path is `path`. Raises Corrupt."""
-    return RegistryValue(path, value.name, value.type_name, value.data, key.last_written)
+    data = value.data
+    return RegistryValue(path, value.name, value.type_name, data, key.last_written, warnings)
 
 
-def list_key(key: Key, path: str) -> KeyListing:
+def list_key(key: Key, path: str, warnings: tuple[str, ...] = ()) -> KeyListing:
     """List a key, whose path is `path`. Raises Corrupt."""
     subkeys, values = list(key.subkeys()), key.values()
     return KeyListing(
@@ -61,4 +68,5 @@ def list_key(key: Key, path: str) -> KeyListing:
         key.last_written,
         tuple(SubkeyEntry(item.name, item.last_written) for item in subkeys),
         tuple(ValueEntry(item.name, item.type_name, item.data) for item in values),
+        warnings,
     )

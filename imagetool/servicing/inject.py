@@ -9,10 +9,11 @@ refusal, a cmdlet that fails, Ctrl-C) leaves no mount and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from imagetool.contracts import Event, Reportable
@@ -25,6 +26,9 @@ from imagetool.servicing.mount import MountedImage, dismount, mount
 from imagetool.servicing.plan import Plan, make_plan
 from imagetool.servicing.proof import prove
 from imagetool.verdict.verify import Verification
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _SUCCESS_STATES = ("Installed", "InstallPending")
 _DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
@@ -60,11 +64,14 @@ def inject(
     output: str | Path,
     *,
     volume: int | None = None,
+    allow_unsigned: bool = False,
+    trusted: Sequence[Certificate] = (),
     on_step: Callable[[str], None] = _ignore_step,
     on_event: Callable[[Event], None] | None = None,
 ) -> Injection:
     """Service a copy of `image` with the fitting package of `package`, as `output`.
 
+    The bytes that will be staged must be genuine; `allow_unsigned` and `trusted` as make_plan.
     `open_session` opens the session with the host, where the paths must be the same as here. Raises
     DoesNotApply, CannotWrite where `output` exists, HostFailed where the host cannot be reached,
     ServicingFailed where it refuses or the result cannot be proved (the image is as it was, and
@@ -73,7 +80,7 @@ def inject(
     source, target = Path(image).absolute(), Path(output).absolute()
     on_step("check the image and the package")
     _check_target(target)
-    plan = make_plan(source, Path(package), volume)
+    plan = make_plan(source, Path(package), volume, allow_unsigned=allow_unsigned, trusted=trusted)
     if plan.nothing_to_do:
         return Injection(plan, "", "", "", None)
     with ExitStack() as outer_stack, open_session() as session:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagetool.errors import DoesNotApply, Unsupported
 from imagetool.guest.image import open_image
 from imagetool.guest.windows.components import INSTALL_PENDING
 from imagetool.package import Identity, open_package
+from imagetool.package.media import package_in_cabinet
+from imagetool.package.signature.check import Judgement, PackageReport, check_package
 from imagetool.verdict.applicability import Rule, choose
 from imagetool.verdict.verify import read_evidence
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _MAX_PACKAGE_SIZE = 256 << 20
 
@@ -35,6 +42,8 @@ class Plan:
     identity: Identity
     cabinet: bytes
     """The bytes of the cabinet, as uploaded to the host."""
+    signature: PackageReport | None
+    """The findings on those bytes; None where there is nothing to do."""
     product: str
     volume: int
     partition_offset: int
@@ -45,8 +54,20 @@ class Plan:
     nothing_to_do: bool
 
 
-def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
-    """Make the plan. Raises DoesNotApply where no package fits or the guest must boot first."""
+def make_plan(
+    image: Path,
+    package: Path,
+    volume: int | None = None,
+    *,
+    allow_unsigned: bool = False,
+    trusted: Sequence[Certificate] = (),
+) -> Plan:
+    """Make the plan.
+
+    Raises DoesNotApply where no package fits, the guest must boot first, or the package is not
+    genuine; `allow_unsigned` lets one pass that is unsigned, or signed by somebody unknown, and
+    `trusted` are roots beside Microsoft's.
+    """
     with open_package(package) as media, open_image(image) as opened:
         if opened.disk.chain:
             raise Unsupported(
@@ -77,12 +98,20 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
         if chosen.package.size > _MAX_PACKAGE_SIZE:
             raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
         partition = windows.block_device.partition
+        cabinet = chosen.package.read_cabinet()
+        signature = None
+        if chosen.applies:
+            # Not the package that was opened: the very bytes that will be staged.
+            staged = package_in_cabinet(cabinet, chosen.package.name)
+            signature = check_package(staged, trusted)
+            _check_genuine(package, signature, allow_unsigned)
         return Plan(
             image=str(image),
             media=str(package),
             package=chosen.package.name,
             identity=chosen.package.identity,
-            cabinet=chosen.package.read_cabinet(),
+            cabinet=cabinet,
+            signature=signature,
             product=evidence.guest.name,
             volume=windows.block_device.number,
             partition_offset=partition.offset if partition is not None else 0,
@@ -90,6 +119,21 @@ def make_plan(image: Path, package: Path, volume: int | None = None) -> Plan:
             reason=f"{chosen.rule.value}: {chosen.explanation}",
             nothing_to_do=not chosen.applies,
         )
+
+
+def _check_genuine(media: Path, report: PackageReport, allow_unsigned: bool) -> None:
+    judgement = report.judgement
+    unsigned = judgement in (Judgement.UNSIGNED, Judgement.UNKNOWN_SIGNER)
+    if judgement is Judgement.GENUINE or (unsigned and allow_unsigned):
+        return
+    reason = next(item.reason for item in report.findings if item.judgement is judgement)
+    raise DoesNotApply(
+        f"{media}: {report.package} is {judgement.value}, and does not go into an image: {reason}",
+        hint="--trust FILE names the root that it is signed under; --allow-unsigned takes it as it "
+        "is."
+        if unsigned
+        else "Take it from its origin again; `imagetool package check` shows every finding.",
+    )
 
 
 def _check_pending(image: Path, pending: list[Identity]) -> None:

@@ -12,7 +12,7 @@ from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.payload import installed_path
 from imagetool.package import Package, open_package
 from imagetool.servicing.plan import Plan, read_disk_identity
-from imagetool.verdict.verify import Verification, verify
+from imagetool.verdict.verify import Criteria, Verification, verify
 
 
 def prove(image: Path, plan: Plan, package: Path) -> Verification:
@@ -39,7 +39,7 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
         windows = opened.windows(plan.volume)
         chosen = next(item for item in media.packages if item.name == plan.package)
         _prove_files(windows, chosen)
-        result = verify(opened, media=[media], require="installed", volume=plan.volume)
+        result = verify(opened, Criteria(media=[media], require="installed"), volume=plan.volume)
     states = {item.identity: item.state for item in result.components.packages}
     if states.get(plan.identity) not in (INSTALL_PENDING, INSTALLED, PERMANENT):
         raise _proof_failed(f"{plan.identity} is not among its installed packages")

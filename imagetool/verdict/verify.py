@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import DoesNotApply, ImagetoolError
+from imagetool.errors import DoesNotApply, ImagetoolError, Unclean, Unreadable
 from imagetool.guest.image import Image
 from imagetool.guest.windows.components import (
     IntegrationComponents,
@@ -23,7 +24,56 @@ from imagetool.package.identity import Version
 from imagetool.verdict.windows import Verdict, judge, present_version
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from imagetool.package import Media, Package
+    from imagetool.package.signature.check import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """The question that is asked of an image."""
+
+    at_least: Version | None = None
+    media: Sequence[Media] = ()
+    """The wanted version is the newest of `at_least` and of the packages here that fit."""
+    require: str | None = None
+    """"installed", "confirmed", or None, which decides by the kind of guest."""
+    strict: bool = False
+    """True if a warning fails."""
+    accept_rehearsal: bool = False
+    """True if what the emulated host wrote counts as evidence."""
+    accept_unclean: bool = False
+    """True if a Linux volume is judged whose journal was not replayed."""
+    trusted: Sequence[Certificate] = ()
+    """Roots under which a package may be signed, beside Microsoft's."""
+    _signatures: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
+
+    def check_signature(self, package: Package) -> Finding:
+        """The finding on a package's signature, which is checked once. Raises Corrupt."""
+        if package not in self._signatures:
+            from imagetool.package.signature.check import check_signature
+
+            self._signatures[package] = check_signature(package, self.trusted)
+        return self._signatures[package]
+
+
+class WantedFrom(Enum):
+    """The origin of the wanted version; PRESENT: none was asked for."""
+
+    AT_LEAST = "at-least"
+    PACKAGE = "package"
+    PRESENT = "present"
+
+
+class Wanted(NamedTuple):
+    """The wanted version."""
+
+    version: Version | None
+    origin: WantedFrom
+    package: str = ""
+    """The name in the media of the package that it is from; empty without one."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,10 +83,10 @@ class Verification(Reportable):
     image: str
     guest: WindowsGuest
     verdict: Verdict
-    package: str
-    """The name in the media of the package whose version was wanted; empty without one."""
+    wanted: Wanted
+    criteria: Criteria
     warnings: tuple[str, ...] = ()
-    """Warnings about the file, such as another process writing to it."""
+    """Warnings about all that was read, and about the guest."""
 
     @property
     def facts(self) -> WindowsFacts:
@@ -49,9 +99,29 @@ class Verification(Reportable):
         return self.guest.evidence
 
     @property
+    def rehearsed(self) -> bool:
+        """True if the emulated host wrote or booted this image: its evidence is no real one."""
+        return bool(self.facts.emulation_marks)
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """The reasons for which it fails although the requirement is met, each a sentence."""
+        found = []
+        if self.rehearsed and not self.criteria.accept_rehearsal:
+            marks = ", ".join(name.lower() for name, _ in self.facts.emulation_marks)
+            found.append(
+                f"rehearsed: the emulated host wrote this evidence ({marks}); --accept-rehearsal "
+                "counts it"
+            )
+        if self.warnings and self.criteria.strict:
+            count = len(self.warnings)
+            found.append(f"strict: {count} warning{'s' if count > 1 else ''}")
+        return tuple(found)
+
+    @property
     def holds(self) -> bool:
-        """True if what is required holds (exit code 0)."""
-        return self.verdict.holds
+        """True if what is required holds, and nothing objects (exit code 0)."""
+        return self.verdict.holds and not self.objections
 
     def __repr__(self) -> str:
         outcome = self.verdict.outcome.value
@@ -65,6 +135,18 @@ class NoVerdict(NamedTuple):
     error: ImagetoolError
 
 
+class Summary(NamedTuple):
+    """The number of images that were judged, those that hold and fail, and those without verdict.
+
+    A package that does not apply is a failure; `unreadable` are images that could not be read.
+    """
+
+    judged: int
+    hold: int
+    fail: int
+    unreadable: int
+
+
 @dataclass(frozen=True, slots=True)
 class VerificationReport(Reportable):
     """The verdicts on several images, and the errors of those that could not be judged."""
@@ -73,8 +155,21 @@ class VerificationReport(Reportable):
 
     @property
     def holds(self) -> bool:
-        """True if every image has a verdict, and what is required holds."""
-        return all(isinstance(item, Verification) and item.holds for item in self.images)
+        """True if there is an image, every image has a verdict, and what is required holds."""
+        return bool(self.images) and all(
+            isinstance(item, Verification) and item.holds for item in self.images
+        )
+
+    @property
+    def summary(self) -> Summary:
+        """How many were judged, hold, fail, and could not be read."""
+        hold = sum(isinstance(item, Verification) and item.holds for item in self.images)
+        unreadable = sum(
+            isinstance(item, NoVerdict) and not isinstance(item.error, DoesNotApply)
+            for item in self.images
+        )
+        judged = len(self.images) - unreadable
+        return Summary(judged, hold, judged - hold, unreadable)
 
 
 class Evidence(NamedTuple):
@@ -119,53 +214,78 @@ def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()
 
 
 def verify(
-    image: Image,
-    *,
-    at_least: Version | None = None,
-    media: Sequence[Media] = (),
-    require: str | None = None,
-    volume: int | None = None,
+    image: Image, criteria: Criteria = Criteria(), *, volume: int | None = None
 ) -> Verification:
     """Judge an image's integration components.
 
-    The wanted version is the newest of `at_least` and the fitting packages of `media`; without
-    either, the present one. `require` is "installed", "confirmed", or None, which decides by the
-    kind of guest. Raises DoesNotApply where no package fits, NoOperatingSystem,
-    SeveralInstallations, Encrypted, Unsupported, Corrupt.
+    Raises DoesNotApply where no package fits, NoOperatingSystem, SeveralInstallations, Encrypted,
+    Unclean, Unsupported, Corrupt.
     """
-    (verification,) = image.gather(partial(_verify, image, at_least, media, require, volume))
+    (verification,) = image.gather(partial(_verify, image, criteria, volume))
     return verification
 
 
-def _verify(
-    image: Image,
-    at_least: Version | None,
-    media: Sequence[Media],
-    require: str | None,
-    volume: int | None,
-) -> Verification:
+def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verification:
     image.prefetch(partial(prefetch_windows, image))
-    windows = image.windows(volume)
-    packages = [package for medium in media for package in medium.packages]
+    try:
+        windows = image.windows(volume)
+    except Unreadable:
+        if not criteria.accept_unclean:
+            _check_replayed(image)
+        raise
+    packages = [package for medium in criteria.media for package in medium.packages]
     evidence = read_evidence(windows, packages)
-    facts, components = evidence.guest
-    wanted, name = at_least, ""
-    if media:
+    wanted = _wanted(image.path, criteria, packages, evidence)
+    guest = evidence.guest
+    verdict = judge(guest.facts, guest.evidence, wanted.version, criteria.require)
+    warnings = (*image.warnings, *guest.warnings, *wanted.warnings)
+    return Verification(image.path, guest, verdict, wanted, criteria, warnings)
+
+
+def _check_replayed(image: Image) -> None:
+    """Raise Unclean where the root of a Linux may be out of date."""
+    for device, guest in image.linux:
+        if image.volume(device).needs_replay:
+            raise Unclean(
+                f"{image.path}: {guest.name} (volume {device.number}): the volume's journal holds "
+                "writes that are not in place, so its files may be out of date",
+                hint="Start and shut down the guest, or mount and unmount the volume once; "
+                "--accept-unclean judges it as it lies.",
+            )
+
+
+def _wanted(
+    name: str, criteria: Criteria, packages: Sequence[Package], evidence: Evidence
+) -> Wanted:
+    """The wanted version, of `--at-least` and the packages the newer one. Raises DoesNotApply."""
+    found = []
+    if criteria.at_least is not None:
+        found.append(Wanted(criteria.at_least, WantedFrom.AT_LEAST))
+    if packages:
         from imagetool.verdict.applicability import choose
 
         choice = choose(packages, evidence)
-        version = None
-        if choice.newest is not None:
-            version, name = choice.newest.version, choice.newest.name
-        elif facts.has_in_box_components:
-            version = present_version(components)
-        else:
+        newest = choice.newest
+        if newest is not None:
+            warnings = _package_warnings(newest, criteria)
+            found.append(Wanted(newest.version, WantedFrom.PACKAGE, newest.name, warnings))
+        elif not evidence.guest.facts.has_in_box_components:
+            media = ", ".join(item.name for item in criteria.media)
             raise DoesNotApply(
-                f"{image.path}: no package of {', '.join(item.name for item in media)} fits this "
-                "guest: "
+                f"{name}: no package of {media} fits this guest: "
                 + "; ".join(f"{fit.package.name}: {fit.explanation}" for fit in choice.fits),
                 hint="`imagetool package show` says for which systems its packages are.",
             )
-        wanted = max((v for v in (wanted, version) if v is not None), default=None)
-    verdict = judge(facts, components, wanted, require)
-    return Verification(image.path, evidence.guest, verdict, name, image.file_warnings)
+    present = Wanted(present_version(evidence.guest.evidence), WantedFrom.PRESENT)
+    return max(found, key=lambda item: item.version or Version(0, 0), default=present)
+
+
+def _package_warnings(package: Package, criteria: Criteria) -> tuple[str, ...]:
+    """A warning where the package that sets the wanted version is not signed as it should be."""
+    finding = criteria.check_signature(package)
+    if finding.judgement.value == "genuine":
+        return ()
+    return (
+        f"{package.name} sets the wanted version, and is {finding.judgement.value}: "
+        f"{finding.reason}",
+    )

@@ -108,10 +108,12 @@ def test_bad_inputs_end_in_a_sentence(template: Path, tmp_path: Path) -> None:
     empty.touch()
     text.write_text("hello\n" * 500, encoding="utf-8")
     cut.write_bytes(template.read_bytes()[: 9 << 20])
+    folder = tmp_path / "folder"
+    folder.mkdir()
     for command in (("inspect",), ("verify",), ("disk", "map"), ("file", "list")):
         assert "is empty" in refused(3, *command, empty)
         assert "no VHDX file" in refused(3, *command, text)
-        assert "a directory" in refused(3, *command, tmp_path)
+        assert "directory" in refused(3, *command, folder)
         assert "no such file" in refused(3, *command, tmp_path / "none.vhdx")
     assert "beyond the end of the file" in refused(3, "verify", cut)
     assert "no value none" in refused(1, "registry", "get", template, AUTO, "none")

@@ -199,9 +199,10 @@ def test_an_interruption_says_so_and_what_is_known_by_then(
     assert started.returncode == 130, err
     assert err.endswith("imagetool: interrupted\n"), err
     assert "Traceback" not in err
-    lines = out.splitlines()
+    *lines, summary = out.splitlines()
     assert len(lines) >= 3
     assert all(": current" in line for line in lines)
+    assert summary.startswith(f"{len(lines)} judged")
 
 
 def test_a_host_without_a_name_is_a_wrong_command_line() -> None:

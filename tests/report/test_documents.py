@@ -32,7 +32,7 @@ from imagetool.report import json as json_format
 from imagetool.report.data import Document, build_document
 from imagetool.servicing.inject import Injection
 from imagetool.servicing.plan import make_plan
-from imagetool.verdict.verify import NoVerdict, VerificationReport, verify
+from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport, verify
 from tests.program import run
 
 PACKAGE = Path(data.__file__).parents[2]
@@ -56,7 +56,7 @@ def result_classes() -> set[type[Reportable]]:
 def results(template: Path, disc: Path) -> Iterator[Reportable]:
     """One result of every type."""
     with open_image(template) as image, open_package(disc) as media:
-        inspection, verification = inspect_image(image), verify(image, media=[media])
+        inspection, verification = inspect_image(image), verify(image, Criteria(media=[media]))
         error = Corrupt("x.vhdx: block 17 lies beyond the end", hint="Compare it.")
         yield inspection
         yield InspectionReport((inspection, NoInspection("x.vhdx", error)))

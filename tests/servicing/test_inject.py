@@ -9,21 +9,34 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from imagetool.errors import CannotWrite, DoesNotApply, HostFailed, LeftBehind, ServicingFailed
+from fixtures import signing
+from imagetool.errors import (
+    CannotWrite,
+    DoesNotApply,
+    HostFailed,
+    LeftBehind,
+    ServicingFailed,
+    Unreadable,
+)
 from imagetool.guest.image import open_image
 from imagetool.lab import LabSession, boot, open_lab
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import parse_faults
 from imagetool.package import open_package
-from imagetool.servicing.inject import inject
-from imagetool.verdict.verify import verify
+from imagetool.package.signature.check import Judgement
+from imagetool.servicing.inject import inject as inject_genuine
+from imagetool.verdict.verify import Criteria, verify
 from imagetool.verdict.windows import Outcome
 
 pytestmark = pytest.mark.usefixtures("writers")
+inject = partial(inject_genuine, allow_unsigned=True)
+"""The packages that the tests make are unsigned."""
+
 IDENTITY = "Microsoft-Hyper-V-Integration-Services-Package-2~31bf3856ad364e35~amd64~~6.3.9600.19456"
 
 
@@ -53,13 +66,13 @@ def test_a_template_goes_in_and_a_proved_image_comes_out(
     assert [item.name for item in tmp_path.iterdir()] == [target.name]
     assert len(steps) >= 9
     with open_image(target) as image, open_package(disc) as media:
-        result = verify(image, media=[media])
+        result = verify(image, Criteria(media=[media]))
         assert result.verdict.present == media.packages[0].version
         assert not result.verdict.holds
-        assert verify(image, media=[media], require="installed").verdict.holds
+        assert verify(image, Criteria(media=[media], require="installed")).verdict.holds
     boot(target)
     with open_image(target) as image, open_package(disc) as media:
-        assert verify(image, media=[media]).verdict.outcome is Outcome.CURRENT
+        assert verify(image, Criteria(media=[media])).verdict.outcome is Outcome.CURRENT
 
 
 def test_foreign_readers_find_every_file_of_the_package(
@@ -108,12 +121,40 @@ def test_foreign_readers_find_every_file_of_the_package(
             assert entry.read_buffer_at_offset(entry.size, 0) == package.read(member.name)
 
 
+def test_only_what_is_genuine_goes_in(template: Path, disc: Path, tmp_path: Path) -> None:
+    def never() -> LabSession:
+        raise AssertionError("a session was opened")
+
+    target = tmp_path / "serviced.vhdx"
+    with pytest.raises(DoesNotApply, match="is unsigned, and does not go into an image") as refused:
+        inject_genuine(template, disc, never, target)
+    assert "--allow-unsigned" in refused.value.hint
+    with open_package(disc) as media:
+        cabinet = next(item for item in media.packages if "6.2" in item.name and "64" in item.name)
+        plain = tmp_path / "plain.cab"
+        plain.write_bytes(cabinet.read_cabinet())
+    signing.make_authority(tmp_path)
+    signed, altered = tmp_path / "signed.cab", tmp_path / "altered.cab"
+    signing.sign(tmp_path, plain, signed)
+    data = bytearray(signed.read_bytes())
+    data[len(plain.read_bytes()) // 2] ^= 1
+    altered.write_bytes(data)
+    for allowed in (False, True):
+        with pytest.raises((DoesNotApply, Unreadable)):
+            inject_genuine(template, altered, never, target, allow_unsigned=allowed)
+    with pytest.raises(DoesNotApply, match="is unsigned|unknown signer"):
+        inject_genuine(template, signed, never, target)
+    assert not target.exists()
+
+
 def test_the_real_package_goes_in_byte_for_byte(
     real_packages: Path, testdata: Path, template: Path, tmp_path: Path
 ) -> None:
     name = "windows6.2-hypervintegrationservices-x64.cab"
     target = tmp_path / "serviced.vhdx"
-    done = inject(template, real_packages / name, open_lab, target)
+    done = inject_genuine(template, real_packages / name, open_lab, target)
+    assert done.plan.signature is not None
+    assert done.plan.signature.judgement is Judgement.GENUINE
     assert str(done.plan.identity).endswith("~6.3.9600.18692")
     lines = (testdata / f"truth/cab/{name}.sha256").read_text("utf-8").splitlines()
     truth = {line[66:].strip().removeprefix("./"): line[:64] for line in lines}

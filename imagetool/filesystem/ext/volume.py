@@ -133,12 +133,20 @@ class Ext(InodeVolume[ExtInode]):
             raise self.damaged("groups without blocks or inodes")
         if not 32 <= self._descriptor_size <= self.block_size or self._descriptor_size % 8:
             raise self.damaged(f"group descriptors of {self._descriptor_size} bytes")
-        warnings = []
-        if block.incompatible & s.NEEDS_RECOVERY:
-            warnings.append("the journal holds writes that are not in place: it is read as it lies")
-        elif not block.state & s.IS_CLEAN:
-            warnings.append("the volume was not unmounted cleanly")
-        self.warnings = tuple(warnings)
+
+    @property
+    def needs_replay(self) -> bool:
+        """As Volume.needs_replay."""
+        return bool(self._superblock.incompatible & s.NEEDS_RECOVERY)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As Volume.warnings."""
+        if self.needs_replay:
+            return ("the journal holds writes that are not in place: it is read as it lies",)
+        if not self._superblock.state & s.IS_CLEAN:
+            return ("the volume was not unmounted cleanly",)
+        return ()
 
     def damaged(self, what: str) -> Corrupt:
         """The error for a damaged structure, with the advice to check the volume."""

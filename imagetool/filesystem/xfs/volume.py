@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
+from imagetool.disk.lazy import lazy
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.inode_volume import FileType, InodeVolume
 from imagetool.filesystem.xfs import structs as s
 from imagetool.filesystem.xfs.inode import XfsInode, file_extents
+from imagetool.filesystem.xfs.log import is_clean
 
 _DAMAGED = "The volume is damaged: let the guest check it (xfs_repair), or restore the image."
 _MAX_DIRECTORY_SIZE = 256 << 20
@@ -62,8 +64,26 @@ class Xfs(InodeVolume[XfsInode]):
         if version == 4 and block.version & s.HAS_MORE_BITS:
             types = block.features2 & s.HAS_FILE_TYPES_4
         self._has_file_types = bool(types)
-        if version == 5 and block.incompatible & s.NEEDS_REPAIR:
-            self.warnings = ("the volume is marked as in need of repair (xfs_repair)",)
+        self._needs_repair = version == 5 and bool(block.incompatible & s.NEEDS_REPAIR)
+
+    @lazy
+    def needs_replay(self) -> bool:
+        """As Volume.needs_replay; True where the log lies on another device."""
+        block = self._superblock
+        if not block.log_start:
+            return True
+        offset = self.block_offset(block.log_start, block.log_blocks, "the log")
+        return not is_clean(self.source, offset, block.log_blocks * self.block_size)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As Volume.warnings."""
+        found = []
+        if self._needs_repair:
+            found.append("the volume is marked as in need of repair (xfs_repair)")
+        if self.needs_replay:
+            found.append("the log holds writes that are not in place: it is read as it lies")
+        return tuple(found)
 
     def damaged(self, what: str) -> Corrupt:
         """The error for a damaged structure, with the advice to check the volume."""

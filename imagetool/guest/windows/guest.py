@@ -32,6 +32,17 @@ class WindowsGuest(NamedTuple):
         """amd64, x86, arm64 or ia64; empty where unknown."""
         return self.facts.architecture
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Conditions that would hinder the guest's boot on Hyper-V."""
+        return tuple(
+            f"the boot driver {service.name} is overridden (Start {service.start}, StartOverride "
+            f"{service.start_override}): the guest may not find its disk on a Hyper-V SCSI "
+            "controller"
+            for service in self.evidence.services
+            if service.boot_start_overridden
+        )
+
 
 def read_windows_guest(windows: WindowsInstallation) -> WindowsGuest:
     """Read the facts and the evidence. Raises Corrupt."""

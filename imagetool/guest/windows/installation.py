@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imagetool.guest.image import BlockDevice, Image
 
 HIVE_DIRECTORY = "Windows\\System32\\config"
+_SEPARATOR = "\\"
 
 
 class WindowsInstallation:
@@ -28,13 +29,20 @@ class WindowsInstallation:
 
     @classmethod
     def find(cls, image: Image, device: BlockDevice) -> WindowsInstallation | None:
-        """Return the Windows on `device`; None where its SOFTWARE hive is missing or is no hive."""
+        """Return the Windows on `device`; None where its SOFTWARE is missing, or another file.
+
+        Raises Corrupt where that hive is empty, of zeros, or damaged.
+        """
         volume = image.volume(device)
         path = f"{HIVE_DIRECTORY}\\SOFTWARE"
         node = volume.find(path)
-        if node is None or node.is_directory or node.open().read_at(0, 4) != b"regf":
+        if node is None or node.is_directory:
             return None
-        return cls(image, device, _open_hive(volume, node, path))
+        head = node.open().read_at(0, 4)
+        if head.strip(b"\0") and head != b"regf":
+            image.read.note(f"volume {device.number}: {path} is no registry hive")
+            return None
+        return cls(image, device, _open_hive(image, volume, node, path))
 
     @lazy
     def system(self) -> Hive:
@@ -94,12 +102,23 @@ class WindowsInstallation:
                 f"{self.image.path}: there is no hive {name}",
                 hint="HKLM\\SOFTWARE, HKLM\\SYSTEM, HKLM\\SAM and HKLM\\SECURITY are usual.",
             )
-        return _open_hive(self.volume, node, f"{HIVE_DIRECTORY}\\{name}")
+        return _open_hive(self.image, self.volume, node, f"{HIVE_DIRECTORY}\\{name}")
 
 
-def _open_hive(volume: Volume, node: Node, path: str) -> Hive:
+def _open_hive(image: Image, volume: Volume, node: Node, path: str) -> Hive:
     def logs() -> list[Source]:
         found = volume.find_many([f"{path}.LOG1", f"{path}.LOG2", f"{path}.LOG"])
         return [log.open() for log in found if log is not None]
 
-    return Hive(node.open(), logs)
+    source = node.open()
+    if source.read_at(0, 4) != b"regf":
+        what = "this hive begins with zeros" if source.size else "this hive has 0 bytes"
+        if source.read_at(0, 4).strip(b"\0"):
+            what = "this is no registry hive"
+        raise Corrupt(
+            f"{source.name}: {what}",
+            hint="The installation is damaged: restore the image, or the hive from a backup.",
+        )
+    hive = Hive(source, logs)
+    image.read.add(f"{path.rpartition(_SEPARATOR)[2]}: ", hive)
+    return hive

@@ -69,7 +69,7 @@ def microsoft_roots() -> tuple[x509.Certificate, ...]:
     )
 
 
-def read_roots(path: Path) -> tuple[x509.Certificate, ...]:
+def read_roots(path: str | Path) -> tuple[x509.Certificate, ...]:
     """Read the certificates in a file, PEM or DER. Raises CannotOpen, NotRecognised."""
     with FileSource(path) as source:
         data = source.read_at(0, _MAX_FILE_SIZE)

@@ -103,11 +103,12 @@ def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) ->
     return PackageReport(package.name, tuple(findings))
 
 
-def check_signature(package: Package) -> Finding:
-    """Check one signature: the cabinet's, or a folder's catalog. Only Microsoft's roots count."""
+def check_signature(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Finding:
+    """Check one signature: the cabinet's, or a folder's catalog; `trusted` as check_package."""
+    roots = (*microsoft_roots(), *trusted)
     if package.cabinet is not None:
-        return _check_cabinet(package, microsoft_roots())
-    return _check_catalog(package, microsoft_roots())[1]
+        return _check_cabinet(package, roots)
+    return _check_catalog(package, roots)[1]
 
 
 def _read_signature(package: Package) -> SignedData | None:

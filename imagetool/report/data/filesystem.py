@@ -13,4 +13,6 @@ if TYPE_CHECKING:
 @builds("filesystem.listing.DirectoryListing")
 def _directory_listing(result: DirectoryListing) -> Document:
     entries = [entry._asdict() for entry in result.entries]
-    return Document("file-list", {"path": result.path, "entries": entries})
+    return Document(
+        "file-list", {"path": result.path, "entries": entries, "warnings": result.warnings}
+    )

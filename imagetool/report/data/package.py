@@ -73,17 +73,18 @@ def _package_summary(package: PackageSummary) -> Tree:
 
 @builds("package.signature.check.MediaReport")
 def _media_report(result: MediaReport) -> Document:
-    packages = [_package_report(item) for item in result.packages]
+    packages = [package_report_tree(item) for item in result.packages]
     return Document("package-check", {"package": result.media, "packages": packages})
 
 
 @builds("package.signature.check.PackageReport")
 def _one_report(result: PackageReport) -> Document:
-    packages = [_package_report(result)]
+    packages = [package_report_tree(result)]
     return Document("package-check", {"package": result.package, "packages": packages})
 
 
-def _package_report(report: PackageReport) -> Tree:
+def package_report_tree(report: PackageReport) -> Tree:
+    """The findings about a package."""
     return {
         "name": report.package,
         "judgement": report.judgement.value,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @builds("registry.listing.RegistryValue")
 def _registry_value(result: RegistryValue) -> Document:
-    names = ("key", "name", "type", "data", "last_written")
+    names = ("key", "name", "type", "data", "last_written", "warnings")
     return Document("registry-get", {name: getattr(result, name) for name in names})
 
 
@@ -23,5 +23,6 @@ def _key_listing(result: KeyListing) -> Document:
         "last_written": result.last_written,
         "subkeys": [item._asdict() for item in result.subkeys],
         "values": [item._asdict() for item in result.values],
+        "warnings": result.warnings,
     }
     return Document("registry-list", tree)

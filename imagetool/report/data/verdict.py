@@ -13,12 +13,24 @@ if TYPE_CHECKING:
 
 @builds("verdict.verify.Verification")
 def _one_verification(result: Verification) -> Document:
-    return Document("verify", {"images": [verification_tree(result)]})
+    from imagetool.verdict.verify import VerificationReport
+
+    return _verification_report(VerificationReport((result,)))
 
 
 @builds("verdict.verify.VerificationReport")
 def _verification_report(result: VerificationReport) -> Document:
-    return Document("verify", {"images": [verification_tree(item) for item in result.images]})
+    summary = result.summary
+    tree: Tree = {
+        "images": [verification_tree(item) for item in result.images],
+        "summary": {
+            "judged": summary.judged,
+            "hold": summary.hold,
+            "fail": summary.fail,
+            "unreadable": summary.unreadable,
+        },
+    }
+    return Document("verify", tree)
 
 
 def verification_tree(result: Verification | NoVerdict) -> Tree:
@@ -38,7 +50,8 @@ def verification_tree(result: Verification | NoVerdict) -> Tree:
     return {
         "image": result.image,
         "verdict": verdict.outcome.value,
-        "holds": verdict.holds,
+        "holds": result.holds,
+        "objections": result.objections,
         "required": verdict.required,
         "required_because": verdict.required_because,
         "installed": verdict.installed,
@@ -48,7 +61,11 @@ def verification_tree(result: Verification | NoVerdict) -> Tree:
         "bound": verdict.bound,
         "recorded": verdict.recorded,
         "wanted": verdict.wanted,
-        "package": result.package,
+        "wanted_from": result.wanted.origin.value,
+        "package": result.wanted.package,
+        "rehearsed": result.rehearsed,
+        "unclean": False,
+        "strict": result.criteria.strict,
         "guest": facts_tree(result.facts),
         "evidence": components_tree(result.components),
         "warnings": result.warnings,

@@ -32,7 +32,8 @@ def _format_image(image: Mapping[str, Any]) -> str:
     if components is not None:
         rows += _component_rows(components)
     if pending is not None:
-        rows.append(("pending", "yes" if pending["operations"] else "nothing"))
+        rows += [("pending", text) for text in pending["operations"] or ["nothing"]]
+        rows += [("note", text) for text in pending["notes"]]
     rows += [("warning", warning) for warning in image["warnings"]]
     return f"{safe(image['image'])}\n{format_disk(image['disk'])}{format_table(rows)}"
 
