@@ -74,7 +74,7 @@ def find_images(path: str, files: Files, *, recursive: bool = False, name: str =
     )
 
 
-class _Folder(NamedTuple):
+class _WalkedFolder(NamedTuple):
     """A directory of a walk: its path, and one that is the same by whatever links it is reached."""
 
     path: str
@@ -159,17 +159,17 @@ class _Walk:
             and fnmatchcase(suffix.lower(), wanted_suffix.lower())
         )
 
-    def _start(self, path: str) -> _Folder:
-        return _Folder(path, self._files.canonical(path or "."))
+    def _start(self, path: str) -> _WalkedFolder:
+        return _WalkedFolder(path, self._files.canonical(path or "."))
 
-    def _subfolder(self, folder: _Folder, entry: FolderEntry) -> _Folder:
+    def _subfolder(self, folder: _WalkedFolder, entry: FolderEntry) -> _WalkedFolder:
         target = entry.link_target or entry.name
         real = self._files.canonical(self._path_module.join(folder.real_path, target))
-        return _Folder(self._files.join(folder.path, entry.name), real)
+        return _WalkedFolder(self._files.join(folder.path, entry.name), real)
 
-    def _below(self, folders: Sequence[_Folder]) -> list[_Folder]:
+    def _below(self, folders: Sequence[_WalkedFolder]) -> list[_WalkedFolder]:
         """These directories and all below them, each once."""
-        found: dict[str, _Folder] = {}
+        found: dict[str, _WalkedFolder] = {}
         level = list(folders)
         for _ in range(_MAX_DEPTH):
             level = list({item.real_path: item for item in reversed(level)}.values())[::-1]
@@ -188,7 +188,7 @@ class _Walk:
             hint="A link may lead to itself: name the directories one by one.",
         )
 
-    def _list(self, folders: Sequence[_Folder]) -> list[Sequence[FolderEntry]]:
+    def _list(self, folders: Sequence[_WalkedFolder]) -> list[Sequence[FolderEntry]]:
         """The entries of each directory; an error leaves it empty, and is kept."""
         paths = [folder.path for folder in folders if folder.path not in self._lists]
         if paths:

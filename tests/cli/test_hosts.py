@@ -92,7 +92,10 @@ def test_a_cloned_directory_cannot_redirect_a_password(
 ) -> None:
     monkeypatch.setenv("IMAGETOOL_USER", endpoint.user)
     monkeypatch.setenv("IMAGETOOL_PASSWORD", endpoint.password)
-    job = ("inject", template, "--package", disc, "--output", tmp_path / "new.vhdx")
+    job = (
+        *("inject", template, "--package", disc, "--allow-unsigned"),
+        *("--output", tmp_path / "new.vhdx"),
+    )
     theirs = Path("imagetool.toml")
     theirs.write_text(f"[hosts.hv01]\nurl = '{endpoint.url}'\n", encoding="utf-8")
     assert "may not say where" in refused(2, *job)
