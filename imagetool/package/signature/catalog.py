@@ -40,6 +40,8 @@ class Catalog(NamedTuple):
         signed = SignedData(der.parse(data, der.SEQUENCE, where))
         if signed.content_type != _TRUST_LIST:
             raise Corrupt(f"{where}: this signature holds no list of files")
+        if signed.signer.has_nested:
+            raise Corrupt(f"{where}: a catalog has no signature within its signature")
         return cls(signed, frozenset(_listed_files(signed.content)))
 
 

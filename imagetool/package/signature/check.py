@@ -167,8 +167,6 @@ def _check_catalog(package: Package, trust: Trust) -> tuple[Catalog | None, Find
         if size > MAX_STRUCTURE_SIZE:
             raise Corrupt(f"{package.name}: {CATALOG} has {size} bytes")
         catalog = Catalog.parse(package.read(CATALOG), f"{package.name}: {CATALOG}")
-        if catalog.signed_data.signer.has_nested:
-            raise Altered("a signature within that of a catalog")
         signer = verify_signature(catalog.signed_data, trust)
     except NotFound:
         return None, Finding(CATALOG, Judgement.UNSIGNED, "there is no catalog")

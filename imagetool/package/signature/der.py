@@ -77,7 +77,7 @@ class Fields:
         """Take the next field, which has one of these tags; without tags, any."""
         found = self._next
         if found is None or (tags and found.tag not in tags):
-            raise self._element.damaged("a field is missing")
+            raise self._element.damaged("a field of the signature is missing")
         self._next = next(self._rest, None)
         return found
 
@@ -88,14 +88,14 @@ class Fields:
     def end(self) -> None:
         """Raise Corrupt if a field is left."""
         if self._next is not None:
-            raise self._next.damaged("more than the structure has")
+            raise self._next.damaged("a field that the signature should not have")
 
 
 def parse(data: bytes, tag: int, where: str) -> Element:
     """Parse the element that `data` consists of. Raises Corrupt, naming `where`."""
     found = parse_first(data, tag, where)
     if found.end != len(data):
-        raise _damaged(where, f"{len(data) - found.end} bytes follow it")
+        raise _damaged(where, f"{len(data) - found.end} bytes follow the signature")
     return found
 
 
@@ -105,13 +105,13 @@ def parse_first(data: bytes, tag: int, where: str) -> Element:
         raise Corrupt(f"{where}: a structure of {len(data)} bytes", hint=_DAMAGED)
     found = _read(data, 0, len(data), where)
     if found.tag != tag:
-        raise _damaged(where, f"it begins with the tag {found.tag:#04x}")
+        raise _damaged(where, f"no DER: it begins with the tag {found.tag:#04x}")
     return found
 
 
 def _read(data: bytes, start: int, end: int, where: str) -> Element:
     if end - start < 2 or data[start] & 0x1F == 0x1F:  # no structure here has long tags
-        raise _damaged(where, f"no element at offset {start}")
+        raise _damaged(where, f"no DER at offset {start}")
     length, contents_start = data[start + 1], start + 2
     if length & 0x80:
         size = length & 0x7F
@@ -126,7 +126,7 @@ def _read(data: bytes, start: int, end: int, where: str) -> Element:
 
 
 def _damaged(where: str, reason: str) -> Corrupt:
-    return Corrupt(f"{where}: damaged ASN.1: {reason}", hint=_DAMAGED)
+    return Corrupt(f"{where}: {reason}", hint=_DAMAGED)
 
 
 def identifier(element: Element) -> str:
