@@ -152,6 +152,9 @@ def _is_named(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
         return True
     if named.key_identifier is not None and own is not None and own.digest != named.key_identifier:
         return False
+    for name in named.authority_cert_issuer or ():
+        if isinstance(name, x509.DirectoryName) and name.value != issuer.issuer:
+            return False
     serial = named.authority_cert_serial_number
     return serial is None or serial == issuer.serial_number
 
@@ -240,10 +243,26 @@ def _check_names(issuer: x509.Certificate, below: Sequence[x509.Certificate]) ->
                                                                  *(excluded or ()))):  # fmt: skip
         raise Untrusted(f"{common_name(issuer)} constrains names in a way that is not understood")
     for item in below:
-        subject = list(item.subject.rdns)
-        inside = [
-            [subject[: len(tree.value.rdns)] == list(tree.value.rdns) for tree in trees]
-            for trees in (permitted or (), excluded or ())
-        ]
-        if (permitted and not any(inside[0])) or any(inside[1]):
-            raise Untrusted(f"{common_name(issuer)} may not issue for {common_name(item)}")
+        for name in _directory_names(item):
+            inside = [
+                [name[: len(tree.value.rdns)] == _canonical(tree.value) for tree in trees]
+                for trees in (permitted or (), excluded or ())
+            ]
+            if (permitted and not any(inside[0])) or any(inside[1]):
+                raise Untrusted(f"{common_name(issuer)} may not issue for {common_name(item)}")
+
+
+def _directory_names(certificate: x509.Certificate) -> list[list[frozenset[str]]]:
+    alternative = extension(certificate, x509.SubjectAlternativeName)
+    others = alternative.get_values_for_type(x509.DirectoryName) if alternative else []
+    return [_canonical(name) for name in (certificate.subject, *others)]
+
+
+def _canonical(name: x509.Name) -> list[frozenset[str]]:
+    """Return what counts of a name: its parts without case and repeated spaces (RFC 5280, 7.1)."""
+    return [
+        frozenset(
+            f"{part.oid.dotted_string}={' '.join(str(part.value).lower().split())}" for part in rdn
+        )
+        for rdn in name.rdns
+    ]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CATALOG, UPDATE = "update.cat", "update.mum"
 _MAX_REASONS = 20
 _MAX_NAME_LENGTH = 40
+_MAX_SIZE = 256 << 20
+"""The sum of all files: many members may be the same bytes."""
 
 
 def name_key(name: str) -> str:
@@ -40,15 +42,20 @@ def find_faults(package: Package, catalog: Catalog) -> list[str]:
 
 
 def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
-    for name, kind in package.irregular():
+    irregular, members = package.irregular(), package.members()
+    for name, kind in irregular:
         yield f"{name} is {kind}"
+    size = sum(member.size for member in members)
+    if size > _MAX_SIZE:
+        yield f"its files are {size} bytes in all, of which nobody can vouch for so many"
+        return
     names: dict[str, str] = {}
-    for member in package.members():
+    for member in members:
         key = name_key(member.name)
         if key in names:
             yield f"{names[key]} and {member.name} are one name"
         names.setdefault(key, member.name)
-    if any(True for _ in package.irregular()) or len(names) < len(package.members()):
+    if irregular or len(names) < len(members):
         return  # a name is not enough to know what would be installed
     missing = set(catalog.files)
     vouched = {name_key(CATALOG)}
