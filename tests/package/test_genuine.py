@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from fixtures.cabinets import MSZIP, write_cabinet
-from fixtures.mutations import (
+from fixtures.compare_signatures import (
     ask_imagetool,
     ask_osslsigncode,
     compare,
     made_mutations,
     read_real,
-    structural_mutations,
 )
+from fixtures.mutations import structural_mutations
 from fixtures.packages import package_files, put_into_disc
 from fixtures.signing import make_authority, sign, signed_files
 from imagetool.package import open_package
