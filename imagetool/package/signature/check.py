@@ -6,26 +6,27 @@ files. A file that is in no list makes the package altered.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.contracts import Reportable, Source
+from imagetool.contracts import Reportable
 from imagetool.errors import Corrupt, NotFound
-from imagetool.package.signature import asn1
+from imagetool.package.signature.authenticode import check_cabinet, read_signature
 from imagetool.package.signature.catalog import Catalog
-from imagetool.package.signature.certificates import Untrusted, microsoft_roots
-from imagetool.package.signature.signed_data import Altered, SignedData, Signer
+from imagetool.package.signature.certificates import Untrusted
+from imagetool.package.signature.chain import Trust, trust_for_windows
+from imagetool.package.signature.content import CATALOG, find_faults
+from imagetool.package.signature.der import MAX_STRUCTURE_SIZE
+from imagetool.package.signature.signed_data import Altered
+from imagetool.package.signature.verify import Signer, verify_signature
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from imagetool.package.media import Media, Package
-
-CATALOG = "update.cat"
-_CHUNK = 1 << 20
+    from imagetool.package.signature.signed_data import SignedData
 
 
 class Judgement(Enum):
@@ -57,9 +58,14 @@ class PackageReport(Reportable):
     findings: tuple[Finding, ...]
 
     @property
+    def worst(self) -> Finding:
+        """The first finding of the worst judgement."""
+        return max(self.findings, key=lambda item: _BY_SEVERITY.index(item.judgement))
+
+    @property
     def judgement(self) -> Judgement:
         """The worst judgement of the findings."""
-        return max((item.judgement for item in self.findings), key=_BY_SEVERITY.index)
+        return self.worst.judgement
 
     @property
     def holds(self) -> bool:
@@ -76,6 +82,8 @@ class MediaReport(Reportable):
 
     media: str
     packages: tuple[PackageReport, ...]
+    unchecked_files: int | None = None
+    """On a disc, the number of its other files, of which nothing is said."""
 
     @property
     def holds(self) -> bool:
@@ -86,17 +94,18 @@ class MediaReport(Reportable):
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:
     """Check all packages of a medium, as check_package."""
     reports = tuple(check_package(package, trusted) for package in media.packages)
-    return MediaReport(media.name, reports)
+    unchecked = len(media.disc.files) - len(reports) if media.disc is not None else None
+    return MediaReport(media.name, reports, unchecked)
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:
     """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
-    roots = (*microsoft_roots(), *trusted)
+    trust = trust_for_windows(trusted)
     _ = package.identity  # raises Corrupt: a package needs an identity
     findings = []
     if package.cabinet is not None:
-        findings.append(_check_cabinet(package, roots))
-    catalog, finding = _check_catalog(package, roots)
+        findings.append(_check_cabinet(package, trust))
+    catalog, finding = _check_catalog(package, trust)
     findings.append(finding)
     if catalog is not None:
         findings += _check_content(package, catalog)
@@ -105,136 +114,85 @@ def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) ->
 
 def check_signature(package: Package, trusted: Sequence[x509.Certificate] = ()) -> Finding:
     """Check one signature: the cabinet's, or a folder's catalog; `trusted` as check_package."""
-    roots = (*microsoft_roots(), *trusted)
+    trust = trust_for_windows(trusted)
     if package.cabinet is not None:
-        return _check_cabinet(package, roots)
-    return _check_catalog(package, roots)[1]
+        return _check_cabinet(package, trust)
+    return _check_catalog(package, trust)[1]
 
 
 def _read_signature(package: Package) -> SignedData | None:
-    """Read the signature that follows the cabinet (Authenticode); None if unsigned."""
-    cabinet, source = package.cabinet, package.source
-    if cabinet is None or source is None or cabinet.signature_range is None:
+    if package.cabinet is None or package.source is None:
         return None
-    data = source.read_at(*cabinet.signature_range)
-    return SignedData(data, f"{package.name}: signature")
+    return read_signature(package.cabinet, package.source, f"{package.name}: signature")
 
 
 def read_digest_algorithms(package: Package) -> tuple[str, ...]:
-    """Return the digest algorithms of a cabinet's signatures; a guest must support one."""
-    found: list[str] = []
-    signed = _read_signature(package)
-    if signed is not None:
-        found = [
-            signed.digest_algorithm,
-            *(item.digest_algorithm for item in signed.nested_signatures()),
-        ]
-    return tuple(dict.fromkeys(found))
+    """Return the digest algorithms of a cabinet's signatures; a guest must support one.
+
+    Raises Corrupt.
+    """
+    try:
+        signed = _read_signature(package)
+    except Altered as error:
+        raise Corrupt(f"{package.name}: {error}") from None
+    if signed is None:
+        return ()
+    nested = [item.digest_algorithm for item in signed.nested_signatures()]
+    return tuple(dict.fromkeys([signed.digest_algorithm, *nested]))
 
 
-def _check_cabinet(package: Package, roots: Sequence[x509.Certificate]) -> Finding:
-    subject = "cabinet"
+def _check_cabinet(package: Package, trust: Trust) -> Finding:
+    subject, cabinet, source = "cabinet", package.cabinet, package.source
+    assert cabinet is not None
+    assert source is not None
     try:
         signed = _read_signature(package)
         if signed is None:
             return Finding(subject, Judgement.UNSIGNED, "no signature follows the cabinet")
-        signer = _verify_cabinet(package, signed, roots)
-        others = [
-            _verify_cabinet(package, item, roots).digest_algorithm
-            for item in signed.nested_signatures()
-        ]
-        also = f", and with {', '.join(others)}" if others else ""
-        return Finding(
-            subject, Judgement.GENUINE, f"signed with {signer.digest_algorithm}{also}", signer
-        )
+        if cabinet.is_in_set:
+            reason = "it is one cabinet of a set, whose other cabinets its signature does not cover"
+            return Finding(subject, Judgement.UNSIGNED, reason)
+        signers = []
+        for item in (signed, *signed.nested_signatures()):
+            check_cabinet(cabinet, source, item)
+            signers.append(verify_signature(item, trust))
+        others = ", ".join(item.digest_algorithm for item in signers[1:])
+        also = f", and with {others}" if others else ""
+        reason = f"signed with {signers[0].digest_algorithm}{also}"
+        return Finding(subject, Judgement.GENUINE, reason, signers[0])
     except (Altered, Corrupt) as error:
         return Finding(subject, Judgement.ALTERED, _message(error))
     except Untrusted as error:
         return Finding(subject, Judgement.UNKNOWN_SIGNER, str(error))
 
 
-def _verify_cabinet(
-    package: Package, signed: SignedData, roots: Sequence[x509.Certificate]
-) -> Signer:
-    assert package.cabinet is not None
-    assert package.cabinet.signature_range is not None
-    assert package.source is not None
-    if signed.content_type != asn1.SPC_INDIRECT_DATA:
-        raise Altered("the signature is not one of a file")
-    end = sum(package.cabinet.signature_range)
-    if end != package.source.size:
-        raise Altered(f"{package.source.size - end} bytes follow the signature")
-    content = asn1.decode(signed.content, asn1.SpcIndirectData(), signed.where)
-    stated = bytes(content["messageDigest"]["digest"])
-    algorithm = signed.digest_algorithm
-    if cabinet_digest(package.source, package.cabinet.signature_range[0], algorithm) != stated:
-        raise Altered("the cabinet is not what was signed")
-    return signed.verify(roots)
-
-
-def cabinet_digest(source: Source, end: int, algorithm: str) -> bytes:
-    """Compute the Authenticode digest of a cabinet that ends at offset `end`.
-
-    Skipped are the fields that signing writes: the first reserved field, the cabinet's number in
-    its set, and the offset and size of the signature in the header's reserve.
-    """
-    digest = hashlib.new(algorithm)
-    for start, length in ((0, 4), (8, 26), (56, 4)):
-        digest.update(source.read_at(start, length))
-    for offset in range(60, end, _CHUNK):
-        digest.update(source.read_at(offset, min(_CHUNK, end - offset)))
-    return digest.digest()
-
-
-def _check_catalog(
-    package: Package, roots: Sequence[x509.Certificate]
-) -> tuple[Catalog | None, Finding]:
+def _check_catalog(package: Package, trust: Trust) -> tuple[Catalog | None, Finding]:
+    catalog = None
     try:
+        size = next((item.size for item in package.members() if item.name == CATALOG), 0)
+        if size > MAX_STRUCTURE_SIZE:
+            raise Corrupt(f"{package.name}: {CATALOG} has {size} bytes")
         catalog = Catalog.parse(package.read(CATALOG), f"{package.name}: {CATALOG}")
-        signer = catalog.signed_data.verify(roots)
+        signer = verify_signature(catalog.signed_data, trust)
     except NotFound:
         return None, Finding(CATALOG, Judgement.UNSIGNED, "there is no catalog")
     except Corrupt as error:
-        return None, Finding(CATALOG, Judgement.UNSIGNED, f"no signed catalog: {error.message}")
+        judgement = Judgement.ALTERED if catalog else Judgement.UNSIGNED
+        return None, Finding(CATALOG, judgement, f"no signed catalog: {error.message}")
     except Altered as error:
         return None, Finding(CATALOG, Judgement.ALTERED, str(error))
     except Untrusted as error:
         return catalog, Finding(CATALOG, Judgement.UNKNOWN_SIGNER, str(error))
-    return catalog, Finding(
-        CATALOG, Judgement.GENUINE, f"lists {len(catalog.digests)} digests", signer
-    )
+    reason = f"lists {len(catalog.files)} digests"
+    return catalog, Finding(CATALOG, Judgement.GENUINE, reason, signer)
 
 
 def _check_content(package: Package, catalog: Catalog) -> Iterator[Finding]:
-    """Check that the catalog, or a manifest that it lists, has the digest of every file."""
-    members = {member.name.lower(): member.name for member in package.members()}
-    vouched = {CATALOG}
-    problems = []
-    for lower, name in members.items():
-        if "/" in name or not lower.endswith((".mum", ".manifest")):
-            continue
-        data = package.read(name)
-        vouched.add(lower)
-        digests = {hashlib.new(kind, data).digest() for kind in ("sha1", "sha256")}
-        if not digests & catalog.digests:
-            problems.append(f"{name} is not in the catalog")
-    for component in package.components():
-        for file in component.manifest.files:
-            path = f"{component.directory}/{file.name}".replace("\\", "/")
-            lower = path.lower()
-            if lower not in members:
-                problems.append(f"{path} is missing")
-                continue
-            vouched.add(lower)
-            if not file.sha256:
-                problems.append(f"{path}: its manifest states no SHA-256")
-            elif hashlib.sha256(package.read(members[lower])).hexdigest() != file.sha256:
-                problems.append(f"{path} has other bytes than its manifest states")
-    problems += [f"{name} is in no list" for lower, name in members.items() if lower not in vouched]
-    for reason in problems:
+    faults = find_faults(package, catalog)
+    for reason in faults:
         yield Finding("content", Judgement.ALTERED, reason)
-    if not problems:
-        count = len(members)
+    if not faults:
+        count = len(package.members())
         yield Finding("content", Judgement.GENUINE, f"all {count} files are as they were signed")
 
 

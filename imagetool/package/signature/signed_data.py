@@ -1,232 +1,234 @@
-"""PKCS#7 SignedData: content, signer, signing time, and their verification.
+"""PKCS#7 SignedData: content, signer, certificates, nested signatures.
 
-RFC 5652, section 5; countersignatures as in section 11.4 and in RFC 3161. The certificates must
-have been valid at the time of the countersignature; without one they must be valid now.
+RFC 5652, section 5, as Authenticode uses it: one signer, signed attributes. What no signature
+covers (versions, algorithms, the unsigned attributes, the certificates) must be of a known kind.
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from pyasn1.type import univ, useful
 
 from imagetool.errors import Corrupt
-from imagetool.package.signature import asn1
+from imagetool.package.signature import der
 from imagetool.package.signature.certificates import (
-    CODE_SIGNING,
-    TIME_STAMPING,
     Untrusted,
-    check_chain,
     common_name,
     is_signed_by,
     parse_certificate,
 )
 
+_SIGNED_DATA = "1.2.840.113549.1.7.2"
+_CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
+COUNTERSIGNATURE = "1.2.840.113549.1.9.6"
+TIME_STAMP_TOKEN = "1.3.6.1.4.1.311.3.3.1"  # noqa: S105
+_NESTED_SIGNATURE = "1.3.6.1.4.1.311.2.4.1"
+_UNSIGNED_ATTRIBUTES = {COUNTERSIGNATURE, TIME_STAMP_TOKEN, _NESTED_SIGNATURE}
 _DIGEST_ALGORITHMS = {
     "1.3.14.3.2.26": "sha1",
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",
     "2.16.840.1.101.3.4.2.3": "sha512",
 }
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha1": hashes.SHA1,
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+_SIGNATURE_ALGORITHMS = {
+    # RSA and ECDSA with the digest named elsewhere; with SHA-1, SHA-256, SHA-384, SHA-512
+    "1.2.840.113549.1.1.1": "",
+    "1.2.840.10045.2.1": "",
+    "1.2.840.113549.1.1.5": "sha1",
+    "1.2.840.10045.4.1": "sha1",
+    "1.2.840.113549.1.1.11": "sha256",
+    "1.2.840.10045.4.3.2": "sha256",
+    "1.2.840.113549.1.1.12": "sha384",
+    "1.2.840.10045.4.3.3": "sha384",
+    "1.2.840.113549.1.1.13": "sha512",
+    "1.2.840.10045.4.3.4": "sha512",
 }
 _MAX_CERTIFICATES = 64
+_MAX_CERTIFICATE_SIZE = 1 << 16
+_MAX_ATTRIBUTE_CERTIFICATE_SIZE = 4096
 _MAX_NESTED_SIGNATURES = 4
+_MAX_ATTRIBUTES = 64
 
 
 class Altered(Exception):  # internal to this folder
     """Content that does not match its signature; the message is part of a sentence."""
 
 
-class Signer(NamedTuple):
-    """The signer, its root, the time (None: not countersigned) and the digest algorithm."""
+class SignerInfo:
+    """A signature over some content (RFC 5652, 5.3). Raises Corrupt."""
 
-    name: str
-    root: str
-    signed_at: datetime | None
-    digest_algorithm: str
+    def __init__(self, element: der.Element) -> None:
+        self.where = element.where
+        fields = element.fields()
+        if der.integer(fields.take()) != 1:
+            raise element.damaged("a signer of an unknown version")
+        identity = fields.take(der.SEQUENCE).fields()
+        self.issuer = identity.take(der.SEQUENCE).whole
+        self.serial = identity.take(der.INTEGER).contents
+        identity.end()
+        self.digest_algorithm = digest_algorithm(fields.take(der.SEQUENCE))
+        self._signed_attributes = fields.optional(der.context(0))
+        self.signed = _attributes(self._signed_attributes)
+        algorithm = der.algorithm(fields.take(der.SEQUENCE))
+        if _SIGNATURE_ALGORITHMS.get(algorithm) not in ("", self.digest_algorithm):
+            raise element.damaged(f"a signature of the unknown kind {algorithm}")
+        self.signature = fields.take(der.OCTET_STRING).contents
+        self.unsigned = _attributes(fields.optional(der.context(1)))
+        fields.end()
 
-
-class SignedData:
-    """A PKCS#7 signature. Raises Corrupt, naming `where`."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self.where = where
-        outer = asn1.decode(data, asn1.ContentInfo(), where)
-        if str(outer["contentType"]) != asn1.SIGNED_DATA or not outer["content"].isValue:
-            raise Corrupt(f"{where}: this is no PKCS#7 signature")
-        inner = asn1.decode(bytes(outer["content"]), asn1.SignedData(), where)
-        self.content_type = str(inner["content"]["contentType"])
-        encapsulated = inner["content"]["content"]
-        self.content = bytes(encapsulated) if encapsulated.isValue else b""
-        """The signed content: one ASN.1 element."""
-        self.certificates = tuple(_certificates(inner["certificates"]))
-        self._signers = list(inner["signers"])
-        if not self._signers:
-            raise Corrupt(f"{where}: nobody signed it")
-
-    def verify(self, roots: Sequence[x509.Certificate], now: datetime | None = None) -> Signer:
-        """Verify the signature and its chain; return the signer.
+    def verify(
+        self, content: bytes, content_type: str, certificates: Sequence[x509.Certificate]
+    ) -> x509.Certificate:
+        """Find the certificate whose key signed these contents octets, as this content type.
 
         Raises Altered, Untrusted, Corrupt.
         """
-        return self._verify(self.content, roots, now or datetime.now(UTC))
+        certificate = next((item for item in certificates if self._is_by(item)), None)
+        if certificate is None:
+            raise Untrusted("the signer's certificate is not in the signature")
+        if self._signed_attributes is None:
+            raise Altered("there are no signed attributes")
+        stated = self.signed_value(_MESSAGE_DIGEST)
+        own = hashlib.new(self.digest_algorithm, content).digest()
+        if stated is None or stated.tag != der.OCTET_STRING or stated.contents != own:
+            raise Altered("the content is not what was signed")
+        kind = self.signed_value(_CONTENT_TYPE)
+        if kind is None or der.identifier(kind) != content_type:
+            raise Altered("it was signed as something else")  # RFC 5652, 11.1
+        # The signature covers the attributes as a SET (RFC 5652, 5.4).
+        signed = bytes([der.SET]) + self._signed_attributes.whole[1:]
+        digest = _HASHES[self.digest_algorithm]
+        if not is_signed_by(certificate, self.signature, signed, digest):
+            raise Altered(f"the signature of {common_name(certificate)} does not fit")
+        return certificate
 
-    def _verify(self, content: bytes, roots: Sequence[x509.Certificate], now: datetime) -> Signer:
-        signer = self._signers[0]
-        attributes = _attributes(signer["unsignedAttributes"], self.where)
-        signed_at = self._signing_time(signer, attributes, roots, now)
-        octets = asn1.contents_octets(content, self.where)
-        certificate = _verify_signer(
-            signer, octets, self.certificates, self.where, self.content_type
+    @property
+    def has_nested(self) -> bool:
+        """True if other signatures are nested in this one."""
+        return _NESTED_SIGNATURE in self.unsigned
+
+    def signed_value(self, kind: str) -> der.Element | None:
+        """Return the value of a signed attribute that has one value; None without it."""
+        values = self.signed.get(kind, [])
+        if len(values) > 1:
+            raise Altered(f"the signed attribute {kind} is there twice")
+        return values[0] if values else None
+
+    def _is_by(self, certificate: x509.Certificate) -> bool:
+        serial = int.from_bytes(self.serial, "big", signed=True)
+        return certificate.serial_number == serial and (
+            certificate.issuer.public_bytes() == self.issuer
         )
-        chain = check_chain(certificate, self.certificates, roots, signed_at or now, CODE_SIGNING)
-        digest = _digest_algorithm(signer["digestAlgorithm"], self.where)
-        return Signer(common_name(certificate), common_name(chain[-1]), signed_at, digest)
 
-    def nested_signatures(self) -> Iterator[SignedData]:
-        """Parse the nested signatures: the same content, other digest algorithms."""
-        attributes = _attributes(self._signers[0]["unsignedAttributes"], self.where)
-        for data in attributes.get(asn1.NESTED_SIGNATURE, [])[:_MAX_NESTED_SIGNATURES]:
-            yield SignedData(data, self.where)
+
+class SignedData:
+    """A PKCS#7 signature with one signer. Raises Corrupt."""
+
+    def __init__(self, element: der.Element) -> None:
+        self.where = element.where
+        outer = element.fields()
+        if der.identifier(outer.take()) != _SIGNED_DATA:
+            raise Corrupt(f"{self.where}: this is no PKCS#7 signature")
+        (inner,) = _exactly(outer.take(der.context(0)), 1)
+        outer.end()
+        fields = inner.fields()
+        if der.integer(fields.take()) not in (1, 3):
+            raise inner.damaged("a signature of an unknown version")
+        algorithms = [digest_algorithm(item) for item in _exactly(fields.take(der.SET), 1)]
+        content = fields.take(der.SEQUENCE).fields()
+        self.content_type = der.identifier(content.take())
+        (self.content,) = _exactly(content.take(der.context(0)), 1)
+        """The signed content: one element."""
+        content.end()
+        self.certificates = tuple(_certificates(fields.optional(der.context(0))))
+        (signer,) = _exactly(fields.take(der.SET), 1)  # revocation lists would stand before it
+        fields.end()
+        self.signer = SignerInfo(signer)
+        if algorithms != [self.signer.digest_algorithm]:
+            raise inner.damaged("the digest of the signer is not the one that is announced")
+        for kind in self.signer.unsigned.keys() - _UNSIGNED_ATTRIBUTES:
+            raise inner.damaged(f"the unsigned attribute {kind}, for which nobody vouches")
 
     @property
     def digest_algorithm(self) -> str:
         """The digest algorithm of the signature: sha1, sha256."""
-        return _digest_algorithm(self._signers[0]["digestAlgorithm"], self.where)
+        return self.signer.digest_algorithm
 
-    def _signing_time(
-        self,
-        signer: Any,
-        attributes: dict[str, list[bytes]],
-        roots: Sequence[x509.Certificate],
-        now: datetime,
-    ) -> datetime | None:
-        """Return the time of a verified countersignature; None without one."""
-        signature = bytes(signer["signature"])
-        for data in attributes.get(asn1.COUNTERSIGNATURE, []):
-            other = asn1.decode(data, asn1.SignerInfo(), self.where)
-            certificate = _verify_signer(other, signature, self.certificates, self.where)
-            signed = _attributes(other["signedAttributes"], self.where)
-            at = _parse_time(signed.get(asn1.SIGNING_TIME, [b""])[0], self.where)
-            check_chain(certificate, self.certificates, roots, at, TIME_STAMPING)
-            return at
-        for data in attributes.get(asn1.RFC3161_COUNTERSIGNATURE, []):
-            return _verify_time_stamp(SignedData(data, self.where), signature, roots)
-        return None
+    def verify_signer(self) -> x509.Certificate:
+        """Verify that the signer signed the content; return its certificate.
+
+        Raises Altered, Untrusted, Corrupt.
+        """
+        return self.signer.verify(self.content.contents, self.content_type, self.certificates)
+
+    def nested_signatures(self) -> Iterator[SignedData]:
+        """Parse the nested signatures: the same content, other digest algorithms."""
+        found = self.signer.unsigned.get(_NESTED_SIGNATURE, [])
+        if len(found) > _MAX_NESTED_SIGNATURES:
+            raise Corrupt(f"{self.where}: {len(found)} nested signatures")
+        for element in found:
+            nested = SignedData(element)
+            if nested.signer.has_nested:
+                raise element.damaged("a nested signature that nests others")
+            yield nested
 
 
-def _verify_time_stamp(
-    token: SignedData, signature: bytes, roots: Sequence[x509.Certificate]
-) -> datetime:
-    """Verify a time stamp token and return its time (RFC 3161)."""
-    if token.content_type != asn1.TST_INFO:
-        raise Corrupt(f"{token.where}: a time stamp that is none")
-    content = asn1.contents_octets(token.content, token.where)
-    stamp = asn1.decode(content, asn1.TimeStamp(), token.where)
-    imprint = stamp["messageImprint"]
-    digest = _digest_algorithm(imprint["hashAlgorithm"], token.where)
-    if hashlib.new(digest, signature).digest() != bytes(imprint["hashedMessage"]):
-        raise Altered("the time stamp belongs to another signature")
-    certificate = _verify_signer(
-        token._signers[0], content, token.certificates, token.where, token.content_type
-    )
-    at = _to_datetime(stamp["genTime"], token.where)
-    check_chain(certificate, token.certificates, roots, at, TIME_STAMPING)
-    return at
-
-
-def _verify_signer(
-    signer: Any,
-    content: bytes,
-    certificates: Sequence[x509.Certificate],
-    where: str,
-    content_type: str = "",
-) -> x509.Certificate:
-    """Find the certificate whose key signed these contents octets, as this content type.
-
-    Raises Altered, Untrusted.
-    """
-    serial, issuer = int(signer["signer"]["serial"]), bytes(signer["signer"]["issuer"])
-    with warnings.catch_warnings():  # about serial numbers that RFC 5280 forbids
-        warnings.simplefilter("ignore")
-        certificate = next(
-            (
-                item
-                for item in certificates
-                if item.serial_number == serial and item.issuer.public_bytes() == issuer
-            ),
-            None,
-        )
-    if certificate is None:
-        raise Untrusted("the signer's certificate is not in the signature")
-    digest = _digest_algorithm(signer["digestAlgorithm"], where)
-    signed = content
-    if signer["signedAttributes"].isValue:
-        attributes = _attributes(signer["signedAttributes"], where)
-        listed = attributes.get(asn1.MESSAGE_DIGEST, [b""])[0]
-        own = hashlib.new(digest, content).digest()
-        if not listed or bytes(asn1.decode(listed, univ.OctetString(), where)) != own:
-            raise Altered("the content is not what was signed")
-        kind = attributes.get(asn1.CONTENT_TYPE, [b""])[0]
-        if content_type and (
-            not kind or str(asn1.decode(kind, univ.ObjectIdentifier(), where)) != content_type
-        ):
-            raise Altered("it was signed as something else")  # RFC 5652, 11.1
-        signed = asn1.encode_set(signer["signedAttributes"])  # RFC 5652, 5.4
-    if not is_signed_by(certificate, bytes(signer["signature"]), signed, _HASHES[digest]()):
-        raise Altered(f"the signature of {common_name(certificate)} does not fit")
-    return certificate
-
-
-def _certificates(field: Any) -> Iterator[x509.Certificate]:
-    if not field.isValue:
-        return
-    for item in list(field)[:_MAX_CERTIFICATES]:
-        certificate = parse_certificate(bytes(item))
-        if certificate is not None:
-            yield certificate
-
-
-def _attributes(field: Any, where: str) -> dict[str, list[bytes]]:
-    """Return attributes by type, each value as one ASN.1 element."""
-    if not field.isValue:
-        return {}
-    found: dict[str, list[bytes]] = {}
-    for item in field:
-        attribute = asn1.decode(bytes(item), asn1.Attribute(), where)
-        values = [bytes(value) for value in attribute["values"]]
-        found.setdefault(str(attribute["type"]), []).extend(values)
-    return found
-
-
-def _digest_algorithm(algorithm: Any, where: str) -> str:
-    identifier = str(algorithm["algorithm"])
+def digest_algorithm(element: der.Element) -> str:
+    """Return the name of a digest algorithm. Raises Corrupt for one that is not known."""
+    identifier = der.algorithm(element)
     if identifier not in _DIGEST_ALGORITHMS:
-        raise Corrupt(f"{where}: a signature with the unknown digest {identifier}")
+        raise element.damaged(f"the digest {identifier} is unknown, or does not count any more")
     return _DIGEST_ALGORITHMS[identifier]
 
 
-def _parse_time(data: bytes, where: str) -> datetime:
-    kind = useful.GeneralizedTime() if data[:1] == b"\x18" else useful.UTCTime()
-    return _to_datetime(asn1.decode(data, kind, where), where)
+def _exactly(element: der.Element, count: int) -> list[der.Element]:
+    found = []
+    for item in element.elements():
+        found.append(item)
+        if len(found) > count:
+            break
+    if len(found) != count:
+        raise element.damaged(f"not {count} element where {count} belongs")
+    return found
 
 
-def _to_datetime(value: Any, where: str) -> datetime:
-    try:
-        found: datetime = value.asDateTime
-    except (ValueError, TypeError, AttributeError):
-        raise Corrupt(f"{where}: a time that is none") from None
-    except Exception as error:  # pyasn1 raises its own
-        raise Corrupt(f"{where}: a time that is none: {error}") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+def _certificates(field: der.Element | None) -> Iterator[x509.Certificate]:
+    """Parse the certificates; one attribute certificate, as Microsoft's clocks have, is left out.
+
+    It is of version 1, states how exact the clock is, and decides nothing.
+    """
+    attributes = 0
+    for number, item in enumerate(field.elements() if field else ()):
+        if number == _MAX_CERTIFICATES:
+            raise item.damaged(f"more than {_MAX_CERTIFICATES} certificates")
+        data = item.whole
+        if item.tag == der.context(1) and len(data) <= _MAX_ATTRIBUTE_CERTIFICATE_SIZE:
+            attributes += 1
+            if attributes == 1:
+                continue
+        certificate = parse_certificate(data) if len(data) <= _MAX_CERTIFICATE_SIZE else None
+        if certificate is None:
+            raise item.damaged("no sound certificate")
+        yield certificate
+
+
+def _attributes(field: der.Element | None) -> dict[str, list[der.Element]]:
+    """Return attributes by type, with their values."""
+    found: dict[str, list[der.Element]] = {}
+    for number, item in enumerate(field.elements() if field else ()):
+        fields = item.fields()
+        kind, values = der.identifier(fields.take()), list(fields.take(der.SET).elements())
+        fields.end()
+        if number == _MAX_ATTRIBUTES or kind in found or not values:
+            raise item.damaged(f"the attribute {kind} is there twice, or without a value")
+        found[kind] = values
+    return found

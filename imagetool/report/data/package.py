@@ -74,7 +74,10 @@ def _package_summary(package: PackageSummary) -> Tree:
 @builds("package.signature.check.MediaReport")
 def _media_report(result: MediaReport) -> Document:
     packages = [package_report_tree(item) for item in result.packages]
-    return Document("package-check", {"package": result.media, "packages": packages})
+    tree: Tree = {"package": result.media, "packages": packages}
+    if result.unchecked_files is not None:
+        tree["unchecked_files"] = result.unchecked_files
+    return Document("package-check", tree)
 
 
 @builds("package.signature.check.PackageReport")

@@ -19,13 +19,18 @@ def package_list(document: Document) -> str:
 def package_check(document: Document) -> str:
     """Each package with its judgement, and the findings below it."""
     packages: Any = document.tree["packages"]
-    return "".join(
+    unchecked: Any = document.tree.get("unchecked_files")
+    text = "".join(
         f"{safe(package['name'])}: {package['judgement']}\n"
         + format_table(
             ((item["subject"], _format_finding(item)) for item in package["findings"]), indent="  "
         )
         for package in packages
     )
+    if unchecked is None:
+        return text
+    name = safe(str(document.tree["package"]))
+    return f"{text}{name}: nothing is said of its other files ({unchecked}), nor of the disc\n"
 
 
 def package_show(document: Document) -> str:
