@@ -43,7 +43,12 @@ def _inspection(found: Inspection | NoInspection) -> Tree:
     from imagetool.guest.inspection import NoInspection
 
     if isinstance(found, NoInspection):
-        return {"image": found.image, "error": found.error.message, "hint": found.error.hint}
+        return {
+            "image": found.image,
+            "error": found.error.message,
+            "hint": found.error.hint,
+            "exit_code": found.error.exit_code,
+        }
     guest: Tree | None = None
     if found.windows is not None:
         guest = {"system": "Windows"} | facts_tree(found.windows)
@@ -93,6 +98,7 @@ def facts_tree(facts: WindowsFacts) -> Tree:
 def components_tree(components: IntegrationComponents) -> Tree:
     """The evidence about integration components."""
     return components._asdict() | {
+        "data_exchange_start": components.data_exchange_start,
         "packages": [_serviced_package(package) for package in components.packages],
         "in_box_packages": [_serviced_package(item) for item in components.in_box_packages],
         "services": [
