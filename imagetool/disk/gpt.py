@@ -48,8 +48,9 @@ _MIN_ARRAY_SIZE = 128 * 128  # bytes; the minimum that the specification reserve
 _MAX_ARRAY_SIZE = 4 << 20
 _UNUSED_ENTRY = bytes(16)
 
+EFI_SYSTEM_PARTITION = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 TYPE_NAMES = {
-    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "EFI system",
+    EFI_SYSTEM_PARTITION: "EFI system",
     "e3c9e316-0b5c-4db8-817d-f92df00215ae": "Microsoft reserved",
     "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7": "basic data",
     "de94bba4-06d1-4d40-a16a-bfd50179d6ac": "Windows recovery",

@@ -7,6 +7,7 @@ from contextlib import suppress
 from imagetool.contracts import OpenFile
 from imagetool.errors import EmptyFile, NoFile, NotFound, WrongUsage
 from imagetool.guest.image import Image
+from imagetool.guest.windows.installation import control_set_name
 from imagetool.registry import Hive, Key, Value
 
 _ROOT_KEYS = ("HKLM", "HKEY_LOCAL_MACHINE")
@@ -56,8 +57,13 @@ def find_key_in_hive(hive: Hive, key: str) -> Key:
     if len(parts) > 1 and parts[0].upper() in _ROOT_KEYS and parts[1].upper() in _HIVE_NAMES:
         parts = parts[2:]
     if parts and parts[0].upper() == "CURRENTCONTROLSET" and hive.find("Select") is not None:
-        number = hive.key("Select").number("Current") or 1
-        parts = [f"ControlSet{number:03}", *parts[1:]]
+        name = control_set_name(hive.key("Select").number("Default"))
+        if not name:
+            raise NotFound(
+                f"{hive.name}: Select\\Default names no control set",
+                hint="Name one: ControlSet001.",
+            )
+        parts = [name, *parts[1:]]
     return hive.key("\\".join(parts))
 
 

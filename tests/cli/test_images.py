@@ -353,7 +353,8 @@ def test_a_dirty_hive_in_a_guest_is_replayed_and_said(
     assert done.stdout == "10.0.16299.251\n"
     done = run("inspect", path)
     assert "SYSTEM: the hive is dirty; its transaction logs were replayed in memory" in done.stdout
-    assert "the boot driver vmbus is overridden" in done.stdout
+    assert "vmbus (3), storvsc (3), storflt (3): an override keeps them from" in done.stdout
+    assert "on Dell Inc. Latitude E6430" in done.stdout
     changes = [FileChange(f"{change.path}", b"\0" * 512) for change in changes[1:]]
     write_files(path, partition.offset, partition.size, changes)
     assert "the hive is dirty, and not recovered" in run("inspect", path).stdout

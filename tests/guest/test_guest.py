@@ -26,7 +26,7 @@ from imagetool.guest.inspection import inspect_image
 from imagetool.guest.registry_keys import find_value
 from imagetool.guest.windows.components import read_integration_components
 from imagetool.guest.windows.facts import read_windows_facts
-from imagetool.guest.windows.services import read_services
+from imagetool.guest.windows.services import driver_path, read_services
 from imagetool.guest.windows.version_resource import read_version
 from imagetool.package import Version, open_package
 from imagetool.verdict.verify import Criteria, verify
@@ -163,15 +163,97 @@ def test_without_a_wanted_version_the_guests_own_counts(build: Build) -> None:
             assert verify(image).verdict.outcome is name
 
 
-def test_the_effective_start_of_a_service_is_what_its_override_says(build: Build) -> None:
-    with open_image(build(replace(guests.SERVER_2012_R2, boot_override=3))) as image:
-        found = {item.name: item for item in read_services(image.windows())}
-        warnings = inspect_image(image).warnings
-    assert found["storvsc"].start == 0
-    assert (found["storvsc"].start_override, found["storvsc"].effective_start) == (3, 3)
-    assert found["vmickvpexchange"].effective_start == 3
-    assert "vmicvmsession" not in found
-    assert sum("is overridden" in text for text in warnings) == 3
+DELL = (0, "Dell Inc.", "Latitude E6430")
+VIRTUAL = (1, "Microsoft Corporation", "Virtual Machine")
+
+
+def test_an_override_of_another_machine_is_a_warning(build: Build) -> None:
+    for machines, named in (
+        ((DELL, VIRTUAL), "on Dell Inc. Latitude E6430"),
+        ((VIRTUAL,), "on a machine that is not known (number 0)"),
+    ):
+        spec = replace(guests.SERVER_2012_R2, boot_override=3, machines=machines)
+        with open_image(build(spec)) as image:
+            found = {item.name: item for item in read_services(image.windows())}
+            verification = verify(image)
+            assert inspect_image(image).warnings == verification.warnings
+        assert (found["storvsc"].start, found["storvsc"].start_override) == (0, 3)
+        assert found["storvsc"].effective_start == 0
+        assert found["vmickvpexchange"].effective_start == 3
+        assert "vmicvmsession" not in found
+        assert verification.verdict.outcome is Outcome.CURRENT
+        (warning,) = verification.warnings
+        assert warning.startswith("vmbus (3), storvsc (3)")
+        assert named in warning
+        assert verification.holds
+        with open_image(build(spec)) as image:
+            assert not verify(image, Criteria(strict=True)).holds
+
+
+GENERATION_1 = replace(guests.SERVER_2012_R2, generation=1)
+WINDOWS_10 = replace(
+    guests.SERVER_2012_R2, product="Windows 10 Pro", major=10, minor=0, build=17763, ubr=1
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (replace(guests.SERVER_2012_R2, starts=(("vmbus", 4),)), "vmbus does not start at boot"),
+        (replace(guests.SERVER_2012_R2, starts=(("vmbus", 3),)), "Start is 3, not 0"),
+        (replace(guests.SERVER_2012_R2, starts=(("vmbus", None),)), "no such driver service"),
+        (replace(guests.SERVER_2012_R2, starts=(("storvsc", 1),)), "storvsc does not start"),
+        (replace(guests.SERVER_2012_R2, starts=(("storvsc", None),)), "storvsc does not start"),
+        (replace(guests.SERVER_2012_R2, missing_files=("vmbus.sys",)), "vmbus.sys is missing"),
+        (replace(guests.SERVER_2012_R2, missing_files=("storvsc.sys",)), "storvsc.sys is missing"),
+        (
+            replace(guests.SERVER_2012_R2, boot_override=3, machines=((0, *VIRTUAL[1:]),)),
+            "StartOverride for a Hyper-V machine is 3",
+        ),
+        (replace(GENERATION_1, starts=(("vmbus", 4),)), "vmbus does not start at boot"),
+        (replace(GENERATION_1, starts=(("storvsc", 4),)), ""),
+        (replace(GENERATION_1, missing_files=("storvsc.sys",)), ""),
+        (replace(WINDOWS_10, starts=(("vmbus", 4),)), "vmbus does not start at boot"),
+        (replace(guests.SERVER_2012_R2, default_set=2, starts=(("vmbus", 4),)), "Start is 4"),
+    ],
+)
+def test_a_driver_that_does_not_start_at_boot_disables(
+    build: Build, spec: guests.GuestSpec, reason: str
+) -> None:
+    with open_image(build(spec)) as image:
+        found = verify(image)
+    assert (found.verdict.outcome is Outcome.DISABLED) == bool(reason)
+    assert found.holds == (not reason)
+    assert reason in " | ".join(found.verdict.reasons)
+    if reason:
+        assert not found.verdict.installed
+        assert not found.verdict.confirmed
+
+
+def test_the_control_set_is_the_one_that_boots_next(build: Build) -> None:
+    spec = replace(guests.SERVER_2012_R2, default_set=2, starts=(("vmbus", 4),))
+    with open_image(build(spec)) as image:
+        start = find_value(image, "HKLM\\SYSTEM\\CurrentControlSet\\Services\\vmbus", "Start")
+        assert start.data == 4
+        (warning,) = [text for text in verify(image).warnings if "Select" in text]
+    assert "the last boot used ControlSet001, the next one uses ControlSet002" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", "Windows\\System32\\drivers\\vmbus.sys"),
+        ("System32\\drivers\\x.sys", "Windows\\System32\\drivers\\x.sys"),
+        ("\\SystemRoot\\System32\\x.sys", "Windows\\System32\\x.sys"),
+        ('"%SystemRoot%\\x.sys"', "Windows\\x.sys"),
+        ("\\??\\C:\\Program Files\\x.sys", "Program Files\\x.sys"),
+        ("c:\\x.sys", "x.sys"),
+        ("D:\\x.sys", ""),
+        ("\\??\\Volume{1}\\x.sys", ""),
+    ],
+)
+def test_the_file_of_a_driver_is_what_imagepath_names(text: str, path: str) -> None:
+    assert driver_path(text, "vmbus") == path
 
 
 def test_windows_7_has_its_driver_in_the_driver_store(build: Build, disc: Path) -> None:

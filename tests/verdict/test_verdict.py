@@ -37,6 +37,7 @@ WINDOWS = WindowsFacts(
 )
 WINDOWS_10 = replace(WINDOWS, product="Windows 10", version=Version(10, 0, 17763, 1))
 GENERALISED = replace(WINDOWS, image_state="IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE")
+VMBUS = GuestService("vmbus", 0, (), "Windows\\System32\\drivers\\vmbus.sys", 4096)
 NOTHING = IntegrationComponents(
     recorded=None,
     recorded_at=None,
@@ -45,7 +46,7 @@ NOTHING = IntegrationComponents(
     bound_driver=None,
     packages=(),
     in_box_packages=(),
-    services=(GuestService("vmickvpexchange", 3, None),),
+    services=(VMBUS, GuestService("vmickvpexchange", 3)),
     vmbus_sys=None,
     storvsc_sys=None,
     icsvc_dll=None,
@@ -167,7 +168,7 @@ def test_booted_with_data_exchange_disabled_says_so() -> None:
         BOOTED,
         active_driver=NEW,
         bound_driver=NEW,
-        services=(GuestService("vmickvpexchange", 4, None),),
+        services=(VMBUS, GuestService("vmickvpexchange", 4)),
     )
     verdict = judge(WINDOWS, evidence, NEW)
     assert row(verdict) == (Outcome.UNCONFIRMED, True, False)

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from imagetool.disk.filetime import from_filetime
+from imagetool.disk.gpt import EFI_SYSTEM_PARTITION
 from imagetool.guest.windows.drivers import VMBUS_SYS, active_driver, file_version
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.payload import PayloadStatus, prefetch_drivers, read_payload
@@ -97,12 +98,18 @@ class IntegrationComponents(NamedTuple):
     vmbus_sys: Version | None
     storvsc_sys: Version | None
     icsvc_dll: Version | None
+    boots_by_uefi: bool = False
+    """True if the disk has a GPT with an EFI system partition."""
+
+    def service(self, name: str) -> GuestService | None:
+        """The service or boot driver of that name; None where there is none."""
+        return next((item for item in self.services if item.name == name), None)
 
     @property
     def data_exchange_start(self) -> int | None:
         """The effective start type of vmickvpexchange; None where there is no such service."""
-        found = (item.effective_start for item in self.services if item.name == DATA_EXCHANGE)
-        return next(found, None)
+        found = self.service(DATA_EXCHANGE)
+        return found.effective_start if found is not None else None
 
     @property
     def recorded_version(self) -> Version | None:
@@ -134,6 +141,9 @@ def read_integration_components(windows: WindowsInstallation) -> IntegrationComp
         vmbus_sys=vmbus,
         storvsc_sys=storvsc,
         icsvc_dll=icsvc,
+        boots_by_uefi=any(
+            item.type == EFI_SYSTEM_PARTITION for item in windows.image.partition_table.partitions
+        ),
     )
 
 

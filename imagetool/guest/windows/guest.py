@@ -8,6 +8,7 @@ from typing import NamedTuple
 from imagetool.guest.windows.components import IntegrationComponents, read_integration_components
 from imagetool.guest.windows.facts import WindowsFacts, read_windows_facts
 from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.services import boot_warnings
 from imagetool.package.identity import Version
 
 
@@ -35,13 +36,7 @@ class WindowsGuest(NamedTuple):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Conditions that would hinder the guest's boot on Hyper-V."""
-        return tuple(
-            f"the boot driver {service.name} is overridden (Start {service.start}, StartOverride "
-            f"{service.start_override}): the guest may not find its disk on a Hyper-V SCSI "
-            "controller"
-            for service in self.evidence.services
-            if service.boot_start_overridden
-        )
+        return boot_warnings(self.evidence.services)
 
 
 def read_windows_guest(windows: WindowsInstallation) -> WindowsGuest:

@@ -18,6 +18,11 @@ HIVE_DIRECTORY = "Windows\\System32\\config"
 _SEPARATOR = "\\"
 
 
+def control_set_name(number: int | None) -> str:
+    """Return the name of a control set, ControlSet001; "" for a number that is none."""
+    return f"ControlSet{number:03}" if number is not None and 0 < number < 1000 else ""
+
+
 class WindowsInstallation:
     """A Windows installation on a volume: its files and registry hives."""
 
@@ -57,15 +62,26 @@ class WindowsInstallation:
 
     @lazy
     def control_set(self) -> str:
-        """The control set of the next boot, by Select\\Current: ControlSet001. Raises Corrupt."""
+        """The control set that boots next, by Select\\Default: ControlSet001. Raises Corrupt."""
         select = self.system.find("Select")
-        number = select.number("Current") if select is not None else None
-        if number is None or not 0 < number < 1000:
-            raise Corrupt(
-                f"{self.system.name}: Select\\Current names no control set",
-                hint="The hive is damaged: restore the image.",
+        if select is None:
+            raise self._no_control_set("there is no key Select")
+        chosen, current = select.number("Default"), select.number("Current")
+        name = control_set_name(chosen)
+        if not name or self.system.find(name) is None:
+            raise self._no_control_set(f"Select\\Default is {chosen}, and there is no such set")
+        if current is not None and current != chosen:
+            self.image.read.note(
+                f"SYSTEM: the last boot used {control_set_name(current) or current}, the next one "
+                f"uses {name} (Select\\Current and Select\\Default)"
             )
-        return f"ControlSet{number:03}"
+        return name
+
+    def _no_control_set(self, what: str) -> Corrupt:
+        return Corrupt(
+            f"{self.system.name}: no control set boots next: {what}",
+            hint="The hive is damaged: restore the image.",
+        )
 
     @lazy
     def version(self) -> Version:

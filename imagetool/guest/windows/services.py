@@ -1,12 +1,13 @@
-"""The Hyper-V services and boot drivers of a Windows guest, with their effective start types.
+"""The Hyper-V services and boot drivers of a Windows guest, and what starts them.
 
-The value 0 of the subkey StartOverride takes precedence over Start. Windows sets it for boot
-drivers that the machine it last ran on did not need; such an image does not find its disk on a
-Hyper-V SCSI controller.
+A value N of the subkey StartOverride takes precedence over Start on one machine: N is the Id of a
+subkey of HardwareConfig, which names that machine. Windows sets it for boot drivers that the
+machine did not need. On any other machine, a new virtual one included, Start counts.
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import NamedTuple
 
@@ -29,22 +30,57 @@ DATA_EXCHANGE = "vmickvpexchange"
 SERVICE_BOOT_START, SERVICE_DISABLED = 0, 4  # winnt.h
 
 
+_HYPER_V = ("microsoft corporation", "virtual machine")
+"""SystemManufacturer and SystemProductName of a virtual machine, in lower case."""
+_WINDOWS_DIRECTORY = re.compile(r"(\\systemroot|%systemroot%|%windir%)\\", re.I)
+_DRIVE = re.compile(r"(\\\?\?\\)?([a-z]):\\", re.I)
+
+
+class Machine(NamedTuple):
+    """A machine that the guest has run on, from its HardwareConfig."""
+
+    name: str
+    """Manufacturer and product; the key's name where they are not given."""
+    hyper_v: bool
+    """True for a virtual machine of Hyper-V."""
+
+
+class StartOverride(NamedTuple):
+    """A start type that takes precedence on one machine."""
+
+    number: str
+    """The name of the value: the Id of a machine."""
+    start: int
+    machine: Machine | None
+    """None where no configuration has that number."""
+
+
 class GuestService(NamedTuple):
-    """A service or driver: its Start value, and the StartOverride that takes precedence."""
+    """A service or driver: its Start value, its overrides, and a boot driver's file."""
 
     name: str
     start: int | None
-    start_override: int | None
+    overrides: tuple[StartOverride, ...] = ()
+    file: str = ""
+    """The path of a boot driver's file on the Windows volume; empty where it is not known."""
+    file_size: int | None = None
+    """The size of that file in bytes; None where it is missing."""
+
+    @property
+    def start_override(self) -> int | None:
+        """The first override, whichever machine it is for; None where there is none."""
+        return self.overrides[0].start if self.overrides else None
 
     @property
     def effective_start(self) -> int | None:
-        """The start type that counts: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled."""
-        return self.start if self.start_override is None else self.start_override
+        """The start type on Hyper-V: 0 boot, 1 system, 2 automatic, 3 on demand, 4 disabled.
 
-    @property
-    def boot_start_overridden(self) -> bool:
-        """True if Start says boot and StartOverride prevents it."""
-        return self.start == SERVICE_BOOT_START and self.effective_start != SERVICE_BOOT_START
+        An override of a Hyper-V machine that prevents a start counts, one of another machine not.
+        """
+        for item in self.overrides:
+            if item.machine is not None and item.machine.hyper_v and item.start:
+                return item.start
+        return self.start
 
 
 def read_services(windows: WindowsInstallation) -> tuple[GuestService, ...]:
@@ -52,15 +88,87 @@ def read_services(windows: WindowsInstallation) -> tuple[GuestService, ...]:
     services = windows.system.find(f"{windows.control_set}\\Services")
     if services is None:
         return ()
-    names = (*BOOT_DRIVERS, *GUEST_SERVICES)
-    found = windows.image.gather(*(partial(_service, services, name) for name in names))
-    return tuple(service for service in found if service is not None)
+    machines, *found = windows.image.gather(
+        partial(_read_machines, windows),
+        *(partial(_read_service, windows, services, name) for name in BOOT_DRIVERS),
+        *(partial(_read_service, windows, services, name) for name in GUEST_SERVICES),
+    )
+    assert isinstance(machines, dict)
+    return tuple(
+        item._replace(
+            overrides=tuple(
+                override._replace(machine=machines.get(override.number))
+                for override in item.overrides
+            )
+        )
+        for item in found
+        if isinstance(item, GuestService)
+    )
 
 
-def _service(services: Key, name: str) -> GuestService | None:
+def _read_machines(windows: WindowsInstallation) -> dict[str, Machine]:
+    """The machines that the guest has run on, by their Id."""
+    configurations = windows.system.find("HardwareConfig")
+    found: dict[str, Machine] = {}
+    for key in configurations.subkeys() if configurations is not None else ():
+        number = key.number("Id")
+        if number is None:
+            continue
+        parts = [key.text("SystemManufacturer").strip(), key.text("SystemProductName").strip()]
+        name = " ".join(filter(None, parts)) or key.name
+        found[str(number)] = Machine(name, tuple(part.lower() for part in parts) == _HYPER_V)
+    return found
+
+
+def _read_service(windows: WindowsInstallation, services: Key, name: str) -> GuestService | None:
     key = services.subkey(name)
     if key is None:
         return None
-    override = key.subkey("StartOverride")
-    number = override.number("0") if override is not None else None
-    return GuestService(name, key.number("Start"), number)
+    overrides = key.subkey("StartOverride")
+    found = tuple(
+        StartOverride(value.name, value.data, None)
+        for value in (overrides.values() if overrides is not None else ())
+        if isinstance(value.data, int)
+    )
+    if name not in BOOT_DRIVERS:
+        return GuestService(name, key.number("Start"), found)
+    path = driver_path(key.text("ImagePath"), name)
+    node = windows.volume.find(path) if path else None
+    size = node.size if node is not None and not node.is_directory else None
+    return GuestService(name, key.number("Start"), found, path, size)
+
+
+def driver_path(image_path: str, name: str) -> str:
+    """Return the path on the Windows volume that ImagePath leads to; "" if on another drive.
+
+    Without ImagePath a driver is System32\\drivers\\NAME.sys (CreateService, "lpBinaryPathName").
+    """
+    text = image_path.strip().strip('"').replace("/", "\\")
+    if not text:
+        return f"Windows\\System32\\drivers\\{name}.sys"
+    if (match := _WINDOWS_DIRECTORY.match(text)) is not None:
+        return f"Windows\\{text[match.end() :]}"
+    if (drive := _DRIVE.match(text)) is not None:
+        return text[drive.end() :] if drive[2].upper() == "C" else ""
+    return "" if text.startswith("\\") else f"Windows\\{text}"
+
+
+def boot_warnings(services: tuple[GuestService, ...]) -> tuple[str, ...]:
+    """A warning for each boot driver that another machine than Hyper-V's does not start at boot."""
+    by_machine: dict[str, list[str]] = {}
+    for service in services:
+        if service.name not in BOOT_DRIVERS or service.start != SERVICE_BOOT_START:
+            continue
+        for item in service.overrides:
+            if item.start and not (item.machine is not None and item.machine.hyper_v):
+                machine = (
+                    f"on {item.machine.name}"
+                    if item.machine is not None
+                    else f"on a machine that is not known (number {item.number})"
+                )
+                by_machine.setdefault(machine, []).append(f"{service.name} ({item.start})")
+    return tuple(
+        f"{', '.join(names)}: an override keeps them from starting at boot {machine}; a new "
+        "virtual machine is another one, most likely"
+        for machine, names in by_machine.items()
+    )

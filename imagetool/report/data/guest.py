@@ -107,6 +107,17 @@ def components_tree(components: IntegrationComponents) -> Tree:
                 "start": service.start,
                 "start_override": service.start_override,
                 "effective_start": service.effective_start,
+                "overrides": [
+                    {
+                        "number": item.number,
+                        "start": item.start,
+                        "machine": item.machine.name if item.machine is not None else None,
+                        "hyper_v": item.machine is not None and item.machine.hyper_v,
+                    }
+                    for item in service.overrides
+                ],
+                "file": service.file or None,
+                "file_size": service.file_size,
             }
             for service in components.services
         ],

@@ -89,11 +89,11 @@ def _component_rows(components: Mapping[str, Any]) -> _Rows:
 
 
 def _format_start(service: Mapping[str, Any]) -> str:
-    """A service's effective start type, with the override where there is one."""
-    start, override = service["start"], service["start_override"]
+    """A service's start type on Hyper-V, and each override with its machine."""
     effective = service["effective_start"]
     text = "no start" if effective is None else str(_START_TYPES.get(effective, effective))
-    if override is None or override == start:
-        return text
-    configured = "none" if start is None else _START_TYPES.get(start, start)
-    return f"{text} (configured: {configured}; StartOverride {override})"
+    overrides = [
+        f"StartOverride {item['start']} on {item['machine'] or 'a machine that is not known'}"
+        for item in service["overrides"]
+    ]
+    return f"{text} ({', '.join(overrides)})" if overrides else text
