@@ -117,3 +117,12 @@ class CannotWrite(ImagetoolError):
     """The result could not be written: disk full, no permission, the target exists."""
 
     exit_code = 7
+
+
+# 130: Ctrl-C
+
+
+class Interrupted(ImagetoolError):
+    """The work was interrupted; reports name it, the program only ends."""
+
+    exit_code = 130

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.cli.emit import emit
+from imagetool.cli.emit import emit, reported
 from imagetool.cli.failure import report_failure
 from imagetool.cli.locations import HostSessions, Location, named_images
 from imagetool.cli.options import (
@@ -75,7 +77,12 @@ def inspect(
 
     codes: list[int] = []
     results: list[Inspection | NoInspection] = []
-    with HostSessions() as hosts:
+
+    def report(error: ImagetoolError | None) -> InspectionReport:
+        return InspectionReport(tuple(results), error)
+
+    document = nullcontext() if output_format is Format.TEXT else reported(None, "json", report)
+    with document, HostSessions() as hosts:
         for location in hosts.locations(named_images(images or (), name_file), recursive=recursive):
             try:
                 with location.open(parents) as image:
@@ -87,8 +94,6 @@ def inspect(
             results.append(result)
             if output_format is Format.TEXT:
                 emit(result, output_format)
-    if output_format is Format.JSON:
-        emit(InspectionReport(tuple(results)), output_format)
     raise typer.Exit(worst_exit_code(codes))
 
 
@@ -129,10 +134,17 @@ def verify(
     from imagetool.package import Version
     from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport
 
-    version = Version.parse(at_least) if at_least is not None else None
-    if at_least is not None and version is None:
-        raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
-    with ExitStack() as stack:
+    results: list[VerifyResult] = []
+    seconds: list[float] = []
+    started_at = datetime.now(UTC)
+
+    def report(error: ImagetoolError | None) -> VerificationReport:
+        return VerificationReport(tuple(results), error, started_at, tuple(seconds))
+
+    with reported(output, output_format, report), ExitStack() as stack:
+        version = Version.parse(at_least) if at_least is not None else None
+        if at_least is not None and version is None:
+            raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
         names = named_images(images or (), name_file)
         locations = stack.enter_context(HostSessions()).locations(names, recursive=recursive)
         criteria = Criteria(
@@ -144,14 +156,12 @@ def verify(
             accept_unclean=accept_unclean,
             trusted=read_trusted_roots(trust),
         )
-        results: list[VerifyResult] = []
         try:
-            _verify_all(locations, parents, volume, criteria, results)
+            _verify_all(locations, parents, volume, criteria, results, seconds)
         except KeyboardInterrupt:
             if output_format is VerdictFormat.TEXT and output is None and len(results) > 1:
-                emit(VerificationReport(tuple(results)), output_format)  # the verdicts so far
+                emit(report(None), output_format)  # the verdicts so far
             raise
-    emit(VerificationReport(tuple(results)), output_format, output)
     codes = [
         result.error.exit_code if isinstance(result, NoVerdict) else int(not result.holds)
         for result in results
@@ -171,17 +181,23 @@ def _verify_all(
     volume: int | None,
     criteria: Criteria,
     results: list[VerifyResult],
+    seconds: list[float],
 ) -> None:
-    """Append a verdict or an error for each image to `results`; print errors as they occur."""
+    """Append a verdict or an error for each image to `results`, and the time that it took.
+
+    Errors are printed as they occur.
+    """
     from imagetool.verdict.verify import NoVerdict
     from imagetool.verdict.verify import verify as judge
 
     with Progress("verifying") as progress:
         for location in locations:
+            begun = time.perf_counter()
             try:
                 with location.open(parents) as image:
                     results.append(judge(image, criteria, volume=volume))
             except ImagetoolError as error:
                 report_failure(error)
                 results.append(NoVerdict(location.name, error))
+            seconds.append(time.perf_counter() - begun)
             progress(len(results), len(locations))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from imagetool.cli.emit import emit
+from imagetool.cli.emit import emit, reported
 from imagetool.cli.options import (
     Format,
     FormatOption,
@@ -20,7 +20,7 @@ from imagetool.cli.options import (
     local_path,
     read_trusted_roots,
 )
-from imagetool.errors import CannotWrite, NotRecognised, Unsupported
+from imagetool.errors import CannotWrite, ImagetoolError, NotRecognised, Unsupported
 from imagetool.report.text import safe
 
 PackageArgument = Annotated[
@@ -161,10 +161,15 @@ def check(
 ) -> None:
     """Check that a package is genuine: its signature, its catalog, the digest of every file."""
     from imagetool.package import open_package
-    from imagetool.package.signature.check import check_media
+    from imagetool.package.signature.check import MediaReport, check_media
 
-    roots = read_trusted_roots(trust)
-    with open_package(local_path(package)) as media:
-        result = check_media(media, roots)
-    emit(result, output_format, output)
-    raise typer.Exit(0 if result.holds else 1)
+    found: list[MediaReport] = []
+
+    def report(error: ImagetoolError | None) -> MediaReport:
+        return found[0] if found else MediaReport(package, (), error=error)
+
+    with reported(output, output_format, report):
+        roots = read_trusted_roots(trust)
+        with open_package(local_path(package)) as media:
+            found.append(check_media(media, roots))
+    raise typer.Exit(0 if found[0].holds else 1)

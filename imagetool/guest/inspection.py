@@ -65,6 +65,8 @@ class InspectionReport(Reportable):
     """The inspections of several images, and the errors of those that could not be inspected."""
 
     images: tuple[Inspection | NoInspection, ...]
+    error: ImagetoolError | None = None
+    """The failure that ended the work before every image was inspected."""
 
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:

@@ -15,7 +15,7 @@ _MAX_ENTRIES = 100_000
 _MAX_DEPTH = 32
 
 
-class FolderEntry(NamedTuple):
+class FolderMember(NamedTuple):
     """An entry below a folder, with / between directories; `kind` is empty for a regular file."""
 
     name: str
@@ -29,7 +29,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def entries(self) -> tuple[FolderEntry, ...]:
+    def entries(self) -> tuple[FolderMember, ...]:
         """List everything below the folder by name. Raises CannotOpen, Unsupported."""
         found = []
         for entry in self._walk(self._path, "", 0):
@@ -38,21 +38,21 @@ class Folder:
                 raise Unsupported(f"{self._path}: more than {_MAX_ENTRIES} files")
         return tuple(sorted(found))
 
-    def _walk(self, path: Path, prefix: str, depth: int) -> Iterator[FolderEntry]:
+    def _walk(self, path: Path, prefix: str, depth: int) -> Iterator[FolderMember]:
         if depth > _MAX_DEPTH:
             raise Unsupported(f"{path}: directories deeper than {_MAX_DEPTH}")
         try:
             with os.scandir(path) as listed:
                 entries = list(listed)
             if not entries:
-                yield FolderEntry(prefix.rstrip("/"), 0, "an empty directory")
+                yield FolderMember(prefix.rstrip("/"), 0, "an empty directory")
             for entry in entries:
                 name, state = prefix + entry.name, entry.stat(follow_symlinks=False)
                 kind = _kind(entry, state)
                 if stat.S_ISDIR(state.st_mode) and not kind:
                     yield from self._walk(path / entry.name, f"{name}/", depth + 1)
                 else:
-                    yield FolderEntry(name, state.st_size, kind)
+                    yield FolderMember(name, state.st_size, kind)
         except OSError as error:
             raise CannotOpen(f"{path}: cannot be listed: {error.strerror}") from None
 

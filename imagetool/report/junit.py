@@ -7,6 +7,8 @@ holds verdicts has a function here that names its test cases; all others are ref
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -26,6 +28,7 @@ class _Case(NamedTuple):
     text: str = ""
     output: tuple[str, ...] = ()
     """The lines of its standard output."""
+    seconds: float = 0.0
 
 
 def render(document: Document) -> str:
@@ -38,21 +41,35 @@ def render(document: Document) -> str:
             hint="Choose --format json.",
         )
     tree: Mapping[str, Any] = document.tree
-    cases = list(cases_of(tree))
-    results = [case.result for case in cases]
-    suite = Element("testsuite", name=f"imagetool {command}", tests=str(len(cases)))
+    seconds: Any = document.beside.get("seconds") or ()
+    cases = [
+        case._replace(seconds=time)
+        for case, time in zip(cases_of(tree), chain(seconds, repeat(0.0)), strict=False)
+    ]
+    if "error" in tree:
+        error = tree["error"]
+        name = f"imagetool {command}"
+        cases.append(_Case(name, "error", "error", error["message"], error["hint"]))
+    root = Element("testsuites", name="imagetool")
+    started: Any = document.beside.get("started_at") or datetime.now(UTC)
+    suite = SubElement(root, "testsuite", name=f"imagetool {command}")
+    suite.set("timestamp", f"{started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}")
+    for element in (root, suite):
+        element.set("tests", str(len(cases)))
+        element.set("failures", str(sum(case.result == "failure" for case in cases)))
+        element.set("errors", str(sum(case.result == "error" for case in cases)))
+        element.set("time", f"{sum(case.seconds for case in cases):.3f}")
     for case in cases:
         _add_case(suite, f"imagetool.{document.command}", case)
-    suite.set("failures", str(results.count("failure")))
-    suite.set("errors", str(results.count("error")))
-    indent(suite)
-    return tostring(suite, encoding="unicode", xml_declaration=False).join(
+    indent(root)
+    return tostring(root, encoding="unicode", xml_declaration=False).join(
         ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
     )
 
 
 def _add_case(suite: Element, class_name: str, case: _Case) -> None:
-    element = SubElement(suite, "testcase", classname=class_name, name=safe(case.name))
+    time = f"{case.seconds:.3f}"
+    element = SubElement(suite, "testcase", classname=class_name, name=safe(case.name), time=time)
     if case.result != "passed":
         item = SubElement(element, case.result, type=case.type, message=safe(case.message))
         item.text = safe(case.text)
@@ -65,15 +82,20 @@ def _verify_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
     for image in tree["images"]:
         name, outcome = image["image"], image["verdict"]
         if "error" in image:
-            yield _Case(name, "error", outcome, image["error"], image["hint"])
+            result = "failure" if image["exit_code"] == 1 else "error"
+            yield _Case(name, result, outcome, image["error"], image["hint"])
             continue
-        summary = f"{outcome}: {'; '.join(image['reasons'])}"
+        summary = f"{outcome}: {'; '.join([*image['reasons'], *image['objections']])}"
         guest = image["guest"]
         output = (
             f"verdict {outcome} ({summary})",
             f"present {image['present']}, bound {image['bound']}, recorded {image['recorded']}, "
             f"wanted {image['wanted']}",
+            f"wanted from {image['wanted_from']}"
+            + (": compared with itself" if image["wanted_from"] == "present" else ""),
             f"guest {guest['product']} {guest['version']}",
+            *(["rehearsed: the emulated host wrote this evidence"] if image["rehearsed"] else []),
+            *(f"warning: {text}" for text in image["warnings"]),
         )
         required = f"{image['required']} was required: {image['required_because']}"
         result = "passed" if image["holds"] else "failure"

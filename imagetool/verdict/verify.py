@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -156,11 +157,16 @@ class VerificationReport(Reportable):
     """The verdicts on several images, and the errors of those that could not be judged."""
 
     images: tuple[Verification | NoVerdict, ...]
+    error: ImagetoolError | None = None
+    """The failure that ended the work before every image was judged."""
+    started_at: datetime | None = None
+    seconds: tuple[float, ...] = ()
+    """The time that each image took."""
 
     @property
     def holds(self) -> bool:
         """True if there is an image, every image has a verdict, and what is required holds."""
-        return bool(self.images) and all(
+        return bool(self.images and self.error is None) and all(
             isinstance(item, Verification) and item.holds for item in self.images
         )
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import Corrupt, NotFound
+from imagetool.errors import Corrupt, ImagetoolError, NotFound
 from imagetool.package.signature.authenticode import check_cabinet, read_signature
 from imagetool.package.signature.catalog import Catalog
 from imagetool.package.signature.certificates import Untrusted
@@ -84,11 +84,13 @@ class MediaReport(Reportable):
     packages: tuple[PackageReport, ...]
     unchecked_files: int | None = None
     """On a disc, the number of its other files, of which nothing is said."""
+    error: ImagetoolError | None = None
+    """The failure for which nothing was checked."""
 
     @property
     def holds(self) -> bool:
-        """True if every package is genuine."""
-        return all(item.holds for item in self.packages)
+        """True if there is a package, and every package is genuine."""
+        return bool(self.packages) and all(item.holds for item in self.packages)
 
 
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from imagetool.contracts import Reportable
+    from imagetool.errors import ImagetoolError
 
 Tree = dict[str, object]
 
@@ -25,8 +26,8 @@ class Document(NamedTuple):
     command: str
     """The command that prints the result, with hyphens: package-show."""
     tree: Tree
-    text_only: Mapping[str, object] = {}
-    """Facts that the text shows, and that are not part of the schema."""
+    beside: Mapping[str, object] = {}
+    """Facts for people and CI systems that are not part of the schema."""
 
 
 Builder = TypeVar("Builder", bound=Callable[[Any], Document])
@@ -55,3 +56,11 @@ def build_document(result: Reportable) -> Document:
     if builder is None:
         raise TypeError(f"{kind.__qualname__} has no tree in imagetool.report.data")
     return builder(result)
+
+
+def error_tree(error: ImagetoolError | None) -> Tree:
+    """The failure that ended the work early, as the document's `error`; nothing without one."""
+    if error is None:
+        return {}
+    found = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    return {"error": found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagetool.report.data import Document, Tree, builds
+from imagetool.report.data import Document, Tree, builds, error_tree
 
 if TYPE_CHECKING:
     from imagetool.guest.disk_map import DiskDescription, DiskMap
@@ -36,7 +36,8 @@ def _one_inspection(result: Inspection) -> Document:
 
 @builds("guest.inspection.InspectionReport")
 def _inspection_report(result: InspectionReport) -> Document:
-    return Document("inspect", {"images": [_inspection(item) for item in result.images]})
+    images: Tree = {"images": [_inspection(item) for item in result.images]}
+    return Document("inspect", images | error_tree(result.error))
 
 
 def _inspection(found: Inspection | NoInspection) -> Tree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagetool.report.data import Document, Tree, builds
+from imagetool.report.data import Document, Tree, builds, error_tree
 
 if TYPE_CHECKING:
     from imagetool.package.signature.check import Finding, MediaReport, PackageReport
@@ -77,7 +77,7 @@ def _media_report(result: MediaReport) -> Document:
     tree: Tree = {"package": result.media, "packages": packages}
     if result.unchecked_files is not None:
         tree["unchecked_files"] = result.unchecked_files
-    return Document("package-check", tree)
+    return Document("package-check", tree | error_tree(result.error))
 
 
 @builds("package.signature.check.PackageReport")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagetool.report.data import Document, Tree, builds
+from imagetool.report.data import Document, Tree, builds, error_tree
 from imagetool.report.data.guest import components_tree, facts_tree
 
 if TYPE_CHECKING:
@@ -30,17 +30,19 @@ def _verification_report(result: VerificationReport) -> Document:
             "unreadable": summary.unreadable,
         },
     }
-    return Document("verify", tree)
+    beside: Tree = {"started_at": result.started_at, "seconds": result.seconds}
+    return Document("verify", tree | error_tree(result.error), beside)
 
 
 def verification_tree(result: Verification | NoVerdict) -> Tree:
     """A verdict with its evidence, or the error of an image without one."""
+    from imagetool.errors import DoesNotApply
     from imagetool.verdict.verify import NoVerdict
 
     if isinstance(result, NoVerdict):
         return {
             "image": result.image,
-            "verdict": "unknown",
+            "verdict": "does not apply" if isinstance(result.error, DoesNotApply) else "unknown",
             "holds": False,
             "error": result.error.message,
             "hint": result.error.hint,

@@ -36,7 +36,7 @@ def package_check(document: Document) -> str:
 def package_show(document: Document) -> str:
     """Each package as a table, with an empty line between two."""
     packages: Any = document.tree["packages"]
-    versions: Any = document.text_only["service_versions"]
+    versions: Any = document.beside["service_versions"]
     return "\n".join(map(_format_package, packages, versions))
 
 

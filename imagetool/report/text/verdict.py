@@ -17,6 +17,9 @@ def verify(document: Document) -> str:
     if len(images) == 1 and "error" not in images[0]:
         return _format_verdict(images[0])
     lines = "".join(map(_format_line, images))
+    error: Any = document.tree.get("error")
+    if error is not None:
+        lines += f"{safe(error['message'])}\n"
     return lines + _format_summary(document.tree["summary"]) if len(images) > 1 else lines
 
 
@@ -32,7 +35,8 @@ def _format_line(image: Mapping[str, Any]) -> str:
     """A verdict in one line, with its reasons, and a line a warning; or the error."""
     name = image["image"]
     if "error" in image:
-        return f"{safe(name)}: unknown: {safe(image['error'].removeprefix(f'{name}: '))}\n"
+        text = image["error"].removeprefix(f"{name}: ")
+        return f"{safe(name)}: {image['verdict']}: {safe(text)}\n"
     reasons = [*image["reasons"], *image["objections"]]
     if image["wanted_from"] == "present":
         reasons.append(_SELF_COMPARISON)
@@ -44,7 +48,7 @@ def _format_outcome(image: Mapping[str, Any]) -> str:
     """The verdict, and whether it holds: the requirement that fails, or else what objects."""
     required = image["required"]
     if image["holds"]:
-        result = f"{required} holds"
+        result = f"{required} holds{', rehearsed' if image['rehearsed'] else ''}"
     elif not image[required]:
         result = f"{required} fails"
     else:
@@ -67,6 +71,4 @@ def _format_verdict(image: Mapping[str, Any]) -> str:
         ("required", f"{image['required']}: {image['required_because']}"),
     ]
     rows += [("warning", text) for text in image["warnings"]]
-    if image["rehearsed"] and image["holds"]:
-        rows.append(("rehearsed", "the emulated host wrote its evidence, which was accepted"))
     return "".join(lines) + format_table(rows, indent="  ")
