@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from imagetool.cli.emit import empty_report, reported
@@ -26,7 +27,12 @@ def report_wrong_usage(arguments: Sequence[str], message: str) -> None:
     if not command or output == "":
         return
     target = Path(output) if output is not None else None
-    others = [item for item in arguments if item != output]
+    others = [
+        value
+        for before, item in pairwise(["", *arguments])
+        if before != "--output" and not item.startswith("--output=")
+        for value in (item, item.partition("=")[2])
+    ]
     error = WrongUsage(message, hint=f"`imagetool {command.replace('-', ' ')} --help` has them.")
     try:
         with reported(
