@@ -196,4 +196,3 @@ def test_a_package_that_does_not_apply_is_no_unreadable_image(
         (tmp_path / "other.cab").write_bytes(other.read_cabinet())
     (image,) = document(template, "--package", tmp_path / "other.cab")["images"]  # type: ignore[misc]
     assert (image["verdict"], image["exit_code"]) == ("does not apply", 1)
-    assert command_line("verify")
