@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 def named_host(text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
     """Find the host of that name; without text the default one.
 
-    `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage.
+    `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage, also for a mistake
+    in a configuration file that does not concern this host.
     """
-    from imagetool.host.configuration import BUILT_IN_HOSTS, ConfiguredHost, read_configuration
+    from imagetool.host.configuration import read_configuration
 
-    if text.lower() in BUILT_IN_HOSTS:  # which no file can change
-        return ConfiguredHost(text.lower())
     return read_configuration().host(text, url_allowed=url_allowed)
+
+
+def servicing_host(text: str = "") -> ConfiguredHost:
+    """Find the host that is to change an image; without text the user's default. Raises WrongUsage.
+
+    The file in the current directory does not choose it.
+    """
+    from imagetool.host.configuration import read_configuration
+
+    return read_configuration().servicing_host(text)
 
 
 def session_opener(host: str | ConfiguredHost) -> Callable[[], Session]:

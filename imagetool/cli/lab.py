@@ -18,12 +18,18 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(group, name="lab", help="Rehearse on an emulated Hyper-V host.")
 
 
-def boot(image: ImageArgument, volume: VolumeOption = None) -> None:
+def boot(
+    image: ImageArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also an image that the lab did not service.")
+    ] = False,
+    volume: VolumeOption = None,
+) -> None:
     """Play the guest's first boot on an image, in place: for rehearsals, never for real images."""
     from imagetool.lab import boot as play
     from imagetool.report.text import safe
 
-    done = play(local_path(image), volume)
+    done = play(local_path(image), volume, force=force)
     for identity in done.installed:
         typer.echo(f"installed {safe(identity)}")
     typer.echo(f"active and bound: wvmbus {done.driver}")

@@ -59,7 +59,7 @@ def inject(
     volume: VolumeOption = None,
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
-    from imagetool.connection import named_host, session_opener
+    from imagetool.connection import servicing_host, session_opener
     from imagetool.servicing.inject import inject as service
 
     for name, given in (("--driver", driver), ("--strategy", strategy), ("--plan", plan)):
@@ -71,7 +71,7 @@ def inject(
         raise Unsupported(
             "servicing an image in place comes later", hint="Name the serviced copy with --output."
         )
-    chosen = named_host(host)
+    chosen = servicing_host(host)
     opener = session_opener(chosen)
     steps = _StepReporter()
     result = service(
@@ -87,7 +87,9 @@ def inject(
     )
     steps.end()
     if result.proof is None:
-        typer.echo(f"{safe(image)}: nothing to do ({safe(result.plan.reason)})")
+        typer.echo(
+            f"{safe(image)}: nothing to do, and no file was made ({safe(result.plan.reason)})"
+        )
         return
     typer.echo(
         f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
 from imagetool.contracts import OnEvent, Reference, Result
-from imagetool.errors import HostFailed
+from imagetool.errors import CannotOpen, HostFailed
 from imagetool.host.answers import AnswerCollector
 from imagetool.host.files import FileOperations
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
@@ -34,6 +34,7 @@ FIRST_RESUME_ATTEMPT = 1000
 _ACKNOWLEDGE_TIMEOUT = 3.0
 _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
+_PATH_PARAMETERS = ("path", "paths", "source", "target")
 _READ_OPERATIONS = ("open", "ranges", "shut", "list", "stat", "volume", "facts")
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
@@ -149,8 +150,10 @@ class Session:
     ) -> Result:
         """Run an operation of session.ps1 itself; `data` is sent as its payload.
 
-        Raises CmdletFailed.
+        Raises CmdletFailed; CannotOpen for a path that would be another file's on the host.
         """
+        if not self.on_windows:
+            _check_paths(parameters)
         request = RequestFrame(0, operation, parameters=parameters, data=data)
         results = self._request(request, operation, deadline, on_event)
         return results[0] if results else Result()
@@ -344,3 +347,15 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_paths(parameters: Mapping[str, object]) -> None:
+    """Refuse names that are not UTF-8: .NET puts U+FFFD into them, the name of another file."""
+    for name in _PATH_PARAMETERS:
+        value = parameters.get(name)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+                raise CannotOpen(
+                    f"{text}: this name is not UTF-8, and would be another file's on the host",
+                    hint="Give it another name, or read it where it lies.",
+                )

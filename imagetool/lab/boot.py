@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imagetool.errors import ServicingFailed
+from imagetool.errors import DoesNotApply, ServicingFailed
 from imagetool.guest.image import open_image
 from imagetool.guest.windows.components import (
     INSTALL_PENDING,
@@ -53,15 +53,23 @@ class BootResult:
     """True if Data Exchange wrote the version."""
 
 
-def boot(path: str | Path, volume: int | None = None) -> BootResult:
+def boot(path: str | Path, volume: int | None = None, *, force: bool = False) -> BootResult:
     """Play the first boot of the Windows in an image, in place.
 
-    Raises ServicingFailed where the image has no wvmbus driver, and what reading an image raises.
+    Raises DoesNotApply for an image that the emulated host did not service, unless `force` is set;
+    ServicingFailed where the image has no wvmbus driver, and what reading an image raises.
     """
     disk = Path(path)
     timestamp = datetime.now(UTC)
     with open_image(disk) as image:
         windows = image.windows(volume)
+        marks = windows.software.find(LAB_MARK_KEY)
+        if not force and (marks is None or marks.value("Serviced") is None):
+            raise DoesNotApply(
+                f"{disk}: the emulated host did not service this image, and a boot rewrites it in "
+                "place",
+                hint="Boot a copy that `imagetool inject --host lab` made, or use --force.",
+            )
         pending = [
             str(item.identity)
             for item in read_packages(windows, INTEGRATION_PACKAGE_NAMES)

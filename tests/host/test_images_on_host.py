@@ -291,6 +291,18 @@ def test_odd_names_and_patterns(ask: Ask, template: Path, tmp_path: Path) -> Non
     assert done.out.count(b": current") == len(ODD)
 
 
+def test_a_name_that_is_not_utf_8_is_refused_and_no_other_file_judged(
+    ask: Ask, template: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / os.fsdecode(b"t\xff.vhdx")).symlink_to(template)
+    (folder / "t\ufffd.vhdx").write_text("another file")
+    done = ask("verify", os.fsdecode(b"lab:%s/t\xff.vhdx" % os.fsencode(folder)))
+    assert done.code == 3
+    assert "is not UTF-8" in done.err
+
+
 def test_a_pattern_is_expanded_in_one_request(
     ask: Ask, lab: Session, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,22 @@ class Configuration:
     default_by_user: bool = True
     paths: Mapping[str, PathMap] = field(default_factory=dict)
     """The path maps of ./imagetool.toml, by the names of hosts in lower case."""
+    default_of_project: bool = False
+    """True if ./imagetool.toml names the default host."""
+
+    def servicing_host(self, text: str = "") -> ConfiguredHost:
+        """As `host`, for a command that changes an image.
+
+        Raises WrongUsage where ./imagetool.toml alone names the host: a file that came with a
+        repository must not choose who changes an image, nor make a rehearsal of it.
+        """
+        if not text and self.default_of_project:
+            raise WrongUsage(
+                f"{PROJECT_FILE} in the current directory names the host {self.default!r}, and may "
+                "not choose where an image is changed",
+                hint=f"Name it on the command line: --host {self.default}",
+            )
+        return self.host(text)
 
     def host(self, text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
         """Return the host of a name, an address or a URL; without text the default one, or `local`.
@@ -71,7 +87,7 @@ def read_configuration(
     }
     mine, theirs = user.default_host(), project.default_host()
     by_user = theirs.lower() in {"", mine.lower(), *hosts}
-    return Configuration(hosts, theirs or mine, by_user, paths)
+    return Configuration(hosts, theirs or mine, by_user, paths, bool(theirs))
 
 
 def _user_path(environment: Mapping[str, str]) -> tuple[Path, bool]:
