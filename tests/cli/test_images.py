@@ -54,7 +54,7 @@ def test_junit_is_well_formed_whatever_an_image_is_called(template: Path, tmp_pa
     assert cases[0].find("failure").get("type") == "outdated"
     assert "\\x01" in cases[1].get("name")
     assert "no such file" in cases[2].find("error").get("message")
-    assert "cannot be written" in refused(7, "verify", template, "--output", tmp_path / "no/x")
+    assert "no such directory" in refused(7, "verify", template, "--output", tmp_path / "no/x")
 
 
 def test_json_holds_all_the_evidence(template: Path) -> None:

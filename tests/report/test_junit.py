@@ -14,7 +14,6 @@ from defusedxml import ElementTree
 
 from fixtures.cabinets import MSZIP, write_cabinet
 from fixtures.packages import package_files
-from imagetool.lab import boot
 from imagetool.package.signature.check import Finding, Judgement, MediaReport, PackageReport
 from imagetool.report import render
 from imagetool.report.text import safe
@@ -160,9 +159,10 @@ def test_a_case_says_what_it_was_compared_with_and_all_warnings(template: Path, 
             assert objection in (failure.get("message") or "")
 
 
+@pytest.mark.usefixtures("writers")
 def test_a_rehearsal_is_said_whether_accepted_or_not(template: Path, tmp_path: Path) -> None:
     booted = shutil.copyfile(template, tmp_path / "booted.vhdx")
-    boot(booted, force=True)
+    assert run("lab", "boot", booted, "--force").returncode == 0
     for options, result in (([], "failure"), (["--accept-rehearsal"], "system-out")):
         (case,) = parse(run("verify", booted, *options, "--format", "junit").stdout)
         assert case[0].tag == result
