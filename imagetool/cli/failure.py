@@ -43,10 +43,14 @@ def as_error(error: BaseException) -> ImagetoolError:
     )
 
 
-def report_failure(error: BaseException) -> int:
-    """Print an error and its hint on standard error; return its exit code."""
+def report_failure(error: BaseException, image: str = "") -> int:
+    """Print an error and its hint on standard error; return its exit code.
+
+    The sentence names the image of several that it is about, where it does not do so itself.
+    """
     failure = as_error(error)
-    typer.echo(f"imagetool: {safe(failure.message)}", err=True)
+    name = "" if image in failure.message else f"{image}: "
+    typer.echo(f"imagetool: {safe(f'{name}{failure.message}')}", err=True)
     if failure.hint:
         typer.echo(f"hint: {safe(failure.hint)}", err=True)
     print_traceback(error)

@@ -90,7 +90,7 @@ def inspect(
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
             except ImagetoolError as error:
-                codes.append(report_failure(error))
+                codes.append(report_failure(error, location.name))
                 results.append(NoInspection(location.name, error))
                 continue
             results.append(result)
@@ -203,7 +203,7 @@ def _verify_all(
                 with location.open(parents) as image:
                     results.append(judge(image, criteria, volume=volume))
             except ImagetoolError as error:
-                report_failure(error)
+                report_failure(error, location.name)
                 results.append(NoVerdict(location.name, error))
             seconds.append(time.perf_counter() - begun)
             progress(len(results), len(locations))
