@@ -24,7 +24,9 @@ def emit(result: Reportable, output_format: str, output: Path | None = None) -> 
     """Write a result to standard output, or to a file. Raises CannotWrite."""
     text = render(result, output_format)
     if output is None or output == _STANDARD_OUTPUT:
-        typer.echo(text, nl=False)
+        # Whoever read it may have gone (`| head`): the exit code still says what was found.
+        with suppress(BrokenPipeError):
+            typer.echo(text, nl=False)
         return
     try:
         _write_whole(Path(os.path.realpath(output)), text.encode("utf-8"))

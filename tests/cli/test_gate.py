@@ -6,12 +6,13 @@ import json
 import lzma
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.program import run
+from tests.program import command_line, run
 
 OLD = "6.3.9600.16384"
 NEW = "6.3.9600.19456"
@@ -196,3 +197,21 @@ def test_a_package_that_does_not_apply_is_no_unreadable_image(
         (tmp_path / "other.cab").write_bytes(other.read_cabinet())
     (image,) = document(template, "--package", tmp_path / "other.cab")["images"]  # type: ignore[misc]
     assert (image["verdict"], image["exit_code"]) == ("does not apply", 1)
+
+
+def test_a_reader_that_goes_makes_no_gate_green(template: Path) -> None:
+    arguments = command_line("verify", template, "--at-least", NEW)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_name_that_no_system_has_is_no_file(tmp_path: Path) -> None:
+    for name in ("x" * 300, "x" * 300 + ".vhdx", "x" * 300 + ".cab"):
+        for command in (("verify",), ("inspect",), ("package", "check"), ("registry", "get")):
+            key = ("HKLM\\SYSTEM",) if command[0] == "registry" else ()
+            assert run(*command, tmp_path / name, *key).returncode == 3, (command, name)
