@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from imagetool.cli.failure import as_error, report_failure
-from imagetool.errors import CannotWrite, ImagetoolError, WrongUsage
+from imagetool.errors import CannotWrite, ImagetoolError
 from imagetool.report import render
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def reported(
 
     `report` makes it, given the error that ended the work, or None. A report of last time is
     removed first, unless it is one of the `inputs`. A failure in text form on standard output is
-    left to standard error. Raises CannotWrite or WrongUsage before the work begins where the output
-    cannot be a report.
+    left to standard error. Raises CannotWrite before the work begins where the output cannot be a
+    report.
     """
     _remove_last_report(output, inputs)
     try:
@@ -113,7 +113,7 @@ def _remove_last_report(output: Path | None, inputs: Iterable[str | Path]) -> No
 
 
 def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
-    """Raise CannotWrite or WrongUsage where a report cannot be, or may not replace what is."""
+    """Raise CannotWrite where a report cannot be, or may not replace what is."""
     try:
         mode = output.stat().st_mode
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
     if not mode:
         return
     if any(_is_same_file(item, output) for item in inputs):
-        raise WrongUsage(
+        raise CannotWrite(
             f"{output}: an input cannot be the output too", hint="Name another --output."
         )
     with output.open("rb") as file:

@@ -64,7 +64,7 @@ class Folder:
             path /= part
             if part == ".." or path.is_symlink():
                 raise NotFound(f"{self._path}: there is no file {name} in it")
-        if not parts or PurePosixPath(name).is_absolute() or not path.is_file():
+        if not parts or PurePosixPath(name).is_absolute() or not os.path.isfile(path):  # noqa: PTH113
             raise NotFound(f"{self._path}: there is no file {name} in it")
         if not path.stat().st_size:
             return b""

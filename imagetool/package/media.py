@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -162,7 +163,7 @@ class Media:
         self._stack = ExitStack()
         self.disc: Disc | None = None
         self.cabinet: Cabinet | None = None
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  # of a name that no system has it is False
             self.kind = "folder"
             self.packages: tuple[Package, ...] = (_folder_package(path),)
             return

@@ -1,7 +1,7 @@
 """Verdicts as JUnit XML, one test case each; well-formed whatever text an image contains.
 
-The schema is that of Apache Ant's JUnit report, which CI systems read. A command whose document
-holds verdicts has a function here that names its test cases; all others are refused.
+The schema is that of Jenkins' xUnit plugin (junit-10.xsd), which CI systems read. A command whose
+document holds verdicts has a function here that names its test cases; all others are refused.
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@ import json
 import lzma
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.program import run
+from tests.program import command_line, run
 
 OLD = "6.3.9600.16384"
 NEW = "6.3.9600.19456"
@@ -159,7 +160,7 @@ def test_an_output_that_can_be_no_report_is_refused_first(template: Path, tmp_pa
     image = Path(shutil.copyfile(template, tmp_path / "t.vhdx"))
     for output in (image, tmp_path, tmp_path / "none/report.xml", ""):
         done = run("verify", image, "--output", output)
-        assert done.returncode == 7
+        assert done.returncode == (7 if output else 2)
         assert done.stdout == ""
     assert image.read_bytes() == template.read_bytes()
     assert run("verify", image, "--output", "-").stdout == run("verify", image).stdout
@@ -196,3 +197,21 @@ def test_a_package_that_does_not_apply_is_no_unreadable_image(
         (tmp_path / "other.cab").write_bytes(other.read_cabinet())
     (image,) = document(template, "--package", tmp_path / "other.cab")["images"]  # type: ignore[misc]
     assert (image["verdict"], image["exit_code"]) == ("does not apply", 1)
+
+
+def test_a_reader_that_goes_makes_no_gate_green(template: Path) -> None:
+    arguments = command_line("verify", template, "--at-least", NEW)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_name_that_no_system_has_is_no_file(tmp_path: Path) -> None:
+    for name in ("x" * 300, "x" * 300 + ".vhdx", "x" * 300 + ".cab"):
+        for command in (("verify",), ("inspect",), ("package", "check"), ("registry", "get")):
+            key = ("HKLM\\SYSTEM",) if command[0] == "registry" else ()
+            assert run(*command, tmp_path / name, *key).returncode == 3, (command, name)

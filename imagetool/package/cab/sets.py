@@ -5,6 +5,7 @@ Their names are read from a cabinet, so only the file name is used, never a path
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _parts(
     while name := (current.next_cabinet if forward else current.previous_cabinet):
         plain = name.replace("\\", "/").rpartition("/")[2]
         path = folder / plain
-        if not plain or len(found) >= _MAX_CABINETS or not path.is_file():
+        if not plain or len(found) >= _MAX_CABINETS or not os.path.isfile(path):  # noqa: PTH113  # the name is the cabinet's
             return found
         try:
             source = FileSource(path)
