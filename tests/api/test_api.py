@@ -147,6 +147,9 @@ def test_connect_opens_a_session_by_the_configuration_s_rules(
     template: Path, lab_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGETOOL_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(imagetool.errors.WrongUsage, match="there is no such file"):
+        imagetool.connect("lab")  # a mistake in the configuration is told, whichever host is named
+    (tmp_path / "none.toml").touch()
     with imagetool.connect("lab") as session:
         assert isinstance(session, imagetool.Session)
         verified = imagetool.verify(str(template), session=session)
