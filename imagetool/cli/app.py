@@ -13,6 +13,7 @@ import typer
 
 from imagetool.cli.failure import print_traceback, report_failure, show_tracebacks
 from imagetool.cli.outputs import open_outputs
+from imagetool.connection import check_configuration
 from imagetool.errors import ImagetoolError
 from imagetool.report.text import safe
 from imagetool.version import __version__
@@ -67,6 +68,7 @@ def _show_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
     ] = False,
@@ -76,6 +78,9 @@ def _options(
 ) -> None:
     """Read, verify and update the Hyper-V integration services of guest images, unmounted."""
     show_tracebacks(debug)
+    if not set(context.help_option_names) & set(context.obj):
+        # Whichever command comes next tells of a mistake, also one that needs no host.
+        check_configuration()
 
 
 def run() -> Never:
@@ -96,7 +101,7 @@ def answer(arguments: Sequence[str] | None) -> int:
     try:
         named = sys.argv[1:] if arguments is None else arguments
         command = typer.main.get_command(build_program(named))
-        code = command.main(arguments, prog_name="imagetool", standalone_mode=False)
+        code = command.main(arguments, prog_name="imagetool", standalone_mode=False, obj=named)
         sys.stdout.flush()
     except ImagetoolError as error:
         code = report_failure(error)
