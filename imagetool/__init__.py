@@ -96,10 +96,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _LOCATIONS:
-        return getattr(import_module(f"imagetool.{_LOCATIONS[name]}"), name)
-    raise AttributeError(f"module 'imagetool' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take it that every name is there
+
+    def __getattr__(name: str) -> object:
+        if name in _LOCATIONS:
+            return getattr(import_module(f"imagetool.{_LOCATIONS[name]}"), name)
+        raise AttributeError(f"module 'imagetool' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
@@ -302,15 +304,16 @@ def inject(
     genuine raises DoesNotApply; `allow_unsigned` lets one pass that is unsigned or signed by
     somebody unknown, and `trust` names files with further root certificates.
     """
-    from imagetool.arguments import check_one_or_several, check_path, check_paths
+    from imagetool.arguments import (
+        check_one_or_several,
+        check_path,
+        check_paths,
+        checked_opener,
+    )
     from imagetool.errors import Unsupported, WrongUsage
     from imagetool.servicing.inject import inject
 
-    if not callable(open_session):
-        raise WrongUsage(
-            f"open_session is {open_session!r}, not a function",
-            hint="Write open_session=lambda: imagetool.connect('hv01').",
-        )
+    opener = checked_opener(open_session)
     packages = check_one_or_several("package", package)
     if not packages:
         raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
@@ -319,7 +322,7 @@ def inject(
     return inject(
         check_path("image", image),
         packages[0],
-        open_session,
+        opener,
         check_path("output", output),
         allow_unsigned=allow_unsigned,
         trusted=_read_roots(check_paths("trust", trust)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.contracts import Host
+    from imagetool.host.session import Session
     from imagetool.package.identity import Version
 
 StrPath = str | PathLike[str]
@@ -85,6 +86,31 @@ def check_session(value: object) -> Host | None:
     if value is None or isinstance(value, Session):
         return value
     raise _wrong("session", value, "a session", "Open one with imagetool.connect('hv01').")
+
+
+def checked_opener(value: object) -> Callable[[], Session]:
+    """Return a function that opens a session, and raises WrongUsage where it opens anything else.
+
+    Raises WrongUsage for what is no function.
+    """
+    from imagetool.host.session import Session
+
+    hint = "Write open_session=lambda: imagetool.connect('hv01')."
+    if not callable(value):
+        raise WrongUsage(f"open_session is {value!r}, not a function", hint=hint)
+
+    def open_session() -> Session:
+        try:
+            opened = value()
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise WrongUsage(f"open_session cannot be called: {error}", hint=hint) from None
+            raise
+        if not isinstance(opened, Session):
+            raise _wrong("the result of open_session", opened, "a session", hint)
+        return opened
+
+    return open_session
 
 
 def _wrong(name: str, value: object, expected: str, hint: str) -> WrongUsage:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import queue
-import shutil
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO
 
 from imagetool.errors import HostFailed
@@ -23,9 +24,29 @@ _MAX_LINE_BYTES = 64 << 20
 _EXIT_TIMEOUT = 60.0
 
 
-def find_powershell() -> str | None:
-    """Return the path of powershell.exe, else of pwsh, as PATH has it; None without either."""
-    return shutil.which("powershell.exe") or shutil.which("pwsh")
+def find_powershell(*, windows: bool = os.name == "nt") -> str | None:
+    """Return the path of Windows PowerShell, else of pwsh; None without either.
+
+    On Windows that is the system's own, and pwsh from a whole path in PATH: a search by name would
+    begin in the current directory, where a program of that name may have come with a clone.
+    """
+    if not windows:
+        return _search_path("powershell.exe") or _search_path("pwsh")  # the former under WSL
+    root = Path(os.environ.get("SystemRoot", ""))  # noqa: SIM112  # its real name
+    for system in ("Sysnative", "System32"):  # the former for a Python of 32 bits
+        program = root / system / "WindowsPowerShell" / "v1.0" / "powershell.exe"
+        if root.is_absolute() and program.is_file():
+            return str(program)
+    return _search_path("pwsh.exe")
+
+
+def _search_path(name: str) -> str | None:
+    """Return the first program of that name in PATH, whose relative entries do not count."""
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        program = Path(folder) / name
+        if program.is_absolute() and program.is_file() and os.access(program, os.X_OK):
+            return str(program)
+    return None
 
 
 def open_local(engine: str | None = None, environment: Mapping[str, str] | None = None) -> Session:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from imagetool.contracts import OnEvent, Reference, Result
-from imagetool.errors import CannotOpen, HostFailed
+from imagetool.errors import CannotOpen, HostFailed, WrongUsage
 from imagetool.host.answers import AnswerCollector
 from imagetool.host.files import FileOperations
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
@@ -134,6 +134,11 @@ class Session:
         parameter of a later cmdlet. After `deadline` seconds HostFailed is raised, and the next
         request or `close` cancels the cmdlet. Raises CmdletFailed where it reports any error.
         """
+        if isinstance(properties, str):  # whose letters would be properties
+            raise WrongUsage(
+                f"properties is {properties!r}, not a list of names",
+                hint=f"Write properties=({properties!r},).",
+            )
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
         request = RequestFrame(0, "invoke", cmdlet, plain, tuple(properties), references, keep)

@@ -107,6 +107,7 @@ def test_several_packages_are_taken_as_on_the_command_line(template: Path, disc:
         (lambda t: imagetool.read_registry_value(t, KEY, 3), "value is 3 .int., not a text"),
         (lambda t: imagetool.inject(t, t, "lab", "out.vhdx"), "open_session is 'lab', not"),
         (lambda t: imagetool.inject(t, [], lambda: None, "out.vhdx"), "package is empty"),
+        (lambda t: imagetool.connect(""), "the name of the host is empty"),
         (lambda t: imagetool.connect(5), "host is 5 .int., not a text"),
     ],
 )
@@ -158,5 +159,41 @@ def test_connect_opens_a_session_by_the_configuration_s_rules(
             str(template), KEY, "IntegrationServicesVersion", session=session
         )
         assert value == "6.3.9600.16384"
+        with pytest.raises(imagetool.errors.WrongUsage, match="properties is 'Size', not a list"):
+            session.invoke("Get-VHD", properties="Size", Path=str(template))
     with pytest.raises(imagetool.errors.WrongUsage):
         imagetool.connect("not a host")
+
+
+@pytest.mark.parametrize(
+    ("opener", "words"),
+    [
+        (lambda: 5, "the result of open_session is 5 .int., not a session"),
+        (lambda: None, "the result of open_session is None"),
+        (imagetool.connect, "open_session cannot be called: .*host"),
+    ],
+)
+def test_what_opens_no_session_is_wrong_usage(
+    template: Path, disc: Path, tmp_path: Path, opener: Any, words: str
+) -> None:
+    target = tmp_path / "out.vhdx"
+    with pytest.raises(imagetool.errors.WrongUsage, match=words) as caught:
+        imagetool.inject(template, disc, opener, target, allow_unsigned=True)
+    assert "imagetool.connect" in caught.value.hint
+    assert not target.exists()
+
+
+def test_a_type_checker_knows_every_name_and_no_other(tmp_path: Path) -> None:
+    program = tmp_path / "client.py"
+    program.write_text("import imagetool\nimagetool.verify\nimagetool.verfiy\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, done.stdout
+    assert "client.py:3" in errors[0]
+    assert '"verfiy"' in errors[0]

@@ -24,7 +24,7 @@ from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
-from imagetool.host.local import LocalProcess, open_local
+from imagetool.host.local import LocalProcess, find_powershell, open_local
 from imagetool.host.session import Session
 from imagetool.host.transport import bootstrap_command, script_lines
 
@@ -540,3 +540,26 @@ def test_a_session_that_is_closed_says_so(start: Start) -> None:
 def test_an_upload_says_why_it_failed(session: Session, tmp_path: Path) -> None:
     with pytest.raises(CmdletFailed, match="write failed"):
         session.files.upload(b"x", str(tmp_path / "none/file"))
+
+
+@pytest.mark.parametrize("entry", ["", ".", "bin", os.pathsep])
+def test_no_powershell_of_the_current_directory_is_started(
+    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "bin", tmp_path / "System32/WindowsPowerShell/v1.0"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("powershell.exe", "pwsh", "pwsh.exe", "powershell"):
+            (folder / name).touch(0o755)
+    monkeypatch.setenv("PATH", entry)
+    monkeypatch.delenv("SystemRoot", raising=False)
+    for windows in (False, True):
+        assert find_powershell(windows=windows) is None
+        monkeypatch.setenv("SystemRoot", ".")
+    folder = tmp_path / "bin"
+    monkeypatch.setenv("PATH", os.pathsep.join([entry, str(folder)]))
+    assert find_powershell(windows=False) == str(folder / "powershell.exe")
+    assert find_powershell(windows=True) == str(folder / "pwsh.exe")
+    monkeypatch.setenv("SystemRoot", str(tmp_path))
+    own = tmp_path / "System32/WindowsPowerShell/v1.0/powershell.exe"
+    assert find_powershell(windows=True) == str(own)
