@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from imagetool.contracts import Files, OpenFile, Source
+from imagetool.disk.file_kinds import recognise_file
 from imagetool.disk.files import expected_ranges
 from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
@@ -91,7 +92,12 @@ class ParentFinder(Generic[D]):
                     hint="The images are damaged, or were renamed: compare them with their origin.",
                 )
             if not self._is_same_format(file):
-                raise NotRecognised(f"{file.name}: this parent is no disk of its child's kind")
+                kind = recognise_file(file)
+                raise NotRecognised(
+                    f"{file.name}: this parent is {kind.name if kind else 'a file of another kind'}"
+                    f", not a disk of its child's format",
+                    hint="Name the directory of the right parent with --parents.",
+                )
             finder = ParentFinder(file, self._folders, self._open, self._is_same_format, chain)
             return self._open(file, finder)
         except BaseException:
