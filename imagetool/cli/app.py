@@ -11,11 +11,10 @@ from typing import Annotated, Never
 
 import typer
 
-from imagetool.cli.failure import print_traceback, report_failure, show_tracebacks
+from imagetool.cli.failure import report_failure, show_tracebacks
 from imagetool.cli.outputs import open_outputs
 from imagetool.connection import check_configuration
-from imagetool.errors import ImagetoolError
-from imagetool.report.text import safe
+from imagetool.errors import WrongUsage
 from imagetool.version import __version__
 
 _COMMAND_MODULES = {
@@ -37,7 +36,7 @@ _EPILOG = (
     "\n6 something was left behind; 7 the result cannot be written; 70 a fault in imagetool."
     "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
 )
-_EXIT_FAULT, _EXIT_INTERRUPTED = 70, 130
+_EXIT_INTERRUPTED = 130
 
 
 def build_program(arguments: Sequence[str]) -> typer.Typer:
@@ -80,7 +79,11 @@ def _options(
     show_tracebacks(debug)
     if not set(context.help_option_names) & set(context.obj):
         # Whichever command comes next tells of a mistake, also one that needs no host.
-        check_configuration()
+        try:
+            check_configuration()
+        except WrongUsage as error:
+            _report_wrong_usage(context.obj, error)
+            raise
 
 
 def run() -> Never:
@@ -103,8 +106,6 @@ def answer(arguments: Sequence[str] | None) -> int:
         command = typer.main.get_command(build_program(named))
         code = command.main(arguments, prog_name="imagetool", standalone_mode=False, obj=named)
         sys.stdout.flush()
-    except ImagetoolError as error:
-        code = report_failure(error)
     except (typer.Abort, KeyboardInterrupt):
         code = _EXIT_INTERRUPTED
     except SystemExit as error:
@@ -113,33 +114,22 @@ def answer(arguments: Sequence[str] | None) -> int:
         code = 0 if broken else error.code
     except BrokenPipeError:
         code = 0  # whoever read standard output has gone: nothing more can be said there
-    except OSError as error:
-        code = report_failure(_write_error(error))
     except Exception as error:
         show = getattr(error, "show", None)
         if show is not None:  # a usage error of typer
             show()
             code = int(getattr(error, "exit_code", 2))
+            _report_wrong_usage(named, error)
         else:
-            code = _report_fault(error)
+            code = report_failure(error)
     if code == _EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code silently
         typer.echo("imagetool: interrupted", err=True)
     return code if isinstance(code, int) else 0
 
 
-def _write_error(error: OSError) -> ImagetoolError:
-    from imagetool.errors import CannotWrite
+def _report_wrong_usage(arguments: Sequence[str], error: Exception) -> None:
+    """Write the report that the command line asks for, where the rest of it is wrong."""
+    from imagetool.cli.usage import report_wrong_usage
 
-    name = f"{error.filename}: " if error.filename else ""
-    return CannotWrite(
-        f"{name}the system refuses: {error.strerror}", hint="Is the disk full, or read-only?"
-    )
-
-
-def _report_fault(error: Exception) -> int:
-    typer.echo(
-        f"imagetool: a fault in imagetool itself: {type(error).__name__}: {safe(error)}", err=True
-    )
-    typer.echo("hint: please report it, with the output of the same command and --debug", err=True)
-    print_traceback(error)
-    return _EXIT_FAULT
+    format_message = getattr(error, "format_message", error.__str__)
+    report_wrong_usage(arguments, format_message())

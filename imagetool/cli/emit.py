@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from imagetool.errors import CannotWrite, ImagetoolError, Interrupted
+from imagetool.cli.failure import as_error, report_failure
+from imagetool.errors import CannotWrite, ImagetoolError
 from imagetool.report import render
 
 if TYPE_CHECKING:
@@ -20,82 +23,142 @@ _STANDARD_OUTPUT = Path("-")
 _HEAD_SIZE = 512
 
 
-def emit(result: Reportable, output_format: str, output: Path | None = None) -> None:
-    """Write a result to standard output, or to a file. Raises CannotWrite."""
-    text = render(result, output_format)
+def emit(result: Reportable, output_format: str, output: Path | None = None) -> bool:
+    """Write a result to standard output, or to a file; False where its reader has gone.
+
+    What is written for people to standard output leaves failures to standard error, which has
+    them already. Raises CannotWrite.
+    """
     if output is None or output == _STANDARD_OUTPUT:
-        # Whoever read it may have gone (`| head`): the exit code still says what was found.
-        with suppress(BrokenPipeError):
-            typer.echo(text, nl=False)
-        return
+        try:
+            typer.echo(render(result, output_format, errors_said=True), nl=False)
+        except BrokenPipeError:  # the exit code is still to be given
+            return False
+        return True
+    text = render(result, output_format)
     try:
-        _write_whole(Path(os.path.realpath(output)), text.encode("utf-8"))
+        _write(output, text.encode("utf-8"))
     except OSError as error:
         raise _cannot_write(output, f"cannot be written: {error.strerror}") from None
+    return True
 
 
 @contextmanager
 def reported(
+    command: str,
     output: Path | None,
     output_format: str,
     report: Callable[[ImagetoolError | None], Reportable],
+    inputs: Iterable[str | Path] = (),
 ) -> Iterator[None]:
-    """Write the report when the work inside the context ends, however it ends.
+    """Write the report of a command when the work inside the context ends, however it ends.
 
     `report` makes it, given the error that ended the work, or None. A report of last time is
-    removed first. A failure in text form on standard output is left to standard error.
-    Raises CannotWrite before the work begins where the output cannot be a report.
+    removed first, unless it is one of the `inputs`. A failure in text form on standard output is
+    left to standard error. Raises CannotWrite before the work begins where the output cannot be a
+    report.
     """
-    _remove_last_report(output)
+    _remove_last_report(output, inputs)
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except BaseException as error:
-        if output_format != "text" or output is not None:
-            with suppress(CannotWrite):  # the first failure is the one to be said
-                emit(report(_as_error(error)), output_format, output)
+        failure = as_error(error)
+        if output_format != "text" or output not in (None, _STANDARD_OUTPUT):
+            _emit_failure(report(failure), output_format, output)
         raise
-    emit(report(None), output_format, output)
+    try:
+        emit(report(None), output_format, output)
+    except ImagetoolError:
+        raise
+    except Exception as error:  # no result, and no fault of a format, may leave no report
+        _emit_failure(empty_report(command, as_error(error)), output_format, output)
+        raise
 
 
-def _as_error(error: BaseException) -> ImagetoolError:
-    if isinstance(error, ImagetoolError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted before all was judged", hint="Run it again.")
-    return ImagetoolError(
-        f"a fault in imagetool itself: {type(error).__name__}: {error}",
-        hint="Please report it, with the output of the same command and --debug.",
-    )
+def empty_report(command: str, error: ImagetoolError) -> Reportable:
+    """Return the report of a run that ended before there was any result."""
+    if command == "verify":
+        from imagetool.verdict.verify import VerificationReport
+
+        return VerificationReport((), error, datetime.now(UTC))
+    if command == "inspect":
+        from imagetool.guest.inspection import InspectionReport
+
+        return InspectionReport((), error)
+    from imagetool.package.signature.check import MediaReport
+
+    return MediaReport("", (), error=error)
 
 
-def _remove_last_report(output: Path | None) -> None:
-    """Remove what an earlier run left, if it can be a report: no image is given up for one."""
-    if output is None or output == _STANDARD_OUTPUT:
+def _emit_failure(result: Reportable, output_format: str, output: Path | None) -> None:
+    """Write the report of a failure; that it cannot be written is said beside the failure."""
+    try:
+        emit(result, output_format, output)
+    except CannotWrite as error:
+        report_failure(error)
+
+
+def _remove_last_report(output: Path | None, inputs: Iterable[str | Path]) -> None:
+    """Remove what an earlier run left, if it can be a report: no input is given up for one."""
+    if output is None or output == _STANDARD_OUTPUT or _is_stream(output):
         return
     try:
-        if output.is_dir():
-            raise _cannot_write(output, "this is a directory")
-        if not output.is_file():
-            if not Path(os.path.realpath(output)).parent.is_dir():
-                raise _cannot_write(output, "there is no such directory")
-            return
-        with output.open("rb") as file:
-            if b"\0" in file.read(_HEAD_SIZE):
-                raise _cannot_write(output, "this file is no report, and is not overwritten")
-        Path(os.path.realpath(output)).unlink()
+        _check_output(output, inputs)
+        Path(os.path.realpath(output)).unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _cannot_write(output, f"cannot be written: {reason}") from None
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name, and give it its own when it is whole."""
-    if path.exists() and not path.is_file():  # a device or a pipe, which cannot be replaced
-        path.write_bytes(data)
+def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise CannotWrite where a report cannot be, or may not replace what is."""
+    try:
+        mode = output.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    if stat.S_ISDIR(mode):
+        raise _cannot_write(output, "this is a directory")
+    folder = Path(os.path.realpath(output)).parent
+    if not folder.is_dir():
+        raise _cannot_write(output, "cannot be written: there is no such directory")
+    if not os.access(folder, os.W_OK):
+        raise _cannot_write(output, "cannot be written: its directory is read-only")
+    if not mode:
         return
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    if any(_is_same_file(item, output) for item in inputs):
+        raise CannotWrite(
+            f"{output}: an input cannot be the output too", hint="Name another --output."
+        )
+    with output.open("rb") as file:
+        if b"\0" in file.read(_HEAD_SIZE):
+            raise _cannot_write(output, "this file is no report, and is not overwritten")
+
+
+def _is_same_file(item: str | Path, output: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return output.samefile(item)
+    return False
+
+
+def _is_stream(output: Path) -> bool:
+    """True for a device or a pipe, and for the names of this process's own streams."""
+    if output.as_posix().startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True
+    with suppress(OSError, ValueError):
+        return output.exists() and not output.is_file() and not output.is_dir()
+    return False
+
+
+def _write(output: Path, data: bytes) -> None:
+    """Write a file under another name, and give it its own when it is whole."""
+    if _is_stream(output):  # it can neither be replaced nor emptied
+        with output.open("ab") as file:
+            file.write(data)
+        return
+    path = Path(os.path.realpath(output))
+    temporary = path.with_name(f".imagetool-{os.urandom(6).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

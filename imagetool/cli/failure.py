@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import typer
 
-from imagetool.errors import ImagetoolError
+from imagetool.errors import CannotWrite, ImagetoolError, Interrupted
 from imagetool.report.text import safe
 
 _shown = [False]
@@ -25,13 +25,36 @@ def print_traceback(error: BaseException) -> None:
         traceback.print_exception(error)
 
 
-def report_failure(error: ImagetoolError) -> int:
-    """Print an error and its hint on standard error; return its exit code."""
-    typer.echo(f"imagetool: {safe(error.message)}", err=True)
-    if error.hint:
-        typer.echo(f"hint: {safe(error.hint)}", err=True)
+def as_error(error: BaseException) -> ImagetoolError:
+    """Return what is said of any exception that ends a command."""
+    if isinstance(error, ImagetoolError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        message = str(error) or "interrupted before all was done"
+        return Interrupted(message, hint="Run it again.")
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return CannotWrite(
+            f"{name}the system refuses: {error.strerror}", hint="Is the disk full, or read-only?"
+        )
+    return ImagetoolError(
+        f"a fault in imagetool itself: {type(error).__name__}: {error}",
+        hint="please report it, with the output of the same command and --debug",
+    )
+
+
+def report_failure(error: BaseException, image: str = "") -> int:
+    """Print an error and its hint on standard error; return its exit code.
+
+    The sentence names the image of several that it is about, where it does not do so itself.
+    """
+    failure = as_error(error)
+    name = "" if image in failure.message else f"{image}: "
+    typer.echo(f"imagetool: {safe(f'{name}{failure.message}')}", err=True)
+    if failure.hint:
+        typer.echo(f"hint: {safe(failure.hint)}", err=True)
     print_traceback(error)
-    return error.exit_code
+    return failure.exit_code
 
 
 def report_warnings(name: str, warnings: Iterable[str]) -> None:

@@ -81,19 +81,21 @@ def inspect(
     def report(error: ImagetoolError | None) -> InspectionReport:
         return InspectionReport(tuple(results), error)
 
-    document = nullcontext() if output_format is Format.TEXT else reported(None, "json", report)
+    document = (
+        nullcontext() if output_format is Format.TEXT else reported("inspect", None, "json", report)
+    )
     with document, HostSessions() as hosts:
         for location in hosts.locations(named_images(images or (), name_file), recursive=recursive):
             try:
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
             except ImagetoolError as error:
-                codes.append(report_failure(error))
+                codes.append(report_failure(error, location.name))
                 results.append(NoInspection(location.name, error))
                 continue
             results.append(result)
-            if output_format is Format.TEXT:
-                emit(result, output_format)
+            if output_format is Format.TEXT and not emit(result, output_format):
+                break  # nobody reads any more
     raise typer.Exit(worst_exit_code(codes))
 
 
@@ -141,7 +143,8 @@ def verify(
     def report(error: ImagetoolError | None) -> VerificationReport:
         return VerificationReport(tuple(results), error, started_at, tuple(seconds))
 
-    with reported(output, output_format, report), ExitStack() as stack:
+    inputs = [*(images or ()), *(package or ()), *(trust or ()), name_file or "-"]
+    with reported("verify", output, output_format, report, inputs), ExitStack() as stack:
         version = Version.parse(at_least) if at_least is not None else None
         if at_least is not None and version is None:
             raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
@@ -161,7 +164,10 @@ def verify(
         except KeyboardInterrupt:
             if output_format is VerdictFormat.TEXT and output is None and len(results) > 1:
                 emit(report(None), output_format)  # the verdicts so far
-            raise
+            missing = len(locations) - len(results)
+            raise KeyboardInterrupt(
+                f"interrupted: {missing} of {len(locations)} images were not judged"
+            ) from None
     codes = [
         result.error.exit_code if isinstance(result, NoVerdict) else int(not result.holds)
         for result in results
@@ -197,7 +203,7 @@ def _verify_all(
                 with location.open(parents) as image:
                     results.append(judge(image, criteria, volume=volume))
             except ImagetoolError as error:
-                report_failure(error)
+                report_failure(error, location.name)
                 results.append(NoVerdict(location.name, error))
             seconds.append(time.perf_counter() - begun)
             progress(len(results), len(locations))

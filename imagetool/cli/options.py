@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagetool.errors import Unsupported
+from imagetool.errors import Unsupported, WrongUsage
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -37,8 +37,22 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How the result i
 VerdictFormatOption = Annotated[
     VerdictFormat, typer.Option("--format", help="How the verdicts are written.")
 ]
+
+
+def _output_path(text: str) -> Path:
+    if not text:
+        raise WrongUsage("--output is empty", hint="Name a file; a variable may not be set.")
+    return Path(text)
+
+
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", metavar="FILE", help="Where they are written to.")
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        parser=_output_path,
+        help="Where they are written to; - is the output.",
+    ),
 ]
 VolumeOption = Annotated[
     int | None,

@@ -168,7 +168,7 @@ def check(
     def report(error: ImagetoolError | None) -> MediaReport:
         return found[0] if found else MediaReport(package, (), error=error)
 
-    with reported(output, output_format, report):
+    with reported("package-check", output, output_format, report, [package, *(trust or ())]):
         roots = read_trusted_roots(trust)
         with open_package(local_path(package)) as media:
             found.append(check_media(media, roots))

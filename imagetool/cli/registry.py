@@ -55,7 +55,8 @@ def _opened_key(
     with opened_file(image) as file:
         if is_hive(file):
             hive = open_hive(file)
-            yield find_key_in_hive(hive, key), lambda: (*file.warnings, *hive.warnings)
+            found, notes = find_key_in_hive(hive, key)
+            yield found, lambda: (*file.warnings, *hive.warnings, *notes)
         else:
             with Image(file, parents or ()) as opened:
                 yield find_key(opened, key, volume), lambda: opened.warnings

@@ -90,5 +90,5 @@ def _inspect(image: Image, volume: int | None) -> Inspection:
         partial(read_windows_guest, windows), partial(read_pending, windows)
     )
     disk = describe_disk(image)
-    warnings = (*image.warnings, *guest.warnings)
+    warnings = (*image.warnings, *guest.boot_faults, *guest.warnings)
     return Inspection(image.path, disk, guest, pending, "", warnings)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from imagetool.contracts import OpenFile
 from imagetool.errors import EmptyFile, NoFile, NotFound, WrongUsage
 from imagetool.guest.image import Image
-from imagetool.guest.windows.installation import control_set_name
+from imagetool.guest.windows.control_set import next_control_set
 from imagetool.registry import Hive, Key, Value
 
 _ROOT_KEYS = ("HKLM", "HKEY_LOCAL_MACHINE")
@@ -48,8 +48,8 @@ def open_hive(file: OpenFile) -> Hive:
             log.close()
 
 
-def find_key_in_hive(hive: Hive, key: str) -> Key:
-    """Find a key in a hive of a file of its own. Raises NotFound.
+def find_key_in_hive(hive: Hive, key: str) -> tuple[Key, tuple[str, ...]]:
+    """Find a key in a hive of a file of its own, with warnings. Raises NotFound, Corrupt.
 
     `key` is relative to the hive's root; a leading HKLM\\SOFTWARE, HKLM\\SYSTEM … is dropped.
     """
@@ -57,14 +57,10 @@ def find_key_in_hive(hive: Hive, key: str) -> Key:
     if len(parts) > 1 and parts[0].upper() in _ROOT_KEYS and parts[1].upper() in _HIVE_NAMES:
         parts = parts[2:]
     if parts and parts[0].upper() == "CURRENTCONTROLSET" and hive.find("Select") is not None:
-        name = control_set_name(hive.key("Select").number("Default"))
-        if not name:
-            raise NotFound(
-                f"{hive.name}: Select\\Default names no control set",
-                hint="Name one: ControlSet001.",
-            )
-        parts = [name, *parts[1:]]
-    return hive.key("\\".join(parts))
+        found = next_control_set(hive)
+        warnings = (found.warning,) if found.warning else ()
+        return hive.key("\\".join([found.name, *parts[1:]])), warnings
+    return hive.key("\\".join(parts)), ()
 
 
 def is_hive(file: OpenFile) -> bool:

@@ -22,8 +22,9 @@ from imagetool.guest.windows.components import (
     read_packages,
 )
 from imagetool.guest.windows.drivers import read_driver_version
+from imagetool.guest.windows.guest import read_windows_guest
 from imagetool.guest.windows.installation import HIVE_DIRECTORY, WindowsInstallation
-from imagetool.guest.windows.services import DATA_EXCHANGE, SERVICE_DISABLED, read_services
+from imagetool.guest.windows.services import SERVICE_DISABLED
 from imagetool.lab.packages import (
     CBS_PACKAGES_KEY,
     DRIVER_INF_FILES_KEY,
@@ -57,7 +58,8 @@ def boot(path: str | Path, volume: int | None = None, *, force: bool = False) ->
     """Play the first boot of the Windows in an image, in place.
 
     Raises DoesNotApply for an image that the emulated host did not service, unless `force` is set;
-    ServicingFailed where the image has no wvmbus driver, and what reading an image raises.
+    ServicingFailed where the image has no wvmbus driver or does not start it at boot, and what
+    reading an image raises.
     """
     disk = Path(path)
     timestamp = datetime.now(UTC)
@@ -70,6 +72,13 @@ def boot(path: str | Path, volume: int | None = None, *, force: bool = False) ->
                 "place",
                 hint="Boot a copy that `imagetool inject --host lab` made, or use --force.",
             )
+        guest = read_windows_guest(windows)
+        if guest.boot_faults:
+            raise ServicingFailed(
+                f"{disk}: its integration components would not start: "
+                + "; ".join(guest.boot_faults),
+                hint="Such a boot is not played; mend the guest, or start again from its template.",
+            )
         pending = [
             str(item.identity)
             for item in read_packages(windows, INTEGRATION_PACKAGE_NAMES)
@@ -78,8 +87,7 @@ def boot(path: str | Path, volume: int | None = None, *, force: bool = False) ->
         files: list[FileChange] = []
         system: list[KeyChange] = []
         driver = _activate_drivers(windows, files, system)
-        services = {service.name: service.effective_start for service in read_services(windows)}
-        runs = services.get(DATA_EXCHANGE) not in (None, SERVICE_DISABLED)
+        runs = guest.evidence.data_exchange_start not in (None, SERVICE_DISABLED)
         software = [
             KeyChange(f"{CBS_PACKAGES_KEY}\\{name}").set_dword("CurrentState", INSTALLED)
             for name in pending

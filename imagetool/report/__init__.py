@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from imagetool.contracts import Reportable
 
 
-def render(result: Reportable, output_format: str) -> str:
+def render(result: Reportable, output_format: str, *, errors_said: bool = False) -> str:
     """Return a result in a format: text, json, or another module of this folder.
 
+    With `errors_said` the text leaves out the sentences of errors, which were printed already.
     Raises WrongUsage where the format cannot hold such a result.
     """
     writer = import_module(f"imagetool.report.{output_format}")
-    text: str = writer.render(build_document(result))
+    document = build_document(result)
+    if errors_said:
+        document = document._replace(beside={**document.beside, "errors_said": True})
+    text: str = writer.render(document)
     return text

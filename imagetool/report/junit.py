@@ -1,13 +1,13 @@
 """Verdicts as JUnit XML, one test case each; well-formed whatever text an image contains.
 
-The schema is that of Apache Ant's JUnit report, which CI systems read. A command whose document
-holds verdicts has a function here that names its test cases; all others are refused.
+The schema is that of Jenkins' xUnit plugin (junit-10.xsd), which CI systems read. A command whose
+document holds verdicts has a function here that names its test cases; all others are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -28,7 +28,8 @@ class _Case(NamedTuple):
     text: str = ""
     output: tuple[str, ...] = ()
     """The lines of its standard output."""
-    seconds: float = 0.0
+    seconds: float | None = None
+    """The time that it took, where it was measured."""
 
 
 def render(document: Document) -> str:
@@ -44,21 +45,22 @@ def render(document: Document) -> str:
     seconds: Any = document.beside.get("seconds") or ()
     cases = [
         case._replace(seconds=time)
-        for case, time in zip(cases_of(tree), chain(seconds, repeat(0.0)), strict=False)
+        for case, time in zip(cases_of(tree), chain(seconds, repeat(None)), strict=False)
     ]
     if "error" in tree:
         error = tree["error"]
         name = f"imagetool {command}"
         cases.append(_Case(name, "error", "error", error["message"], error["hint"]))
     root = Element("testsuites", name="imagetool")
-    started: Any = document.beside.get("started_at") or datetime.now(UTC)
     suite = SubElement(root, "testsuite", name=f"imagetool {command}")
-    suite.set("timestamp", f"{started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}")
+    started: Any = document.beside.get("started_at")
+    if started is not None:
+        suite.set("timestamp", f"{started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}")
     for element in (root, suite):
         element.set("tests", str(len(cases)))
         element.set("failures", str(sum(case.result == "failure" for case in cases)))
         element.set("errors", str(sum(case.result == "error" for case in cases)))
-        element.set("time", f"{sum(case.seconds for case in cases):.3f}")
+        element.set("time", f"{sum(case.seconds or 0.0 for case in cases):.3f}")
     for case in cases:
         _add_case(suite, f"imagetool.{document.command}", case)
     indent(root)
@@ -68,8 +70,9 @@ def render(document: Document) -> str:
 
 
 def _add_case(suite: Element, class_name: str, case: _Case) -> None:
-    time = f"{case.seconds:.3f}"
-    element = SubElement(suite, "testcase", classname=class_name, name=safe(case.name), time=time)
+    element = SubElement(suite, "testcase", classname=class_name, name=safe(case.name))
+    if case.seconds is not None:
+        element.set("time", f"{case.seconds:.3f}")
     if case.result != "passed":
         item = SubElement(element, case.result, type=case.type, message=safe(case.message))
         item.text = safe(case.text)

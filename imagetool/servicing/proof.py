@@ -52,7 +52,8 @@ def _prove(image: Path, plan: Plan, package: Path) -> Verification:
     if gaps:
         raise _proof_failed(f"{gaps[0]} is missing")
     if not result.verdict.installed:
-        raise _proof_failed(f"the verdict is {result.verdict.outcome.value}")
+        reasons = "; ".join(result.verdict.reasons)
+        raise _proof_failed(f"the verdict is {result.verdict.outcome.value}: {reasons}")
     return result
 
 

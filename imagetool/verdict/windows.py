@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from imagetool.guest.windows.boot import boot_faults
 from imagetool.guest.windows.components import (
     INSTALL_PENDING,
     INSTALLED,
@@ -19,7 +20,6 @@ from imagetool.guest.windows.components import (
     ServicedPackage,
 )
 from imagetool.guest.windows.facts import WindowsFacts
-from imagetool.guest.windows.services import SERVICE_BOOT_START
 from imagetool.package.identity import Version
 
 _LOWEST_VERSION = Version(0, 0)
@@ -136,9 +136,9 @@ def _first_fitting_row(
     ]
     if failed:
         return Outcome.BROKEN, False, False, failed
-    prevented = _prevented_starts(facts, components, present)
-    if prevented:
-        return Outcome.DISABLED, False, False, prevented
+    faults = boot_faults(facts, components)
+    if faults:
+        return Outcome.DISABLED, False, False, list(faults)
     contradictions = _contradictions(components, present)
     if contradictions:
         return Outcome.CONTRADICTORY, False, False, contradictions
@@ -155,32 +155,6 @@ def _first_fitting_row(
     if _or_lowest(recorded) >= target:
         return Outcome.CURRENT, True, True, [f"the guest recorded {recorded}"]
     return Outcome.UNCONFIRMED, True, False, _unconfirmed_reasons(facts, components, target, bound)
-
-
-def _prevented_starts(
-    facts: WindowsFacts, components: IntegrationComponents, present: Version | None
-) -> list[str]:
-    """The reasons for which a driver that the boot on Hyper-V needs does not start at boot."""
-    found = []
-    for name in ("vmbus", "storvsc") if components.boots_by_uefi else ("vmbus",):
-        service = components.service(name)
-        if service is None:
-            # A guest that has no components is `absent`, not disabled.
-            if present is not None or facts.has_in_box_components:
-                found.append(f"{name} does not start: there is no such driver service")
-            continue
-        if service.start != SERVICE_BOOT_START:
-            start = "no Start" if service.start is None else f"Start is {service.start}"
-            found.append(f"{name} does not start at boot: {start}, not {SERVICE_BOOT_START}")
-        elif service.effective_start != SERVICE_BOOT_START:
-            found.append(
-                f"{name} does not start at boot: StartOverride for a Hyper-V machine is "
-                f"{service.effective_start}"
-            )
-        if service.file and not service.file_size:
-            state = "is missing" if service.file_size is None else "has 0 bytes"
-            found.append(f"{name} cannot start: {service.file} {state}")
-    return found
 
 
 def _contradictions(components: IntegrationComponents, present: Version | None) -> list[str]:

@@ -252,6 +252,16 @@ def test_a_mistake_in_either_file_is_told_by_the_next_command_whichever(
     assert run("--version").returncode == 0
 
 
+def test_a_gate_has_its_report_also_where_the_configuration_is_wrong(
+    template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("x = 1", encoding="utf-8")
+    report = tmp_path / "report.json"
+    refused(2, "verify", template, "--format", "json", "--output", report)
+    error = json.loads(report.read_text("utf-8"))["error"]
+    assert "config.toml: x: there is no such key" in json.dumps(error)
+
+
 def test_a_certificate_that_is_missing_concerns_its_host_alone(
     template: Path, tmp_path: Path
 ) -> None:

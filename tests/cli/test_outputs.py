@@ -136,6 +136,22 @@ def test_a_failure_after_some_output_keeps_its_own_exit_code(
     assert len(said.splitlines()) == 2
 
 
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_a_command_that_says_nothing_there_needs_no_output(
+    template: Path, disc: Path, tmp_path: Path, redirection: str
+) -> None:
+    for command in (
+        ["file", "extract", str(template), "Windows/System32/config/SYSTEM", f"{tmp_path}/SYSTEM"],
+        ["package", "extract", str(disc), f"{tmp_path}/package"],
+        ["disk", "export", str(template), f"{tmp_path}/raw"],
+    ):
+        assert " ".join(command[:2]) in SILENT
+        code, _, said = finish(start(command, redirection))
+        assert code == 0, said
+        assert "Traceback" not in said
+        assert "Exception" not in said
+
+
 @pytest.mark.parametrize("name", ["verify", "file read", "package show", "--help"])
 def test_a_reader_that_goes_is_no_failure(commands: dict[str, list[str]], name: str) -> None:
     process = start(commands[name], "")
@@ -143,3 +159,31 @@ def test_a_reader_that_goes_is_no_failure(commands: dict[str, list[str]], name: 
     process.stdout.close()
     process.stdout = None
     assert finish(process)[::2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (1, ["verify", "{image}", "--at-least", "9.0.0.0"]),
+        (1, ["verify", "{image}", "{image}", "--at-least", "9.0.0.0"]),
+        (1, ["verify", "{image}", "--at-least", "9.0.0.0", "--format", "junit"]),
+        (3, ["verify", "{none}", "{image}"]),
+        (3, ["inspect", "{none}", "{image}"]),
+        (3, ["inspect", "{none}", "{image}", "--format", "json"]),
+        (1, ["package", "check", "{disc}"]),
+        (2, ["verify", "{image}", "--at-least", "new", "--format", "json"]),
+        (4, ["host", "check", "http://127.0.0.1:1"]),
+    ],
+)
+def test_a_reader_that_goes_turns_no_failing_gate_green(
+    template: Path, disc: Path, tmp_path: Path, code: int, arguments: list[str]
+) -> None:
+    names = {"image": template, "disc": disc, "none": tmp_path / "none"}
+    process = start([item.format(**names) for item in arguments], "")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    found, _, said = finish(process)
+    assert found == code, said
+    assert "Broken pipe" not in said
+    assert "Traceback" not in said

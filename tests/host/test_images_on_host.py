@@ -473,8 +473,10 @@ def test_where_the_way_breaks_each_image_has_a_line_and_nothing_is_tried_again(
     assert session.asked == 13
     assert session.closed
     assert [": current" in line for line in lines] == [True, True, False, False, True]
-    assert lines[2].startswith(f"hv01:{images}/2.vhdx: unknown: the way to hv01 broke")
-    assert "not read, for the host failed before: the way to hv01 broke" in lines[3]
+    assert lines[2:4] == [f"hv01:{images}/{number}.vhdx: unknown" for number in (2, 3)]
+    said = [line for line in done.err.splitlines() if line.startswith("imagetool: ")]
+    assert said[0].startswith(f"imagetool: hv01:{images}/2.vhdx: the way to hv01 broke")
+    assert "not read, for the host failed before: the way to hv01 broke" in said[1]
     assert len(lines) == 5
 
 
@@ -487,7 +489,8 @@ def test_a_host_that_cannot_be_reached_spares_other_images(
     lines = done.out.decode().splitlines()
     assert lines.pop() == "1 judged: 1 hold, 0 fail; 2 could not be read"
     assert len(lines) == 3
-    assert "unknown: hv01 does not answer" in lines[0]
+    assert lines[0] == f"hv01:{images}/*.vhdx: unknown"
+    assert f"imagetool: hv01:{images}/*.vhdx: hv01 does not answer\n" in done.err
     assert lines[2].startswith(f"{images}/0.vhdx: current")
     assert Said("registry", "get", f"hv01:{images}/0.vhdx", AUTO).code == 4
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import perf_counter
 from xml.etree.ElementTree import Element
 
 import pytest
@@ -13,6 +17,7 @@ from fixtures.cabinets import MSZIP, write_cabinet
 from fixtures.packages import package_files
 from imagetool.package.signature.check import Finding, Judgement, MediaReport, PackageReport
 from imagetool.report import render
+from imagetool.report.text import safe
 from tests.program import refused, run
 
 HOSTILE = (
@@ -24,15 +29,14 @@ HOSTILE = (
     "a\nb\tc\rd.cab",
 )
 
-
 COUNTS = ("tests", "failures", "errors", "time")
 
 
 def parse(text: str) -> Element:
-    """Parse the bytes that would be in the file; return the one suite in it."""
-    root = ElementTree.fromstring(text.encode("utf-8"))
-    (suite,) = root
+    """The one suite in the bytes that would be in the file."""
+    root: Element = ElementTree.fromstring(text.encode("utf-8"))
     assert root.tag == "testsuites"
+    (suite,) = root
     assert [root.get(name) for name in COUNTS] == [suite.get(name) for name in COUNTS]
     return suite
 
@@ -70,9 +74,9 @@ def test_every_package_of_a_disc_is_a_case(disc: Path, tmp_path: Path) -> None:
         assert "cabinet: unsigned: no signature" in (failure.get("message") or "")
         assert str(disc) in (case.findtext("system-out") or "")
     again = run("package", "check", disc, "--format", "junit").stdout
-    written = target.read_text(encoding="utf-8")
-    times = re.compile(r' timestamp="[^"]*"')
-    assert times.sub("", again) == times.sub("", written)
+    assert [case.attrib.keys() for case in parse(again)] == [{"classname", "name", "time"}] * 4
+    times = re.compile(r' time(stamp)?="[^"]*"')
+    assert times.sub("", again) == times.sub("", target.read_text(encoding="utf-8"))
 
 
 def test_whatever_is_not_genuine_is_a_failure_of_that_type() -> None:
@@ -113,4 +117,57 @@ def test_a_cabinet_with_a_hostile_name_and_an_altered_file_is_a_case(tmp_path: P
 
 def test_a_report_that_cannot_be_written_is_said(disc: Path, tmp_path: Path) -> None:
     command = ("package", "check", disc, "--format", "junit", "--output", tmp_path / "no" / "x")
-    assert "no such directory" in refused(7, *command)
+    assert "cannot be written: there is no such directory" in refused(7, *command)
+
+
+def test_times_are_those_of_the_run(template: Path, disc: Path, tmp_path: Path) -> None:
+    """Each image's, which together are no more than what the run took; in UTC, without offset."""
+    (tmp_path / "again.vhdx").symlink_to(template)
+    for command in (["package", "check", disc], ["verify", template, tmp_path / "again.vhdx"]):
+        before, begun = datetime.now(UTC), perf_counter()
+        done = run(*command, "--format", "junit")
+        took = perf_counter() - begun
+        suite = parse(done.stdout)
+        times = [float(case.attrib["time"]) for case in suite]
+        assert all(0 < time < took for time in times)
+        assert float(suite.attrib["time"]) == pytest.approx(sum(times), abs=0.01)
+        assert sum(times) < took
+        started = datetime.strptime(suite.attrib["timestamp"], "%Y-%m-%dT%H:%M:%S")
+        assert before - timedelta(seconds=1) <= started.replace(tzinfo=UTC) <= datetime.now(UTC)
+
+
+def test_what_was_not_measured_has_no_time() -> None:
+    suite = parse(render(report(("a.cab", Judgement.GENUINE)), "junit"))
+    assert "timestamp" not in suite.attrib
+    assert [case.get("time") for case in suite] == [None]
+
+
+def test_a_case_says_what_it_was_compared_with_and_all_warnings(template: Path, disc: Path) -> None:
+    for options, words in (
+        ([], "wanted from present: compared with itself"),
+        (["--at-least", "6.3.9600.16384"], "wanted from at-least"),
+        (["--package", disc], "wanted from package"),
+    ):
+        command = ("verify", template, *options, "--strict")
+        (case,) = parse(run(*command, "--format", "junit").stdout)
+        lines = (case.findtext("system-out") or "").splitlines()
+        assert words in lines
+        (image,) = json.loads(run(*command, "--format", "json").stdout)["images"]
+        said = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+        assert said == [safe(warning) for warning in image["warnings"]]
+        assert bool(said) == ("--package" in options)  # the stand-in for it is not signed
+        failure = case.find("failure")
+        assert (failure is None) == image["holds"]
+        for objection in image["objections"]:
+            assert failure is not None
+            assert objection in (failure.get("message") or "")
+
+
+@pytest.mark.usefixtures("writers")
+def test_a_rehearsal_is_said_whether_accepted_or_not(template: Path, tmp_path: Path) -> None:
+    booted = shutil.copyfile(template, tmp_path / "booted.vhdx")
+    assert run("lab", "boot", booted, "--force").returncode == 0
+    for options, result in (([], "failure"), (["--accept-rehearsal"], "system-out")):
+        (case,) = parse(run("verify", booted, *options, "--format", "junit").stdout)
+        assert case[0].tag == result
+        assert "rehearsed: the emulated host wrote" in (case.findtext("system-out") or "")

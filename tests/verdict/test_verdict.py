@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imagetool.guest.windows.components import IntegrationComponents, ServicedPackage
 from imagetool.guest.windows.facts import WindowsFacts
 from imagetool.guest.windows.payload import PayloadStatus
-from imagetool.guest.windows.services import GuestService
+from imagetool.guest.windows.services import GuestService, Machine, StartOverride
 from imagetool.package.identity import Identity, Version
 from imagetool.verdict.windows import Outcome, Verdict, judge
 
@@ -193,3 +195,63 @@ def test_a_requirement_that_was_asked_for_wins() -> None:
 
 def test_a_record_that_is_no_version_counts_as_absent() -> None:
     assert judge(WINDOWS, replace(IN_BOX, recorded="nonsense")).recorded is None
+
+
+HYPER_V = Machine("Microsoft Corporation Virtual Machine", hyper_v=True)
+DELL = Machine("Dell Inc. Latitude E6430", hyper_v=False)
+DATA_EXCHANGE = GuestService("vmickvpexchange", 3)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.data())
+def test_nothing_holds_whose_bus_or_disk_does_not_start(data: st.DataObject) -> None:
+    """Whatever else is in the evidence: the only way to a verdict that holds is a sound start."""
+    uefi = data.draw(st.booleans())
+    windows = data.draw(st.sampled_from([WINDOWS, WINDOWS_10, GENERALISED]))
+    driver = data.draw(st.sampled_from([NEW, Version(10, 0, 17763, 1)]))
+    sound = True
+    services = [DATA_EXCHANGE]
+    for name in ("vmbus", "storvsc"):
+        start = data.draw(st.sampled_from([0, 0, 0, 1, 3, 4, None]))
+        machine = data.draw(st.sampled_from([None, DELL, HYPER_V]))
+        overrides = data.draw(st.sampled_from([(), (0,), (3,), (0, 3)]))
+        size = data.draw(st.sampled_from([None, 0, 70_000, 70_000, 70_000]))
+        path = data.draw(st.sampled_from(["", "Windows\\x.sys"]))
+        there = data.draw(st.integers(0, 9)) > 0
+        if there:
+            found = tuple(StartOverride("7", item, machine) for item in overrides)
+            services.append(GuestService(name, start, found, path, size))
+        good = there and start == 0 and size not in (None, 0)
+        good = good and not (machine is HYPER_V and 3 in overrides)
+        sound = sound and (good or (name == "storvsc" and not uefi))
+    evidence = replace(
+        BOOTED,
+        active_driver=data.draw(st.sampled_from([driver, None])) if sound else driver,
+        bound_driver=driver,
+        recorded=str(driver),
+        services=tuple(services),
+        boots_by_uefi=uefi,
+    )
+    verdict = judge(windows, evidence)
+    assert (verdict.outcome is Outcome.DISABLED) == (not sound)
+    assert sound or not (verdict.installed or verdict.confirmed or verdict.holds)
+
+
+def test_the_rows_before_and_after_disabled() -> None:
+    faulty = replace(BOOTED, services=(VMBUS._replace(start=4), DATA_EXCHANGE))
+    broken = replace(faulty, packages=(package(0x65),))
+    assert judge(WINDOWS, broken, NEW).outcome is Outcome.BROKEN
+    assert judge(WINDOWS, replace(faulty, recorded=str(NEW))).outcome is Outcome.DISABLED
+    assert judge(WINDOWS, faulty, NEW).outcome is Outcome.DISABLED
+
+
+def test_what_a_package_brings_at_the_next_boot_is_not_missing_yet() -> None:
+    """A system without the components has no service; a package that is installed made one."""
+    bare = replace(NOTHING, services=())
+    assert judge(WINDOWS, bare).outcome is Outcome.ABSENT
+    pending = replace(bare, packages=(package(0x60),))
+    assert judge(WINDOWS, pending, NEW).outcome is Outcome.UNCONFIRMED
+    assert judge(WINDOWS_10, pending, NEW).outcome is Outcome.DISABLED
+    assert judge(WINDOWS, replace(bare, packages=(package(0x70),)), NEW).outcome is Outcome.DISABLED
+    off = replace(pending, services=(VMBUS._replace(start=4),))
+    assert judge(WINDOWS, off, NEW).outcome is Outcome.DISABLED

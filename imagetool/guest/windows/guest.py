@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+from imagetool.guest.windows.boot import boot_faults, boot_warnings
 from imagetool.guest.windows.components import IntegrationComponents, read_integration_components
 from imagetool.guest.windows.facts import WindowsFacts, read_windows_facts
 from imagetool.guest.windows.installation import WindowsInstallation
-from imagetool.guest.windows.services import boot_warnings
 from imagetool.package.identity import Version
 
 
@@ -34,9 +34,14 @@ class WindowsGuest(NamedTuple):
         return self.facts.architecture
 
     @property
+    def boot_faults(self) -> tuple[str, ...]:
+        """The reasons for which it does not start on Hyper-V: those of the verdict `disabled`."""
+        return boot_faults(self.facts, self.evidence)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
-        """Conditions that would hinder the guest's boot on Hyper-V."""
-        return boot_warnings(self.evidence.services)
+        """Conditions that may hinder the guest's boot on Hyper-V, and decide no verdict."""
+        return boot_warnings(self.evidence)
 
 
 def read_windows_guest(windows: WindowsInstallation) -> WindowsGuest:

@@ -8,6 +8,7 @@ from imagetool.contracts import Source
 from imagetool.disk.lazy import lazy
 from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem import Node, Volume
+from imagetool.guest.windows.control_set import next_control_set
 from imagetool.package.identity import Version
 from imagetool.registry import Hive
 
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 HIVE_DIRECTORY = "Windows\\System32\\config"
 _SEPARATOR = "\\"
-
-
-def control_set_name(number: int | None) -> str:
-    """Return the name of a control set, ControlSet001; "" for a number that is none."""
-    return f"ControlSet{number:03}" if number is not None and 0 < number < 1000 else ""
 
 
 class WindowsInstallation:
@@ -62,26 +58,11 @@ class WindowsInstallation:
 
     @lazy
     def control_set(self) -> str:
-        """The control set that boots next, by Select\\Default: ControlSet001. Raises Corrupt."""
-        select = self.system.find("Select")
-        if select is None:
-            raise self._no_control_set("there is no key Select")
-        chosen, current = select.number("Default"), select.number("Current")
-        name = control_set_name(chosen)
-        if not name or self.system.find(name) is None:
-            raise self._no_control_set(f"Select\\Default is {chosen}, and there is no such set")
-        if current is not None and current != chosen:
-            self.image.read.note(
-                f"SYSTEM: the last boot used {control_set_name(current) or current}, the next one "
-                f"uses {name} (Select\\Current and Select\\Default)"
-            )
-        return name
-
-    def _no_control_set(self, what: str) -> Corrupt:
-        return Corrupt(
-            f"{self.system.name}: no control set boots next: {what}",
-            hint="The hive is damaged: restore the image.",
-        )
+        """The control set that boots next: ControlSet001. Raises Corrupt."""
+        found = next_control_set(self.system)
+        if found.warning:
+            self.image.read.note(f"SYSTEM: {found.warning}")
+        return found.name
 
     @lazy
     def version(self) -> Version:

@@ -32,6 +32,8 @@ SERVICE_BOOT_START, SERVICE_DISABLED = 0, 4  # winnt.h
 
 _HYPER_V = ("microsoft corporation", "virtual machine")
 """SystemManufacturer and SystemProductName of a virtual machine, in lower case."""
+_HYPER_V_BIOS = "VRTUAL"
+"""The OEM identifier of its ACPI tables, with which SystemBiosVersion begins."""
 _WINDOWS_DIRECTORY = re.compile(r"(\\systemroot|%systemroot%|%windir%)\\", re.I)
 _DRIVE = re.compile(r"(\\\?\?\\)?([a-z]):\\", re.I)
 
@@ -40,7 +42,7 @@ class Machine(NamedTuple):
     """A machine that the guest has run on, from its HardwareConfig."""
 
     name: str
-    """Manufacturer and product; the key's name where they are not given."""
+    """Manufacturer and product; without them the BIOS, or the key's name."""
     hyper_v: bool
     """True for a virtual machine of Hyper-V."""
 
@@ -62,9 +64,10 @@ class GuestService(NamedTuple):
     start: int | None
     overrides: tuple[StartOverride, ...] = ()
     file: str = ""
-    """The path of a boot driver's file on the Windows volume; empty where it is not known."""
+    """The path of a boot driver's file on the Windows volume; ImagePath as it stands where that
+    leads elsewhere; empty for services, whose files are not looked for."""
     file_size: int | None = None
-    """The size of that file in bytes; None where it is missing."""
+    """The size of that file in bytes; None where it is not on the Windows volume."""
 
     @property
     def start_override(self) -> int | None:
@@ -114,10 +117,23 @@ def _read_machines(windows: WindowsInstallation) -> dict[str, Machine]:
         number = key.number("Id")
         if number is None:
             continue
-        parts = [key.text("SystemManufacturer").strip(), key.text("SystemProductName").strip()]
-        name = " ".join(filter(None, parts)) or key.name
-        found[str(number)] = Machine(name, tuple(part.lower() for part in parts) == _HYPER_V)
+        machine = _machine(key)
+        known = found.get(str(number))
+        if known is None or not known.hyper_v:
+            found[str(number)] = machine
     return found
+
+
+def _machine(key: Key) -> Machine:
+    """A machine by its names; Windows 8.1 records none, only the version of the BIOS."""
+    parts = [key.text("SystemManufacturer").strip(), key.text("SystemProductName").strip()]
+    if any(parts):
+        hyper_v = tuple(part.lower() for part in parts) == _HYPER_V
+        return Machine(" ".join(filter(None, parts)), hyper_v)
+    versions = key.get("SystemBiosVersion")
+    bios = versions[0].split() if isinstance(versions, list) and versions else []
+    name = f"a machine with the BIOS {' '.join(bios)}" if bios else key.name
+    return Machine(name, bios[:1] == [_HYPER_V_BIOS])
 
 
 def _read_service(windows: WindowsInstallation, services: Key, name: str) -> GuestService | None:
@@ -132,10 +148,11 @@ def _read_service(windows: WindowsInstallation, services: Key, name: str) -> Gue
     )
     if name not in BOOT_DRIVERS:
         return GuestService(name, key.number("Start"), found)
-    path = driver_path(key.text("ImagePath"), name)
+    image_path = key.text("ImagePath")
+    path = driver_path(image_path, name)
     node = windows.volume.find(path) if path else None
     size = node.size if node is not None and not node.is_directory else None
-    return GuestService(name, key.number("Start"), found, path, size)
+    return GuestService(name, key.number("Start"), found, path or image_path, size)
 
 
 def driver_path(image_path: str, name: str) -> str:
@@ -151,24 +168,3 @@ def driver_path(image_path: str, name: str) -> str:
     if (drive := _DRIVE.match(text)) is not None:
         return text[drive.end() :] if drive[2].upper() == "C" else ""
     return "" if text.startswith("\\") else f"Windows\\{text}"
-
-
-def boot_warnings(services: tuple[GuestService, ...]) -> tuple[str, ...]:
-    """A warning for each boot driver that another machine than Hyper-V's does not start at boot."""
-    by_machine: dict[str, list[str]] = {}
-    for service in services:
-        if service.name not in BOOT_DRIVERS or service.start != SERVICE_BOOT_START:
-            continue
-        for item in service.overrides:
-            if item.start and not (item.machine is not None and item.machine.hyper_v):
-                machine = (
-                    f"on {item.machine.name}"
-                    if item.machine is not None
-                    else f"on a machine that is not known (number {item.number})"
-                )
-                by_machine.setdefault(machine, []).append(f"{service.name} ({item.start})")
-    return tuple(
-        f"{', '.join(names)}: an override keeps them from starting at boot {machine}; a new "
-        "virtual machine is another one, most likely"
-        for machine, names in by_machine.items()
-    )

@@ -6,8 +6,10 @@ files. A file that is in no list makes the package altered.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,6 +88,9 @@ class MediaReport(Reportable):
     """On a disc, the number of its other files, of which nothing is said."""
     error: ImagetoolError | None = None
     """The failure for which nothing was checked."""
+    started_at: datetime | None = field(default=None, compare=False)
+    seconds: tuple[float, ...] = field(default=(), compare=False)
+    """The time that each package took."""
 
     @property
     def holds(self) -> bool:
@@ -95,9 +100,16 @@ class MediaReport(Reportable):
 
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:
     """Check all packages of a medium, as check_package."""
-    reports = tuple(check_package(package, trusted) for package in media.packages)
+    started_at = datetime.now(UTC)
+    reports, seconds = [], []
+    for package in media.packages:
+        begun = time.perf_counter()
+        reports.append(check_package(package, trusted))
+        seconds.append(time.perf_counter() - begun)
     unchecked = len(media.disc.files) - len(reports) if media.disc is not None else None
-    return MediaReport(media.name, reports, unchecked)
+    return MediaReport(
+        media.name, tuple(reports), unchecked, started_at=started_at, seconds=tuple(seconds)
+    )
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:

@@ -77,7 +77,8 @@ def _media_report(result: MediaReport) -> Document:
     tree: Tree = {"package": result.media, "packages": packages}
     if result.unchecked_files is not None:
         tree["unchecked_files"] = result.unchecked_files
-    return Document("package-check", tree | error_tree(result.error))
+    beside: Tree = {"started_at": result.started_at, "seconds": result.seconds}
+    return Document("package-check", tree | error_tree(result.error), beside)
 
 
 @builds("package.signature.check.PackageReport")

@@ -41,7 +41,10 @@ def render(document: Document) -> str:
         import_module(f"imagetool.report.text.{module}"), document.command.replace("-", "_")
     )
     text: str = layout(document)
-    return text
+    error: Any = document.tree.get("error")
+    if error is None or document.beside.get("errors_said"):
+        return text
+    return f"{text}error: {safe(error['message'])}\nhint: {safe(error['hint'])}\n"
 
 
 def safe(value: object, *, keep_line_feeds: bool = False) -> str:

@@ -16,10 +16,8 @@ def verify(document: Document) -> str:
     images: Any = document.tree["images"]
     if len(images) == 1 and "error" not in images[0]:
         return _format_verdict(images[0])
-    lines = "".join(map(_format_line, images))
-    error: Any = document.tree.get("error")
-    if error is not None:
-        lines += f"{safe(error['message'])}\n"
+    errors_said = bool(document.beside.get("errors_said"))
+    lines = "".join(_format_line(image, errors_said) for image in images)
     return lines + _format_summary(document.tree["summary"]) if len(images) > 1 else lines
 
 
@@ -31,9 +29,11 @@ def _format_summary(summary: Any) -> str:
     )
 
 
-def _format_line(image: Mapping[str, Any]) -> str:
+def _format_line(image: Mapping[str, Any], errors_said: bool) -> str:
     """A verdict in one line, with its reasons, and a line a warning; or the error."""
     name = image["image"]
+    if "error" in image and errors_said:
+        return f"{safe(name)}: {image['verdict']}\n"
     if "error" in image:
         text = image["error"].removeprefix(f"{name}: ")
         return f"{safe(name)}: {image['verdict']}: {safe(text)}\n"
