@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _SUCCESS_STATES = ("Installed", "InstallPending")
 _DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
+_OUTPUT_OPERATIONS = ("copy", "write", "make-private-directory", "make-directory", "rename")
+"""Operations that need room on the disk of the output, and nowhere else."""
 
 
 def _ignore_step(step: str) -> None:
@@ -172,9 +174,15 @@ def _transaction(
         cleanup.keep(delete_copy)
     except CmdletFailed as error:
         if error.hresult in _DISK_FULL_CODES:
+            where = (
+                f"the disk that {target.parent} lies on is full"
+                if error.cmdlet in _OUTPUT_OPERATIONS
+                else error.message
+            )
             raise CannotWrite(
-                f"the disk that {target.parent} lies on is full; {image} is as it was",
-                hint="A serviced copy needs the size of the image, and some for the package.",
+                f"{where}; {image} is as it was",
+                hint="A serviced copy needs the size of the image, and some for the package; the "
+                "guest's volume and DISM's scratch directory need room as well.",
             ) from error
         raise ServicingFailed(f"{error.message}; {image} is as it was", hint=error.hint) from error
     return state, proof
