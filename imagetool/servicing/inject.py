@@ -115,14 +115,19 @@ def _check_host(session: Session, image: Path) -> None:
 
 
 def _check_target(target: Path) -> None:
-    if target.exists():
+    try:
+        if target.exists():
+            raise CannotWrite(
+                f"{target}: there is a file of that name already", hint="Choose another output."
+            )
+        if not target.parent.is_dir():
+            raise CannotWrite(
+                f"{target.parent}: there is no such directory", hint="Make it, or name another."
+            )
+    except OSError as error:  # a name that is too long
         raise CannotWrite(
-            f"{target}: there is a file of that name already", hint="Name another with --output."
-        )
-    if not target.parent.is_dir():
-        raise CannotWrite(
-            f"{target.parent}: there is no such directory", hint="Make it, or name another."
-        )
+            f"{target}: cannot be written: {error.strerror}", hint="Choose another output."
+        ) from None
 
 
 def _transaction(

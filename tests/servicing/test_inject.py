@@ -270,6 +270,9 @@ def test_a_package_for_another_system_never_reaches_the_host(
         inject(template, disc, never, existing)
     with pytest.raises(CannotWrite, match="no such directory"):
         inject(template, disc, never, tmp_path / "none/serviced.vhdx")
+    for name in ("x" * 300, f"{'x' * 300}/y"):
+        with pytest.raises(CannotWrite, match="cannot be written"):
+            inject(template, disc, never, tmp_path / name)
     assert existing.read_bytes() == b"mine"
 
 
