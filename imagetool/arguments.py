@@ -26,6 +26,8 @@ def check_path(name: str, value: object) -> str:
         raise _wrong(name, value, "a path", "Give a str or a pathlib.Path, not bytes.")
     if not text:
         raise WrongUsage(f"{name} is empty", hint="Name a file.")
+    if "\0" in text:
+        raise WrongUsage(f"{name} is {text!r}: no path has a NUL", hint="Name a file.")
     return text
 
 

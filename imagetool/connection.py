@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from imagetool.host.session import Session
 
 
-def named_host(text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
-    """Find the host of that name; without text the default one.
+def check_configuration() -> None:
+    """Read both configuration files, if there are any. Raises WrongUsage for a mistake in one."""
+    from imagetool.host.environment import is_configured
+
+    if is_configured():
+        from imagetool.host.configuration import read_configuration
+
+        read_configuration()
+
+
+def named_host(text: str | None = None, *, url_allowed: bool = True) -> ConfiguredHost:
+    """Find the host of that name; for None the default one.
 
     `url_allowed` is False where a path follows (HOST:PATH). Raises WrongUsage, also for a mistake
     in a configuration file that does not concern this host.
@@ -23,8 +33,8 @@ def named_host(text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
     return read_configuration().host(text, url_allowed=url_allowed)
 
 
-def servicing_host(text: str = "") -> ConfiguredHost:
-    """Find the host that is to change an image; without text the user's default. Raises WrongUsage.
+def servicing_host(text: str | None = None) -> ConfiguredHost:
+    """Find the host that is to change an image; for None the user's default. Raises WrongUsage.
 
     The file in the current directory does not choose it.
     """

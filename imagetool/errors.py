@@ -108,7 +108,7 @@ class ServicingFailed(ImagetoolError):
 
 
 class LeftBehind(ImagetoolError):
-    """Servicing failed and left files or mounts on the host: `imagetool recover`."""
+    """Servicing failed and left files or mounts on the host, which the message names."""
 
     exit_code = 6
 

@@ -13,6 +13,8 @@ import typer
 
 from imagetool.cli.failure import report_failure, show_tracebacks
 from imagetool.cli.outputs import open_outputs
+from imagetool.connection import check_configuration
+from imagetool.errors import WrongUsage
 from imagetool.version import __version__
 
 _COMMAND_MODULES = {
@@ -65,6 +67,7 @@ def _show_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
     ] = False,
@@ -74,6 +77,13 @@ def _options(
 ) -> None:
     """Read, verify and update the Hyper-V integration services of guest images, unmounted."""
     show_tracebacks(debug)
+    if not set(context.help_option_names) & set(context.obj):
+        # Whichever command comes next tells of a mistake, also one that needs no host.
+        try:
+            check_configuration()
+        except WrongUsage as error:
+            _report_wrong_usage(context.obj, error)
+            raise
 
 
 def run() -> Never:
@@ -94,7 +104,7 @@ def answer(arguments: Sequence[str] | None) -> int:
     try:
         named = sys.argv[1:] if arguments is None else arguments
         command = typer.main.get_command(build_program(named))
-        code = command.main(arguments, prog_name="imagetool", standalone_mode=False)
+        code = command.main(arguments, prog_name="imagetool", standalone_mode=False, obj=named)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
         code = _EXIT_INTERRUPTED

@@ -8,7 +8,6 @@ import typer
 
 from imagetool.cli.emit import emit
 from imagetool.cli.options import Format, FormatOption
-from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.host.configuration.address import ConfiguredHost
@@ -54,8 +53,6 @@ def check(
     from imagetool.connection import named_host, session_opener
     from imagetool.host.check import check_host
 
-    if not host:
-        raise WrongUsage("HOST is empty", hint="Name a host; a variable may not be set.")
     chosen = named_host(host)
     checked = check_host(chosen, session_opener(chosen), path, self_test=self_test)
     emit(checked, output_format)

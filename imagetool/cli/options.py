@@ -63,11 +63,11 @@ ParentsOption = Annotated[
     typer.Option("--parents", metavar="DIR", help="Where parents of differencing disks may lie."),
 ]
 HostOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--host",
         metavar="HOST",
-        help="local, lab for a rehearsal, a name or URL; by default imagetool.toml's, else local.",
+        help="local, lab for a rehearsal, a name or URL; by default your own file's, else local.",
     ),
 ]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A disk image, or HOST:PATH.")]

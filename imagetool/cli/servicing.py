@@ -38,7 +38,7 @@ def inject(
     package: Annotated[
         list[str], typer.Option("--package", metavar="PACKAGE", help="An ISO or a CAB.")
     ],
-    host: HostOption = "",
+    host: HostOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="NEW", help="The serviced copy, a new file.")
     ] = None,

@@ -85,45 +85,31 @@ class RawDisk:
         """Do nothing: no parents were opened."""
 
 
-_FOREIGN_SIGNATURES = (
-    (b"QFI\xfb", "a QCOW2 disk"),
-    (b"KDMV", "a VMDK disk"),
-    (b"# Disk DescriptorFile", "a VMDK descriptor"),
-    (b"MSWIM\0\0\0", "a WIM archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\xfd7zXZ\0", "an xz archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"MSCF", "a cabinet"),
-    (b"regf", "a registry hive"),
-)
-
-
 def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
     """Open the virtual disk in `source`.
 
     Parents of a differencing disk are searched in its own directory and in the directories
     `parents`, by file name; the directories that the child records are ignored.
 
-    Raises NotRecognised if `source` is no disk, Unsupported for a format that is not read, Corrupt
-    if the disk is damaged.
+    Raises Unsupported for a file of another kind, which it names, NotRecognised if `source` is no
+    disk, Corrupt if the disk is damaged.
     """
     head = source.read_at(0, 80)
     if head.startswith(SIGNATURE):
         return Vhdx(source, lambda locator: _find_vhdx_parent(source, parents, locator))
+    from imagetool.disk.file_kinds import recognise_file
+
     suffix = PurePath(source.name).suffix.lower()
     if suffix != ".vhdx" or head.startswith(b"conectix"):
         disk = _open_vhd(source, parents)
         if disk is not None:
             return disk
-    if head[64:68] == b"\x7f\x10\xda\xbe":
-        raise Unsupported(f"{source.name}: this is a VDI disk, which is not read", hint=_CONVERT)
-    for signature, name in _FOREIGN_SIGNATURES:
-        if head.startswith(signature):
-            raise Unsupported(
-                f"{source.name}: this is {name}, which is no disk image", hint=_CONVERT
-            )
+    kind = recognise_file(source)
+    if kind is not None and not kind.is_image:
+        raise Unsupported(
+            f"{source.name}: this is {kind.name}, and no VHDX, VHD or raw disk",
+            hint=kind.as_image,
+        )
     if suffix in (".vhdx", ".avhdx", ".vhd", ".avhd", ".vhds"):
         raise NotRecognised(
             f"{source.name}: this is no {suffix[1:].upper()} file: the signature is missing",
@@ -134,9 +120,6 @@ def open_disk(source: Source, parents: Sequence[str | Path] = ()) -> Disk:
             f"{source.name}: {source.size} bytes are no disk image", hint="Name a VHDX or raw disk."
         )
     return RawDisk(source)
-
-
-_CONVERT = "Unpack or convert it first, for example with `qemu-img convert -O vhdx`."
 
 
 # Modules that a dynamic VHDX does not need are imported in the functions that use them.

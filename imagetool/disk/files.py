@@ -1,10 +1,13 @@
-"""The ranges of a disk image that are read first, whatever it holds."""
+"""Files of disk images: the ranges that are read first, and where parents are looked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from imagetool.contracts import Range
+
+PARENTS_OPTION = "commands that only read an image look into the directories of --parents too"
+"""For hints: not every command that meets a differencing disk has the option."""
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _EXPECTED = ((0, 64 * _KIB), (_MIB, 64 * _KIB))

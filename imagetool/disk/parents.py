@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from imagetool.contracts import Files, OpenFile, Source
-from imagetool.disk.files import expected_ranges
+from imagetool.disk.file_kinds import recognise_file
+from imagetool.disk.files import PARENTS_OPTION, expected_ranges
 from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, Corrupt, NoFile, NotRecognised
 
@@ -91,7 +92,12 @@ class ParentFinder(Generic[D]):
                     hint="The images are damaged, or were renamed: compare them with their origin.",
                 )
             if not self._is_same_format(file):
-                raise NotRecognised(f"{file.name}: this parent is no disk of its child's kind")
+                kind = recognise_file(file)
+                raise NotRecognised(
+                    f"{file.name}: this parent is {kind.name if kind else 'a file of another kind'}"
+                    f", not a disk of its child's format",
+                    hint=f"Put the right parent beside it; {PARENTS_OPTION}.",
+                )
             finder = ParentFinder(file, self._folders, self._open, self._is_same_format, chain)
             return self._open(file, finder)
         except BaseException:
@@ -108,5 +114,5 @@ class ParentFinder(Generic[D]):
         raise CannotOpen(
             f"{self._source.name}: its parent {locator.paths[0]} is missing (looked for "
             f"{' or '.join(locator.names)} in {looked})",
-            hint="Put the parent beside it, or name its directory with --parents.",
+            hint=f"Put the parent beside it; {PARENTS_OPTION}.",
         )

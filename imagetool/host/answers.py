@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from imagetool.contracts import Event, OnEvent, Reference, Result
 from imagetool.errors import HostFailed
 from imagetool.host.frames import AnswerFrame, RequestFrame
+from imagetool.host.hresults import EXPLANATIONS, find_code
 
 
 class CmdletFailed(HostFailed):
@@ -22,17 +23,19 @@ class CmdletFailed(HostFailed):
         error_id: str,
         parameters: Mapping[str, object] | None = None,
     ) -> None:
-        code = f" (0x{hresult:08X})" if hresult else ""
         # A message of several lines repeats itself in its later ones.
         first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-        hint = _HINTS.get(hresult, "")
+        hresult = find_code(hresult, message)
+        code = f" (0x{hresult:08X})" if hresult else ""
+        meaning, hint = EXPLANATIONS.get(hresult, ("", ""))
+        said = f"{meaning}{code}; the host says: {first}" if meaning else f"{first}{code}"
         if error_id.startswith("CommandNotFound"):
             hint = f"The host lacks the module of {cmdlet}: is it a Hyper-V host?"
-        super().__init__(f"{cmdlet} failed on the host: {first}{code}", hint=hint)
+        super().__init__(f"{cmdlet} failed on the host: {said}", hint=hint)
         self.cmdlet = cmdlet
         self.host_message = message
         self.hresult = hresult
-        """Unsigned, 32 bits; 0 where there is none."""
+        """The code that explains it, unsigned, 32 bits; 0 where there is none."""
         self.category = category
         self.error_id = error_id
         self.parameters = {
@@ -52,18 +55,6 @@ def _display_value(name: str, value: object) -> str:
         return "(hidden)"
     text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
     return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[:_MAX_VALUE_CHARACTERS]}…"
-
-
-_HINTS = {
-    0x80070005: "Access is denied: the session needs an elevated administrator of the host.",
-    0x80070020: "Another process holds the file: a running virtual machine, or a scanner.",
-    0x800F0805: "The package is damaged or no CBS package: compare it with its origin.",
-    0x800F0806: "Servicing is pending in the image: boot the guest once, then try again.",
-    0x800F081E: "The package does not apply: wrong system, wrong architecture, or superseded.",
-    0x800F0823: "The image's servicing stack, or the host's DISM, is too old for the package.",
-    0x800F0830: "The image cannot be serviced any more: start again from a good copy.",
-    0xC1510111: "The image cannot be written: it is mounted read-only.",
-}
 
 
 class AnswerCollector:

@@ -58,7 +58,7 @@ def open_local(engine: str | None = None, environment: Mapping[str, str] | None 
     if program is None:
         raise HostFailed(
             "there is no PowerShell on this machine (neither powershell.exe nor pwsh in PATH)",
-            hint="Install PowerShell, or name another host with --host.",
+            hint="Install PowerShell, or name another host.",
         )
     return Session(LocalProcess(program, environment or {}))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from imagetool.contracts import Source
+from imagetool.disk.file_kinds import PACKAGE_WANTED, recognise_file
 from imagetool.disk.local_files import FileSource
 from imagetool.disk.source import MemorySource
 from imagetool.errors import NotFound, NotRecognised, Unsupported
@@ -28,6 +29,9 @@ from imagetool.package.folder import Folder
 from imagetool.package.identity import Identity, Version
 
 MANIFEST = "update.mum"
+_MSU_SCAN_DATA = "wsusscan.cab"
+_MSU_MEMBER = re.compile(r"wsusscan\.cab|.*-pkgproperties\.txt", re.I)
+_KB = re.compile(r"KB\d{6,8}", re.I)
 _MAX_MANIFESTS = 2000
 _MAX_MANIFESTS_SIZE = 32 << 20
 _PACKAGE_PATH = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
@@ -179,9 +183,11 @@ class Media:
                 self.disc = Disc(source)
                 self.packages = tuple(_disc_packages(self.disc))
             else:
+                kind = recognise_file(source)
                 raise NotRecognised(
-                    f"{path}: this is no cabinet, no disc and no folder with {MANIFEST}",
-                    hint="Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into.",
+                    f"{path}: this is {kind.name if kind else 'a file of an unknown kind'}: no "
+                    f"cabinet, no disc and no folder with {MANIFEST}",
+                    hint=kind.as_package if kind else PACKAGE_WANTED,
                 )
         except BaseException:
             self._stack.close()
@@ -217,16 +223,32 @@ def open_package(path: str | Path) -> Media:
     if not media.packages:
         media.close()
         if media.kind == "cabinet":
-            raise NotRecognised(
-                f"{path}: this is a cabinet, but no CBS package: there is no {MANIFEST} in it",
-                hint="`imagetool package list` shows what is in it.",
-            )
+            raise _no_package_in_cabinet(media)
         raise NotRecognised(
             f"{path}: this disc holds no integration services packages "
             "(support/amd64 and support/x86, *HyperVIntegrationServices*.cab)",
             hint="vmguest.iso of a Server 2012 R2 host or earlier has them; later hosts have none.",
         )
     return media
+
+
+def _no_package_in_cabinet(media: Media) -> NotRecognised:
+    """The error for a cabinet without a package; an MSU is one, and holds further cabinets."""
+    names = [] if media.cabinet is None else [item.name for item in media.cabinet.members]
+    cabinets = [name for name in names if name.lower().endswith(".cab")]
+    if cabinets and any(_MSU_MEMBER.fullmatch(name) for name in names):
+        inner = [name for name in cabinets if name.lower() != _MSU_SCAN_DATA]
+        updates = dict.fromkeys(match[0].upper() for match in map(_KB.search, inner) if match)
+        about = f", the update {', '.join(updates)}" if updates else ""
+        return NotRecognised(
+            f"{media.name}: this is an MSU{about}, and no package itself: it holds "
+            f"{', '.join(inner[:5]) or 'no package'}",
+            hint="`imagetool package extract MSU FOLDER` takes the CAB out of it; then name that.",
+        )
+    return NotRecognised(
+        f"{media.name}: this is a cabinet, but no CBS package: there is no {MANIFEST} in it",
+        hint="`imagetool package list` shows what is in it.",
+    )
 
 
 def package_in_cabinet(data: bytes, name: str) -> Package:
@@ -262,7 +284,7 @@ def _folder_package(path: Path) -> Package:
     if not (path / MANIFEST).is_file():
         raise NotRecognised(
             f"{path}: this folder holds no {MANIFEST}",
-            hint="Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into.",
+            hint=PACKAGE_WANTED,
         )
     folder = Folder(path)
 

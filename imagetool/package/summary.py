@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from imagetool.package.cbs import PackageManifest
     from imagetool.package.signature.check import Finding
 
-_SYSTEMS = {
+SYSTEMS = {
     (6, 0): "Windows Vista, Server 2008",
     (6, 1): "Windows 7, Server 2008 R2",
     (6, 2): "Windows 8, Server 2012",
     (6, 3): "Windows 8.1, Server 2012 R2",
 }
+"""The systems by major and minor version of their packages."""
 
 
 class PackageSummary(NamedTuple):
@@ -36,7 +37,7 @@ class PackageSummary(NamedTuple):
     def systems(self) -> tuple[str, ...]:
         """The names of the Windows versions whose packages are its parents."""
         versions = sorted({parent.version[:2] for parent in self.manifest.parents})
-        return tuple(_SYSTEMS.get(item, f"Windows {item[0]}.{item[1]}") for item in versions)
+        return tuple(SYSTEMS.get(item, f"Windows {item[0]}.{item[1]}") for item in versions)
 
 
 @dataclass(frozen=True, slots=True)

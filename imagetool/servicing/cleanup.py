@@ -66,7 +66,7 @@ class CleanupStack:
             after = f"{error}; then " if isinstance(error, ImagetoolError) else ""
             raise LeftBehind(
                 f"{after}this was left behind: {'; '.join(left)}",
-                hint="Take it away by hand where it lies; `imagetool recover` comes later.",
+                hint="Take it away by hand where it lies.",
             ) from error
 
 

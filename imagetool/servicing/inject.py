@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _SUCCESS_STATES = ("Installed", "InstallPending")
 _DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
+_OUTPUT_OPERATIONS = ("copy", "write", "make-private-directory", "make-directory", "rename")
+"""Operations that need room on the disk of the output, and nowhere else."""
 
 
 def _ignore_step(step: str) -> None:
@@ -113,14 +115,19 @@ def _check_host(session: Session, image: Path) -> None:
 
 
 def _check_target(target: Path) -> None:
-    if target.exists():
+    try:
+        if target.exists():
+            raise CannotWrite(
+                f"{target}: there is a file of that name already", hint="Choose another output."
+            )
+        if not target.parent.is_dir():
+            raise CannotWrite(
+                f"{target.parent}: there is no such directory", hint="Make it, or name another."
+            )
+    except OSError as error:  # a name that is too long
         raise CannotWrite(
-            f"{target}: there is a file of that name already", hint="Name another with --output."
-        )
-    if not target.parent.is_dir():
-        raise CannotWrite(
-            f"{target.parent}: there is no such directory", hint="Make it, or name another."
-        )
+            f"{target}: cannot be written: {error.strerror}", hint="Choose another output."
+        ) from None
 
 
 def _transaction(
@@ -172,9 +179,15 @@ def _transaction(
         cleanup.keep(delete_copy)
     except CmdletFailed as error:
         if error.hresult in _DISK_FULL_CODES:
+            where = (
+                f"the disk that {target.parent} lies on is full"
+                if error.cmdlet in _OUTPUT_OPERATIONS
+                else error.message
+            )
             raise CannotWrite(
-                f"the disk that {target.parent} lies on is full; {image} is as it was",
-                hint="A serviced copy needs the size of the image, and some for the package.",
+                f"{where}; {image} is as it was",
+                hint="A serviced copy needs the size of the image, and some for the package; the "
+                "guest's volume and DISM's scratch directory need room as well.",
             ) from error
         raise ServicingFailed(f"{error.message}; {image} is as it was", hint=error.hint) from error
     return state, proof

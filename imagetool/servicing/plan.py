@@ -81,9 +81,8 @@ def make_plan(
         own = [item for item in choice.fits if item.rule is Rule.IN_BOX]
         chosen = choice.fit or (own[0] if own else None)
         if chosen is None:
-            reasons = "; ".join(f"{fit.package.name}: {fit.explanation}" for fit in choice.fits)
             raise DoesNotApply(
-                f"{image}: no package of {package} is for this guest: {reasons}",
+                f"{image}: no package of {package} fits this guest: {choice.refusal}",
                 hint="`imagetool package show` says for which systems its packages are.",
             )
         if chosen.applies:

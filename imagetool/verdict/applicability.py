@@ -14,6 +14,7 @@ from typing import Protocol
 
 from imagetool.package import Identity, Package
 from imagetool.package.identity import Version
+from imagetool.package.summary import SYSTEMS
 
 _WINDOWS_7 = Version(6, 1)
 _WINDOWS_10 = Version(10, 0)
@@ -34,7 +35,11 @@ class KnownPackage(Protocol):
 
 
 class GuestFacts(Protocol):
-    """The properties of a guest that applicability depends on."""
+    """The properties of a guest that applicability depends on, and its name."""
+
+    @property
+    def name(self) -> str:
+        """The name of its system, for messages."""
 
     @property
     def version(self) -> Version:
@@ -77,6 +82,7 @@ class Fit:
     package: Package
     rule: Rule
     explanation: str
+    """A sentence where it is for this guest; else what it is, as "for x86"."""
 
     @property
     def applies(self) -> bool:
@@ -95,6 +101,20 @@ class Choice:
 
     fit: Fit | None
     fits: tuple[Fit, ...]
+    guest: str
+    """The guest's system and architecture."""
+
+    @property
+    def refusal(self) -> str:
+        """The reasons for which none is for this guest, as one sentence; each reason once."""
+        names: dict[str, list[str]] = {}
+        for item in self.fits:
+            names.setdefault(item.explanation, []).append(item.package.name)
+        parts = [
+            f"{', '.join(packages)} {'is' if len(packages) == 1 else 'are'} {explanation}"
+            for explanation, packages in names.items()
+        ]
+        return "; ".join([*parts, f"this guest is {self.guest}"])
 
     @property
     def newest(self) -> Package | None:
@@ -110,17 +130,14 @@ def check_fit(package: Package, guest: GuestFacts) -> Fit:
         return Fit(package, rule, explanation)
 
     if guest.version >= _WINDOWS_10:
-        return make_fit(Rule.IN_BOX, f"Windows {guest.version} carries its own components")
+        return make_fit(Rule.IN_BOX, f"{guest.name} carries its own components")
     if guest.architecture and package.architecture != guest.architecture:
-        return make_fit(
-            Rule.WRONG_ARCHITECTURE, f"it is for {package.architecture}, not {guest.architecture}"
-        )
+        return make_fit(Rule.WRONG_ARCHITECTURE, f"for {package.architecture}")
     if guest.version < _WINDOWS_7:
-        return make_fit(Rule.TOO_OLD, f"DISM does not service Windows {guest.version}")
+        return make_fit(Rule.TOO_OLD, "for DISM, which services Windows 7 and later")
     parent = _find_parent(package, guest)
     if parent is None:
-        names = sorted({f"{item.name} {item.version}" for item in package.parents})
-        return make_fit(Rule.NO_PARENT, f"none of its parents is installed ({', '.join(names)})")
+        return make_fit(Rule.NO_PARENT, _intended_guests(package, guest))
     same = [item for item in guest.packages if item.identity.name == package.identity.name]
     for item in sorted(same, key=lambda item: item.identity.version, reverse=True):
         if item.state not in _PRESENT_STATES:
@@ -140,8 +157,8 @@ def check_fit(package: Package, guest: GuestFacts) -> Fit:
     ):
         return make_fit(
             Rule.NO_SHA2,
-            f"it is signed with {', '.join(package.digest_algorithms)} alone, and the guest "
-            "has not learned that (KB4474419, servicing stack KB4490628)",
+            f"signed with {', '.join(package.digest_algorithms)} alone, which this guest has not "
+            "learned (KB4474419, servicing stack KB4490628)",
         )
     return make_fit(Rule.APPLICABLE, f"its parent {parent} is installed")
 
@@ -151,7 +168,28 @@ def choose(packages: Sequence[Package], guest: GuestFacts) -> Choice:
     fits = tuple(check_fit(package, guest) for package in packages)
     fitting = [item for item in fits if item.is_for_guest]
     fitting.sort(key=lambda item: (not item.applies, [-n for n in item.package.version]))
-    return Choice(fitting[0] if fitting else None, fits)
+    described = f"{guest.name}, {guest.architecture}" if guest.architecture else guest.name
+    return Choice(fitting[0] if fitting else None, fits, described)
+
+
+def _intended_guests(package: Package, guest: GuestFacts) -> str:
+    """The guests that a package is for, by its parents: other systems, or with a package in it."""
+    systems = sorted({parent.version[:2] for parent in package.parents})
+    if not systems:
+        return "for no system, for it names no parent"
+    own = guest.version[:2]
+    if own in systems:
+        fitting = {
+            f"{item.name} {item.version}" for item in package.parents if item.version[:2] == own
+        }
+        more = f", or {len(fitting) - 1} others," if len(fitting) > 1 else ""
+        return f"for a guest in which {min(fitting)}{more} is installed"
+    names = [SYSTEMS.get(system, f"Windows {system[0]}.{system[1]}") for system in systems]
+    if len(names) > 1 and own > systems[-1]:
+        return f"for {names[-1]} and older"
+    if len(names) > 1 and own < systems[0]:
+        return f"for {names[0]} and newer"
+    return f"for {', '.join(names)}"
 
 
 def _find_parent(package: Package, guest: GuestFacts) -> Identity | None:

@@ -191,6 +191,11 @@ class Evidence(NamedTuple):
     accepts_sha2: bool
 
     @property
+    def name(self) -> str:
+        """The name of the system."""
+        return self.guest.name
+
+    @property
     def version(self) -> Version:
         """The version of the system."""
         return self.guest.version
@@ -282,8 +287,7 @@ def _wanted(
         elif not evidence.guest.facts.has_in_box_components:
             media = ", ".join(item.name for item in criteria.media)
             raise DoesNotApply(
-                f"{name}: no package of {media} fits this guest: "
-                + "; ".join(f"{fit.package.name}: {fit.explanation}" for fit in choice.fits),
+                f"{name}: no package of {media} fits this guest: {choice.refusal}",
                 hint="`imagetool package show` says for which systems its packages are.",
             )
     present = Wanted(present_version(evidence.guest.evidence), WantedFrom.PRESENT)

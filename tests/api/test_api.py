@@ -107,6 +107,8 @@ def test_several_packages_are_taken_as_on_the_command_line(template: Path, disc:
         (lambda t: imagetool.read_registry_value(t, KEY, 3), "value is 3 .int., not a text"),
         (lambda t: imagetool.inject(t, t, "lab", "out.vhdx"), "open_session is 'lab', not"),
         (lambda t: imagetool.inject(t, [], lambda: None, "out.vhdx"), "package is empty"),
+        (lambda t: imagetool.find("a\0b"), "locations.0. is .*: no path has a NUL"),
+        (lambda t: imagetool.inject(t, t, lambda: None, "a\0b"), "output is .*no path has a NUL"),
         (lambda t: imagetool.connect(""), "the name of the host is empty"),
         (lambda t: imagetool.connect(5), "host is 5 .int., not a text"),
     ],

@@ -112,7 +112,7 @@ def test_bad_inputs_end_in_a_sentence(template: Path, tmp_path: Path) -> None:
     folder.mkdir()
     for command in (("inspect",), ("verify",), ("disk", "map"), ("file", "list")):
         assert "is empty" in refused(3, *command, empty)
-        assert "no VHDX file" in refused(3, *command, text)
+        assert "this is a text file" in refused(3, *command, text)
         assert "directory" in refused(3, *command, folder)
         assert "no such file" in refused(3, *command, tmp_path / "none.vhdx")
     assert "beyond the end of the file" in refused(3, "verify", cut)

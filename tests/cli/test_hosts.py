@@ -211,6 +211,85 @@ def test_an_interruption_says_so_and_what_is_known_by_then(
 
 
 def test_a_host_without_a_name_is_a_wrong_command_line() -> None:
-    done = run("host", "check", "")
-    assert done.returncode == 2
-    assert "HOST is empty" in done.stderr
+    for arguments in (("check", ""), ("login", ""), ("logout", "")):
+        assert "host is empty" in refused(2, "host", *arguments)
+    job = ("inject", "t.vhdx", "--package", "p.iso", "--output", "new.vhdx", "--host", "")
+    assert "host is empty" in refused(2, *job)
+
+
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("inspect", "IMAGE"),
+    ("verify", "IMAGE"),
+    ("registry", "list", "IMAGE", "HKLM\\SYSTEM"),
+    ("file", "list", "IMAGE"),
+    ("disk", "map", "IMAGE"),
+    ("package", "list", "DISC"),
+    ("host", "check", "lab"),
+    ("inject", "IMAGE", "--package", "DISC", "--output", "new.vhdx", "--host", "lab"),
+    ("lab", "boot", "IMAGE"),
+)
+MISTAKES = (
+    ("imagetool.toml", "[hosts.other.paths]\n'x' = 'D:\\y'\n[hosts.hv01]\nurls = 'x'\n"),
+    ("imagetool.toml", "deafults = 1\n"),
+    ("config.toml", "[defaults]\nhosts = 'x'\n"),
+    ("config.toml", "[hosts.hv01]\nuser = 'x'\n[hosts.hv02]\nvalidat = true\n"),
+    ("config.toml", "[hosts.hv01.paths]\n'/x' = 'y'\n"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[item[0] for item in COMMANDS])
+def test_a_mistake_in_either_file_is_told_by_the_next_command_whichever(
+    command: tuple[str, ...], template: Path, disc: Path, tmp_path: Path
+) -> None:
+    given = [{"IMAGE": str(template), "DISC": str(disc)}.get(item, item) for item in command]
+    for name, text in MISTAKES:
+        path = tmp_path / ("here" if name == "imagetool.toml" else ".") / name
+        path.write_text(text, encoding="utf-8")
+        assert name in refused(2, *given), text
+        path.write_text("", encoding="utf-8")
+    (tmp_path / "here/imagetool.toml").write_text("x = 1", encoding="utf-8")
+    assert run(*given, "--help").returncode == 0
+    assert run("--version").returncode == 0
+
+
+def test_a_gate_has_its_report_also_where_the_configuration_is_wrong(
+    template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("x = 1", encoding="utf-8")
+    report = tmp_path / "report.json"
+    refused(2, "verify", template, "--format", "json", "--output", report)
+    error = json.loads(report.read_text("utf-8"))["error"]
+    assert "config.toml: x: there is no such key" in json.dumps(error)
+
+
+def test_a_certificate_that_is_missing_concerns_its_host_alone(
+    template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("[hosts.hv01]\ncertificate = 'none.pem'\n", "utf-8")
+    assert run("verify", template).returncode == 0
+    for arguments in (("verify", "hv01:t.vhdx"), ("host", "check", "hv01")):
+        assert "hosts.hv01.certificate: " in refused(2, *arguments)
+
+
+def test_without_files_no_time_goes_into_looking_for_them(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGETOOL_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    program = (
+        "import sys, imagetool.cli.app as app\n"
+        f"code = app.answer(['verify', {str(template)!r}])\n"
+        "print(code, sorted(set(sys.modules) & {'tomllib', 'platformdirs', "
+        "'imagetool.host.session', 'imagetool.host.configuration'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    (tmp_path / "none/imagetool").mkdir(parents=True)
+    (tmp_path / "none/imagetool/config.toml").write_text("x = 1")
+    assert "config.toml: x: there is no such key" in refused(2, "verify", template)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="deletes the current directory")
+def test_a_current_directory_that_is_gone_has_no_file(template: Path, tmp_path: Path) -> None:
+    Path(tmp_path / "here").rmdir()
+    assert run("verify", template).returncode == 0

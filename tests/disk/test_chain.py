@@ -113,7 +113,7 @@ def test_a_parent_that_was_written_to_since_is_refused(chain: Path) -> None:
 
 def test_a_parent_of_another_kind_is_refused(chain: Path) -> None:
     (chain / "disk.vhdx").write_bytes(b"text" * 1000)
-    with pytest.raises(NotRecognised, match="no disk of its child"):
+    with pytest.raises(NotRecognised, match="this parent is a text file, not a disk"):
         open_image(chain / "disk-child1.avhdx")
 
 

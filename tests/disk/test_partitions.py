@@ -132,6 +132,9 @@ def test_damaged_tables_end_in_our_errors_only(gpt: bytes, data: st.DataObject) 
 def test_files_that_are_no_disks_are_said_to_be_none(tmp_path: Path) -> None:
     text = tmp_path / "text.vhdx"
     text.write_text("not a disk\n" * 100, encoding="utf-8")
+    with FileSource(text) as source, pytest.raises(Unsupported, match="this is a text file"):
+        open_disk(source)
+    text.write_bytes(bytes(1000))
     with FileSource(text) as source, pytest.raises(NotRecognised, match="no VHDX file"):
         open_disk(source)
     other = tmp_path / "other.img"

@@ -21,7 +21,7 @@ from imagetool.host.configuration.credentials import (
     store_password,
 )
 from imagetool.host.configuration.path_mapping import path_on_host
-from imagetool.host.environment import child_environment
+from imagetool.host.environment import child_environment, user_configuration_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a-secret-to-look-for"
@@ -196,7 +196,6 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("[hosts.hv01]\nurl = 'http://hv01'\ntransport = 'certificate'", "hosts.hv01.transport",
          "https"),
         ("[hosts.hv01]\ntransport = 'certificate'", "hosts.hv01.transport", "client_certificate"),
-        ("[hosts.hv01]\ncertificate = 'none.pem'", "hosts.hv01.certificate", "no file"),
         ("[hosts.hv01]\ndelegate = true", "hosts.hv01.delegate", "kerberos"),
         ("[hosts.hv01]\nscript = 'session.ps1'", "hosts.hv01.script", "whole path"),
         ("[hosts.hv01]\nscript = '\\\\fs\\s\\session.ps1'", "hosts.hv01.script", "a share"),
@@ -223,7 +222,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("x = " + "[" * 5000, "", "no TOML"),
         ("#" * ((1 << 20) + 1), "", "too large"),
     ],
-    ids=range(38),
+    ids=range(37),
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_said_with_its_key(
     read: Read, tmp_path: Path, text: str, key: str, why: str
@@ -274,6 +273,27 @@ def test_a_users_file_that_everybody_may_write_is_not_believed(read: Read, tmp_p
     (tmp_path / "config.toml").chmod(0o646)
     with pytest.raises(WrongUsage, match="everybody may write"):
         read_configuration(tmp_path, {"IMAGETOOL_CONFIG": str(tmp_path / "config.toml")})
+
+
+def test_a_host_whose_certificate_is_missing_cannot_be_meant(read: Read, tmp_path: Path) -> None:
+    found = read("[hosts.HV01]\ncertificate = 'none.pem'\n[hosts.hv02]\nuser = 'x'")
+    assert found.host("hv02").user == "x"
+    with pytest.raises(WrongUsage, match=r"hosts\.HV01\.certificate: .*none\.pem is no file"):
+        found.host("hv01")
+
+
+@pytest.mark.parametrize("base", ["", "  ", "/elsewhere", "relative", "~/x"])
+def test_the_users_file_is_where_platformdirs_puts_it(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from platformdirs import user_config_path
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", base)
+    expected = user_config_path("imagetool", appauthor=False) / "config.toml"
+    assert Path(user_configuration_file()) == expected
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    expected = user_config_path("imagetool", appauthor=False) / "config.toml"
+    assert Path(user_configuration_file()) == expected
 
 
 # A cloned directory cannot say where a password goes

@@ -114,7 +114,8 @@ def test_a_failure_carries_the_innermost_hresult(session: Session) -> None:
         session.invoke("Add-WindowsPackage", Path="x")
     assert caught.value.hresult == 0x800F081E
     assert caught.value.category.startswith("InvalidData")
-    assert "does not apply" in caught.value.hint
+    assert "does not apply to this image" in caught.value.message
+    assert "imagetool verify" in caught.value.hint
     with pytest.raises(CmdletFailed, match="thrown"):
         session.invoke("Get-WindowsPackage")
 

@@ -259,7 +259,10 @@ def test_a_package_for_another_system_never_reaches_the_host(
     other = tmp_path / "other.cab"
     with open_package(disc) as media:
         other.write_bytes(media.packages[1].read_cabinet())
-    with pytest.raises(DoesNotApply, match="none of its parents"):
+    with pytest.raises(
+        DoesNotApply,
+        match=r"is for Windows 7, Server 2008 R2[^;]*; this guest is Windows Server 2012 R2",
+    ):
         inject(template, other, never, tmp_path / "serviced.vhdx")
     existing = tmp_path / "existing.vhdx"
     existing.write_bytes(b"mine")
@@ -267,6 +270,9 @@ def test_a_package_for_another_system_never_reaches_the_host(
         inject(template, disc, never, existing)
     with pytest.raises(CannotWrite, match="no such directory"):
         inject(template, disc, never, tmp_path / "none/serviced.vhdx")
+    for name in ("x" * 300, f"{'x' * 300}/y"):
+        with pytest.raises(CannotWrite, match="cannot be written"):
+            inject(template, disc, never, tmp_path / name)
     assert existing.read_bytes() == b"mine"
 
 

@@ -30,6 +30,7 @@ class Guest:
     packages: list[Known] = field(default_factory=list)
     active_driver: Version | None = Version(6, 3, 9600, 16384)
     accepts_sha2: bool = True
+    name: str = "Windows Server 2012 R2 Standard"
 
 
 def known(name: str, version: Version, state: int = 0x70, architecture: str = "amd64") -> Known:
@@ -112,6 +113,30 @@ def test_what_is_not_for_a_guest_says_why(disc: Path, guest: Guest, rule: Rule) 
         assert found.rule is rule
         assert not found.is_for_guest
         assert found.explanation
+
+
+def test_a_refusal_is_one_sentence_that_names_both_sides(disc: Path) -> None:
+    with open_package(disc) as media:
+        by_name = {package.name.rpartition("/")[2]: package for package in media.packages}
+        old = by_name["Windows6.x-HyperVIntegrationServices-x64.cab"]
+        own = by_name["Windows6.2-HyperVIntegrationServices-x64.cab"]
+        found = choose([old], Guest(packages=in_box())).refusal
+        systems = "Windows 7, Server 2008 R2"
+        this = "this guest is Windows Server 2012 R2 Standard, amd64"
+        assert found in (
+            f"{old.name} is for {systems}; {this}",
+            f"{old.name} is for {systems} and older; {this}",
+        )
+        found = choose([own], Guest()).refusal
+        assert f"{own.name} is for a guest in which {PARENT} 6.3.0.0" in found
+        found = choose([own], Guest(Version(6, 1, 7601), name="Windows 7")).refusal
+        assert "is for Windows 8, Server 2012 and newer; this guest is Windows 7, amd64" in found
+        every = choose(media.packages, Guest(architecture="arm64")).refusal
+        assert every.count(" are for ") == 2
+        assert every.endswith("this guest is Windows Server 2012 R2 Standard, arm64")
+        for package in media.packages:
+            assert every.count(package.name) == 1
+            assert len(choose([package], Guest()).refusal) < 300
 
 
 def test_the_real_package_is_for_a_2012_r2(real_packages: Path) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from imagetool.contracts import Range, Source
 from imagetool.disk.declarations import ConstructError
+from imagetool.disk.files import PARENTS_OPTION
 from imagetool.disk.parents import ParentLocator
 from imagetool.disk.source import read_exactly
 from imagetool.disk.vhd import structs as s
@@ -124,7 +125,7 @@ class Vhd:
             raise Corrupt(
                 f"{self.name}: {parent.name} is not its parent (its identifier is "
                 f"{UUID(bytes=parent.footer.unique_id)})",
-                hint="Find the parent that the child was made of; --parents names directories.",
+                hint=f"Put the parent that it was made of beside it; {PARENTS_OPTION}.",
             )
         return parent
 

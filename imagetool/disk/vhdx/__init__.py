@@ -13,6 +13,7 @@ from heapq import merge
 from typing import TYPE_CHECKING
 
 from imagetool.contracts import Range, Source
+from imagetool.disk.files import PARENTS_OPTION
 from imagetool.disk.guid import guid_text
 from imagetool.disk.vhdx.bat import BlockAllocationTable
 from imagetool.disk.vhdx.metadata import VhdxMetadata, read_header, read_metadata
@@ -77,8 +78,7 @@ class Vhdx:
             raise Corrupt(
                 f"{self.name}: {parent.name} is not its parent, or was written to since (its "
                 f"DataWriteGuid is {guid_text(parent.metadata.data_write_guid)})",
-                hint="Find the parent as it was when the child was made; --parents names "
-                "directories to look into.",
+                hint=f"Put the parent as it was at that time beside it; {PARENTS_OPTION}.",
             )
         if parent.sector_size != self.sector_size:
             raise Corrupt(f"{self.name}: {parent.name} has sectors of another size", hint=_DAMAGED)

@@ -24,12 +24,7 @@ from imagetool.host.configuration.path_mapping import (
     is_unc_path,
     is_windows_path,
 )
-
-CONFIG_VARIABLE = "IMAGETOOL_CONFIG"
-"""The environment variable with the path of the user's file, in place of the default one."""
-
-PROJECT_FILE = "imagetool.toml"
-"""The name of the file in the current directory, in which few keys are allowed."""
+from imagetool.host.environment import CONFIG_VARIABLE, PROJECT_FILE
 
 _MAX_BYTES = 256 << 10
 # A key of many parts takes tomllib a time that grows with its square.
@@ -48,6 +43,7 @@ _HOST_KEYS: dict[str, type] = {
     "proxy": str,
     "paths": dict,
 }
+_FILE_KEYS = ("certificate", "client_certificate", "client_key")
 _SECRETS = ("password", "passwd", "passphrase", "secret")
 
 
@@ -71,7 +67,7 @@ class ConfigurationFile:
         """Read a file; a missing one is empty unless it is `required`. Raises WrongUsage."""
         import tomllib
 
-        if not required and not path.is_absolute():
+        if not (required or is_project_file or path.is_absolute()):
             raise WrongUsage(f"{path}: the place of the user's configuration is no whole path")
         try:
             if path.exists() and not path.is_file():
@@ -212,15 +208,13 @@ class ConfigurationFile:
         return self.path.parent / Path(text).expanduser()
 
     def host(self, name: str) -> ConfiguredHost:
-        """Return a host of the user's file. Raises WrongUsage."""
+        """Return a host of the user's file; `missing_file` asks for files. Raises WrongUsage."""
         table = self._table(self._hosts, name, "hosts.")
         self._check(f"hosts.{name}", table, _HOST_KEYS)
         given = {k: v for k, v in table.items() if k not in ("url", "paths")}
-        for key in ("certificate", "client_certificate", "client_key"):
+        for key in _FILE_KEYS:
             if key in given:
                 given[key] = str(self._absolute(str(given[key])))
-                if not Path(str(given[key])).is_file():
-                    raise self.error(f"hosts.{name}.{key}", f"{given[key]} is no file")
         try:
             url = winrm_url(str(table.get("url", name)))
         except WrongUsage as error:
@@ -230,6 +224,14 @@ class ConfigurationFile:
         for key, reason in _contradictions(host):
             raise self.error(f"hosts.{name}.{key}", reason)
         return host
+
+    def missing_file(self, host: ConfiguredHost) -> WrongUsage | None:
+        """Return the error for a file that a host needs and that is not there."""
+        for key in _FILE_KEYS:
+            path = getattr(host, key)
+            if path and not os.path.isfile(path):  # noqa: PTH113  # False for any text
+                return self.error(f"hosts.{host.name}.{key}", f"{path} is no file")
+        return None
 
 
 _TYPE_NAMES = {str: "text", bool: "true or false", dict: "a table"}

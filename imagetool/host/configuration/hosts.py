@@ -20,7 +20,8 @@ from imagetool.host.configuration.address import (
     is_url,
     winrm_url,
 )
-from imagetool.host.configuration.file import CONFIG_VARIABLE, PROJECT_FILE, ConfigurationFile
+from imagetool.host.configuration.file import ConfigurationFile
+from imagetool.host.environment import CONFIG_VARIABLE, PROJECT_FILE, user_configuration_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +37,39 @@ class Configuration:
     """The path maps of ./imagetool.toml, by the names of hosts in lower case."""
     default_of_project: bool = False
     """True if ./imagetool.toml names the default host."""
+    missing_files: Mapping[str, WrongUsage] = field(default_factory=dict)
+    """The errors of hosts whose certificates are not there, raised when such a host is named."""
 
-    def servicing_host(self, text: str = "") -> ConfiguredHost:
+    def servicing_host(self, text: str | None = None) -> ConfiguredHost:
         """As `host`, for a command that changes an image.
 
         Raises WrongUsage where ./imagetool.toml alone names the host: a file that came with a
         repository must not choose who changes an image, nor make a rehearsal of it.
         """
-        if not text and self.default_of_project:
+        if text is None and self.default_of_project:
             raise WrongUsage(
                 f"{PROJECT_FILE} in the current directory names the host {self.default!r}, and may "
                 "not choose where an image is changed",
-                hint=f"Name it on the command line: --host {self.default}",
+                hint=f"Write --host {self.default}, if that is the host.",
             )
         return self.host(text)
 
-    def host(self, text: str = "", *, url_allowed: bool = True) -> ConfiguredHost:
-        """Return the host of a name, an address or a URL; without text the default one, or `local`.
+    def host(self, text: str | None = None, *, url_allowed: bool = True) -> ConfiguredHost:
+        """Return the host of a name, an address or a URL; for None the default one, or `local`.
 
         Raises WrongUsage.
         """
-        named_by_user = bool(text) or self.default_by_user
+        if text == "":
+            raise WrongUsage(
+                "the name of the host is empty", hint="Name a host; a variable may not be set."
+            )
+        named_by_user = text is not None or self.default_by_user
         text = text or self.default or "local"
         name = text.lower()
         if name in BUILT_IN_HOSTS:
             return ConfiguredHost(name)
+        if name in self.missing_files:
+            raise self.missing_files[name]
         host = self.hosts.get(name)
         if host is None:
             if is_url(text) and not url_allowed:
@@ -80,14 +89,31 @@ def read_configuration(
     """
     user_path, required = _user_path(os.environ if environment is None else environment)
     user = ConfigurationFile.read(user_path, required=required)
-    project = ConfigurationFile.read((directory or Path.cwd()) / PROJECT_FILE, is_project_file=True)
+    project = ConfigurationFile.read(
+        (directory or _current_directory()) / PROJECT_FILE, is_project_file=True
+    )
     hosts = {name.lower(): user.host(name) for name in user.host_names()}
     paths = {
         name.lower(): project.project_path_map(name, user_path) for name in project.host_names()
     }
     mine, theirs = user.default_host(), project.default_host()
     by_user = theirs.lower() in {"", mine.lower(), *hosts}
-    return Configuration(hosts, theirs or mine, by_user, paths, bool(theirs))
+    missing = {name: user.missing_file(host) for name, host in hosts.items()}
+    return Configuration(
+        hosts,
+        theirs or mine,
+        by_user,
+        paths,
+        bool(theirs),
+        {name: error for name, error in missing.items() if error is not None},
+    )
+
+
+def _current_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was deleted, and has no file
+        return Path()
 
 
 def _user_path(environment: Mapping[str, str]) -> tuple[Path, bool]:
@@ -102,6 +128,4 @@ def _user_path(environment: Mapping[str, str]) -> tuple[Path, bool]:
                 hint="Name the file from its root.",
             )
         return path, True
-    from platformdirs import user_config_path
-
-    return user_config_path("imagetool", appauthor=False) / "config.toml", False
+    return Path(user_configuration_file()), False
