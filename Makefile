@@ -27,7 +27,7 @@ ALONE = env -i PATH="$$PATH" HOME="$$HOME" $(foreach name,$(NAMED),$(if $($(name
 COMPILE = CFLAGS="-O0 -g0" $(BIN)/pip wheel -qq --use-pep517 --no-deps --no-cache-dir \
 	--find-links $(VENV)/wheels --wheel-dir $(VENV)/wheels
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test lint docs bench fuzz clean
 
 demo:
 	$(DEBIAN) $(VENV_PACKAGE) demo
@@ -43,6 +43,9 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(VENV)/installed
+	@$(BIN)/python docs/json_tables.py
 
 bench:
 	$(DEBIAN) $(VENV_PACKAGE) build demo test

@@ -21,6 +21,9 @@ import pytest
 
 from fixtures.cache import build_once
 from fixtures.unpack import unpack as unpack_demo
+from imagetool.report import json as json_format
+from imagetool.report.data import Document
+from tests.schema_check import check_document
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTDATA = Path(os.environ.get("IMAGETOOL_TESTDATA", ROOT.parent / "shared" / "testdata"))
@@ -60,6 +63,21 @@ def tool(name: str) -> str:
     if path is None:
         missing(f"the program {name} (make test installs it)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_document_keeps_to_its_schema() -> Generator[None]:
+    """Check every JSON document that a test makes in this process, with all objects closed."""
+    write = json_format.render
+
+    def checked(document: Document) -> str:
+        text = write(document)
+        check_document(text)
+        return text
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_format, "render", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ _COMMAND_MODULES = {
     "servicing": ("inject",),
     "host": ("host",),
     "lab": ("lab",),
+    "schemas": ("schema",),
     "planned": (),
 }
 """The commands of each module of this folder; `planned` has all others."""

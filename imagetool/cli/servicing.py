@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagetool.cli.emit import emit
 from imagetool.cli.options import (
+    Format,
+    FormatOption,
     HostOption,
     TrustOption,
     VolumeOption,
@@ -56,6 +59,7 @@ def inject(
         typer.Option("--allow-unsigned", help="Also a package that is unsigned, or by a stranger."),
     ] = False,
     trust: TrustOption = None,
+    output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
@@ -86,18 +90,20 @@ def inject(
         on_event=steps.event,
     )
     steps.end()
-    if result.proof is None:
+    if output_format is Format.JSON:
+        emit(result, output_format)
+    elif result.proof is None:
         typer.echo(
             f"{safe(image)}: nothing to do, and no file was made ({safe(result.plan.reason)})"
         )
-        return
-    typer.echo(
-        f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, proved; "
-        f"verdict {result.proof.verdict.outcome.value}\n"
-        f"{_format_signature(result.plan.signature)}"
-        f"serviced by {safe(result.host_description)} on {safe(chosen.name)}; "
-        f"{safe(image)} is as it was"
-    )
+    else:
+        typer.echo(
+            f"{safe(str(output))}: {safe(result.plan.identity)} {safe(result.package_state)}, "
+            f"proved; verdict {result.proof.verdict.outcome.value}\n"
+            f"{_format_signature(result.plan.signature)}"
+            f"serviced by {safe(result.host_description)} on {safe(chosen.name)}; "
+            f"{safe(image)} is as it was"
+        )
 
 
 def _format_signature(report: PackageReport | None) -> str:

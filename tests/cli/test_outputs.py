@@ -48,6 +48,7 @@ def commands(template: Path, disc: Path, tmp_path: Path) -> dict[str, list[str]]
         "host check": ["host", "check", "lab"],
         "lab boot": ["lab", "boot", booted, "--force"],
         "lab serve": ["lab", "serve"],
+        "schema": ["schema", "verify"],
         "--help": ["--help"],
         "--version": ["--version"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ def folders() -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_line_has_at_most_120_columns(document: Path) -> None:
     long = [f"{document.name}:{n}: {len(line)}" for n, line in prose(document)
-            if len(line) > MAX_COLUMNS]  # fmt: skip
-    assert not long, "\n".join(long)
+            if len(line) > MAX_COLUMNS and not line.startswith("|")]  # fmt: skip
+    assert not long, "\n".join(long)  # a row of a table cannot be broken
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -62,3 +63,10 @@ def test_a_folder_stands_in_the_architecture(folder: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     names = "|".join(re.escape(f"{name}/") for name in {folder, folder.rpartition("/")[2]})
     assert re.search(rf"(?<![\w/])({names})", text)
+
+
+def test_the_tables_of_the_documents_are_those_of_the_schemas() -> None:
+    path = ROOT / "docs" / "json_tables.py"
+    names = runpy.run_path(str(path))
+    text = names["DOCUMENT"].read_text(encoding="utf-8")
+    assert text == names["with_tables"](text), "run `make docs`"

@@ -32,6 +32,7 @@ from imagetool.package.signature.check import Judgement
 from imagetool.servicing.inject import inject as inject_genuine
 from imagetool.verdict.verify import Criteria, verify
 from imagetool.verdict.windows import Outcome
+from tests.program import run
 
 pytestmark = pytest.mark.usefixtures("writers")
 inject = partial(inject_genuine, allow_unsigned=True)
@@ -408,6 +409,13 @@ def test_the_demo_runs_to_its_end(
         check=True,
     )
     assert json.loads(shown.stdout)["images"][0]["verdict"] == "current"
+    again = run(
+        *("inject", folder / "serviced.vhdx", "--package", folder / "vmguest.iso"),
+        *("--host", "lab", "--allow-unsigned", "--output", folder / "new.vhdx"),
+        *("--format", "json"),
+    )
+    told = json.loads(again.stdout)
+    assert (told["schema"], told["output"], told["proof"]) == ("imagetool/inject/1", None, None)
 
 
 def test_the_demo_takes_a_real_cabinet(

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 @builds("filesystem.listing.DirectoryListing")
 def _directory_listing(result: DirectoryListing) -> Document:
-    entries = [entry._asdict() for entry in result.entries]
+    entries = [
+        {
+            "name": entry.name,
+            "directory": entry.directory,
+            "size": entry.size,
+            "modified": entry.modified,
+        }
+        for entry in result.entries
+    ]
     return Document(
         "file-list", {"path": result.path, "entries": entries, "warnings": result.warnings}
     )

@@ -26,7 +26,31 @@ def _disk_map(result: DiskMap) -> Document:
 
 
 def _disk(disk: DiskDescription) -> Tree:
-    return disk._asdict() | {"volumes": [volume._asdict() for volume in disk.volumes]}
+    return {
+        "format": disk.format,
+        "kind": disk.kind,
+        "size": disk.size,
+        "file_size": disk.file_size,
+        "sector_size": disk.sector_size,
+        "identifiers": disk.identifiers,
+        "chain": disk.chain,
+        "partition_table": disk.partition_table,
+        "disk_identifier": disk.disk_identifier,
+        "volumes": [
+            {
+                "number": volume.number,
+                "offset": volume.offset,
+                "size": volume.size,
+                "type": volume.type,
+                "type_name": volume.type_name,
+                "label": volume.label,
+                "identifier": volume.identifier,
+                "file_system": volume.file_system,
+                "logical_volume": volume.logical_volume,
+            }
+            for volume in disk.volumes
+        ],
+    }
 
 
 @builds("guest.inspection.Inspection")
@@ -98,8 +122,12 @@ def facts_tree(facts: WindowsFacts) -> Tree:
 
 def components_tree(components: IntegrationComponents) -> Tree:
     """The evidence about integration components."""
-    return components._asdict() | {
-        "data_exchange_start": components.data_exchange_start,
+    return {
+        "recorded": components.recorded,
+        "recorded_at": components.recorded_at,
+        "active_driver": components.active_driver,
+        "active_driver_package": components.active_driver_package,
+        "bound_driver": components.bound_driver,
         "packages": [_serviced_package(package) for package in components.packages],
         "in_box_packages": [_serviced_package(item) for item in components.in_box_packages],
         "services": [
@@ -122,6 +150,11 @@ def components_tree(components: IntegrationComponents) -> Tree:
             }
             for service in components.services
         ],
+        "data_exchange_start": components.data_exchange_start,
+        "vmbus_sys": components.vmbus_sys,
+        "storvsc_sys": components.storvsc_sys,
+        "icsvc_dll": components.icsvc_dll,
+        "boots_by_uefi": components.boots_by_uefi,
     }
 
 

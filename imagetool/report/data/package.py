@@ -61,12 +61,32 @@ def _package_summary(package: PackageSummary) -> Tree:
                 "identity": item.manifest.identity,
                 "driver": item.manifest.is_driver,
                 "directory": item.directory,
-                "files": [file._asdict() for file in item.manifest.files],
-                "registry": [entry._asdict() for entry in item.manifest.registry],
+                "files": [
+                    {"name": file.name, "destination": file.destination, "sha256": file.sha256}
+                    for file in item.manifest.files
+                ],
+                "registry": [
+                    {
+                        "key": entry.key,
+                        "name": entry.name,
+                        "type": entry.type,
+                        "data": entry.data,
+                    }
+                    for entry in item.manifest.registry
+                ],
             }
             for item in parts
         ],
-        "services": [item._asdict() for part in parts for item in part.manifest.services],
+        "services": [
+            {
+                "name": item.name,
+                "image_path": item.image_path,
+                "start": item.start,
+                "object_name": item.object_name,
+            }
+            for part in parts
+            for item in part.manifest.services
+        ],
         "signature": _finding(package.signature),
     }
 

@@ -21,8 +21,12 @@ def _key_listing(result: KeyListing) -> Document:
     tree: Tree = {
         "key": result.key,
         "last_written": result.last_written,
-        "subkeys": [item._asdict() for item in result.subkeys],
-        "values": [item._asdict() for item in result.values],
+        "subkeys": [
+            {"name": item.name, "last_written": item.last_written} for item in result.subkeys
+        ],
+        "values": [
+            {"name": item.name, "type": item.type, "data": item.data} for item in result.values
+        ],
         "warnings": result.warnings,
     }
     return Document("registry-list", tree)

@@ -66,7 +66,6 @@ def verification_tree(result: Verification | NoVerdict) -> Tree:
         "wanted_from": result.wanted.origin.value,
         "package": result.wanted.package,
         "rehearsed": result.rehearsed,
-        "unclean": False,
         "strict": result.criteria.strict,
         "guest": facts_tree(result.facts),
         "evidence": components_tree(result.components),
