@@ -38,6 +38,8 @@ _EPILOG = (
     "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
 )
 _EXIT_INTERRUPTED = 130
+_INTERRUPTING_SIGNALS = ("SIGTERM", "SIGHUP")
+"""What ends a command as Ctrl-C does: reports are written, and what was begun is cleaned up."""
 
 
 def build_program(arguments: Sequence[str]) -> typer.Typer:
@@ -90,8 +92,14 @@ def _options(
 def run() -> Never:
     """Run the command line of this process and exit."""
     open_outputs()
+    for name in _INTERRUPTING_SIGNALS:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, signal.default_int_handler)
     code = answer(None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing but the exit is left
+    for name in ("SIGINT", *_INTERRUPTING_SIGNALS):  # nothing but the exit is left
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     gc.freeze()  # no garbage collection on the way out
     sys.exit(code)
 

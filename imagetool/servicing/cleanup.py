@@ -11,6 +11,9 @@ from types import TracebackType
 
 from imagetool.errors import ImagetoolError, LeftBehind
 
+_INTERRUPTIONS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that end the program; Windows has no SIGHUP."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanupAction:
@@ -23,7 +26,7 @@ class CleanupAction:
 class CleanupStack:
     """A stack of clean-up actions. Leaving the context runs those that remain, newest first.
 
-    Raises LeftBehind where one of them fails; the others run all the same. SIGINT is ignored
+    Raises LeftBehind where one of them fails; the others run all the same. Signals are ignored
     while they run: an interrupted clean-up would leave things behind.
     """
 
@@ -72,12 +75,14 @@ class CleanupStack:
 
 @contextmanager
 def ignore_interrupts() -> Iterator[None]:
-    """Ignore SIGINT inside the context, in the main thread: for short work that must be whole."""
+    """Ignore interruptions inside the context, in the main thread: for work that must be whole."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numbers = [getattr(signal, name) for name in _INTERRUPTIONS if hasattr(signal, name)]
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from defusedxml import ElementTree
 from fixtures.cabinets import STORED, write_cabinet
 from fixtures.packages import package_files
 from tests.program import command_line, refused, run
+from tests.waiting import until
 
 EARLY: dict[str, tuple[int, str, list[str]]] = {
     "a version that is none": (2, "no version", ["verify", "{image}", "--at-least", "new"]),
@@ -178,6 +181,27 @@ def test_what_was_judged_before_is_in_the_report(
             assert [": current" in line for line in text.splitlines()] == [True, True, *[False] * 3]
             assert words in text
             assert "\x1b" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_run_that_a_signal_ends_has_its_report(tmp_path: Path, name: str) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("of last time")
+    number = getattr(signal, name)
+    started = subprocess.Popen(
+        command_line(
+            *("verify", "none.vhdx", "--from", "-"), *("--format", "json", "--output", report)
+        ),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert until(lambda: not report.exists())  # it waits for the list by now
+    started.send_signal(number)
+    _, complaints = started.communicate(timeout=30)
+    assert (started.returncode, "Traceback" in complaints) == (130, False), complaints
+    assert json.loads(report.read_text())["error"]["exit_code"] == 130
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])

@@ -326,10 +326,18 @@ def test_servicing_twice_is_nothing_to_do(template: Path, disc: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "step", ["copy the image", "mount the copy", "add Micro", "dismount", "prove"]
+    ("step", "number"),
+    [
+        ("copy the image", signal.SIGINT),
+        ("mount the copy", signal.SIGINT),
+        ("add Micro", signal.SIGINT),
+        ("add Micro", signal.SIGTERM),
+        ("dismount", signal.SIGTERM),
+        ("prove", signal.SIGINT),
+    ],
 )
-def test_ctrl_c_leaves_nothing(
-    lab_engine: str, template: Path, disc: Path, tmp_path: Path, step: str
+def test_an_interruption_leaves_nothing(
+    lab_engine: str, template: Path, disc: Path, tmp_path: Path, step: str, number: int
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "imagetool", "inject", template, "--package", disc]
@@ -344,7 +352,7 @@ def test_ctrl_c_leaves_nothing(
     for line in process.stderr:
         seen += line
         if step in line:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     seen += process.stderr.read()
     process.wait(timeout=60)
