@@ -26,7 +26,6 @@ from imagetool.cli.options import (
     VerdictFormatOption,
     VolumeOption,
     local_path,
-    read_trusted_roots,
     worst_exit_code,
 )
 from imagetool.cli.progress import Progress
@@ -134,6 +133,7 @@ def verify(
 ) -> None:
     """Judge the integration services of images: are they what they should be, and why."""
     from imagetool.package import Version
+    from imagetool.package.trust import read_trusted_roots
     from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport
 
     results: list[VerifyResult] = []
@@ -157,7 +157,7 @@ def verify(
             strict=strict,
             accept_rehearsal=accept_rehearsal,
             accept_unclean=accept_unclean,
-            trusted=read_trusted_roots(trust),
+            trusted=read_trusted_roots(trust or ()),
         )
         try:
             _verify_all(locations, parents, volume, criteria, results, seconds)
