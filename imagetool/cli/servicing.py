@@ -126,13 +126,11 @@ class _StepReporter:
 
     def begin(self, step: str) -> None:
         """Print a step."""
-
         self._clear()
         typer.echo(f"{self._clock() - self._started:6.1f} s  {safe(step)}", err=True)
 
     def event(self, event: Event) -> None:
         """Print a warning; show progress on a terminal."""
-
         if event.kind == "warning":
             self._clear()
             typer.echo(f"warning from the host: {safe(event.text)}", err=True)
