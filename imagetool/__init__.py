@@ -20,8 +20,6 @@ from imagetool.version import __version__ as __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cryptography.x509 import Certificate
-
     from imagetool.arguments import StrPath
     from imagetool.contracts import Files
     from imagetool.guest.guest import Guest as Guest
@@ -242,13 +240,14 @@ def verify(
         check_version,
         check_volume,
     )
+    from imagetool.package.trust import read_trusted_roots
     from imagetool.verdict.verify import Criteria, verify
 
     wanted = check_version("at_least", at_least)
     packages = check_one_or_several("package", () if package is None else package)
     required = check_choice("require", require, ("installed", "confirmed"))
     number = check_volume(volume)
-    roots = _read_roots(check_paths("trust", trust))
+    roots = read_trusted_roots(check_paths("trust", trust))
     with ExitStack() as stack:
         image = stack.enter_context(open_image(path, parents, session=session))
         media = [stack.enter_context(open_package(item)) for item in packages]
@@ -256,14 +255,6 @@ def verify(
             wanted, media, required, strict, accept_rehearsal, accept_unclean, roots
         )
         return verify(image, criteria, volume=number)
-
-
-def _read_roots(paths: Sequence[str]) -> list[Certificate]:
-    if not paths:
-        return []
-    from imagetool.package.signature.certificates import read_roots
-
-    return [root for path in paths for root in read_roots(path)]
 
 
 def read_registry_value(
@@ -311,6 +302,7 @@ def inject(
         checked_opener,
     )
     from imagetool.errors import Unsupported, WrongUsage
+    from imagetool.package.trust import read_trusted_roots
     from imagetool.servicing.inject import inject
 
     opener = checked_opener(open_session)
@@ -325,5 +317,5 @@ def inject(
         opener,
         check_path("output", output),
         allow_unsigned=allow_unsigned,
-        trusted=_read_roots(check_paths("trust", trust)),
+        trusted=read_trusted_roots(check_paths("trust", trust)),
     )

@@ -63,7 +63,7 @@ def reported(
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
-    except BaseException as error:
+    except BaseException as error:  # an interruption, too
         failure = as_error(error)
         if output_format != "text" or output not in (None, _STANDARD_OUTPUT):
             _emit_failure(report(failure), output_format, output)
@@ -165,7 +165,7 @@ def _write(output: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # an interruption, too
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

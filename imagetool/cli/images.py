@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,7 +26,6 @@ from imagetool.cli.options import (
     VerdictFormatOption,
     VolumeOption,
     local_path,
-    read_trusted_roots,
     worst_exit_code,
 )
 from imagetool.cli.progress import Progress
@@ -134,6 +133,7 @@ def verify(
 ) -> None:
     """Judge the integration services of images: are they what they should be, and why."""
     from imagetool.package import Version
+    from imagetool.package.trust import read_trusted_roots
     from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport
 
     results: list[VerifyResult] = []
@@ -157,10 +157,12 @@ def verify(
             strict=strict,
             accept_rehearsal=accept_rehearsal,
             accept_unclean=accept_unclean,
-            trusted=read_trusted_roots(trust),
+            trusted=read_trusted_roots(trust or ()),
         )
         try:
-            _verify_all(locations, parents, volume, criteria, results, seconds)
+            for result, duration in _verify_all(locations, parents, volume, criteria):
+                results.append(result)
+                seconds.append(duration)
         except KeyboardInterrupt:
             if output_format is VerdictFormat.TEXT and output is None and len(results) > 1:
                 emit(report(None), output_format)  # the verdicts so far
@@ -186,10 +188,8 @@ def _verify_all(
     parents: Sequence[str] | None,
     volume: int | None,
     criteria: Criteria,
-    results: list[VerifyResult],
-    seconds: list[float],
-) -> None:
-    """Append a verdict or an error for each image to `results`, and the time that it took.
+) -> Iterator[tuple[VerifyResult, float]]:
+    """Yield a verdict or an error for each image, and the seconds that it took.
 
     Errors are printed as they occur.
     """
@@ -197,13 +197,14 @@ def _verify_all(
     from imagetool.verdict.verify import verify as judge
 
     with Progress("verifying") as progress:
-        for location in locations:
+        for number, location in enumerate(locations, start=1):
             begun = time.perf_counter()
+            result: VerifyResult
             try:
                 with location.open(parents) as image:
-                    results.append(judge(image, criteria, volume=volume))
+                    result = judge(image, criteria, volume=volume)
             except ImagetoolError as error:
                 report_failure(error, location.name)
-                results.append(NoVerdict(location.name, error))
-            seconds.append(time.perf_counter() - begun)
-            progress(len(results), len(locations))
+                result = NoVerdict(location.name, error)
+            yield result, time.perf_counter() - begun
+            progress(number, len(locations))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imagetool.errors import Unsupported, WrongUsage
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 _HOST_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
 _EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
@@ -87,15 +84,6 @@ TrustOption = Annotated[
     list[Path] | None,
     typer.Option("--trust", metavar="FILE", help="A root certificate, beside Microsoft's."),
 ]
-
-
-def read_trusted_roots(files: list[Path] | None) -> list[Certificate]:
-    """Read the certificates that --trust names. Raises CannotOpen, NotRecognised."""
-    if not files:
-        return []
-    from imagetool.package.signature.certificates import read_roots
-
-    return [root for path in files for root in read_roots(path)]
 
 
 def split_host_path(image: str) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from imagetool.cli.options import (
     VerdictFormat,
     VerdictFormatOption,
     local_path,
-    read_trusted_roots,
 )
 from imagetool.errors import CannotWrite, ImagetoolError, NotRecognised, Unsupported
 from imagetool.report.text import safe
@@ -162,6 +161,7 @@ def check(
     """Check that a package is genuine: its signature, its catalog, the digest of every file."""
     from imagetool.package import open_package
     from imagetool.package.signature.check import MediaReport, check_media
+    from imagetool.package.trust import read_trusted_roots
 
     found: list[MediaReport] = []
 
@@ -169,7 +169,7 @@ def check(
         return found[0] if found else MediaReport(package, (), error=error)
 
     with reported("package-check", output, output_format, report, [package, *(trust or ())]):
-        roots = read_trusted_roots(trust)
+        roots = read_trusted_roots(trust or ())
         with open_package(local_path(package)) as media:
             found.append(check_media(media, roots))
     raise typer.Exit(0 if found[0].holds else 1)

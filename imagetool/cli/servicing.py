@@ -18,7 +18,6 @@ from imagetool.cli.options import (
     TrustOption,
     VolumeOption,
     local_path,
-    read_trusted_roots,
 )
 from imagetool.errors import Unsupported
 from imagetool.report.text import safe
@@ -64,6 +63,7 @@ def inject(
 ) -> None:
     """Put integration services into a copy of an image, and prove it."""
     from imagetool.connection import servicing_host, session_opener
+    from imagetool.package.trust import read_trusted_roots
     from imagetool.servicing.inject import inject as service
 
     for name, given in (("--driver", driver), ("--strategy", strategy), ("--plan", plan)):
@@ -85,7 +85,7 @@ def inject(
         output,
         volume=volume,
         allow_unsigned=allow_unsigned,
-        trusted=read_trusted_roots(trust),
+        trusted=read_trusted_roots(trust or ()),
         on_step=steps.begin,
         on_event=steps.event,
     )
@@ -126,13 +126,11 @@ class _StepReporter:
 
     def begin(self, step: str) -> None:
         """Print a step."""
-
         self._clear()
         typer.echo(f"{self._clock() - self._started:6.1f} s  {safe(step)}", err=True)
 
     def event(self, event: Event) -> None:
         """Print a warning; show progress on a terminal."""
-
         if event.kind == "warning":
             self._clear()
             typer.echo(f"warning from the host: {safe(event.text)}", err=True)

@@ -160,7 +160,7 @@ class LocalFiles:
 
     def join(self, folder: str, name: str) -> str:
         """As Files.join."""
-        return os.path.join(folder, name)  # noqa: PTH118
+        return os.path.join(folder, name)  # noqa: PTH118  # texts
 
     def canonical(self, path: str) -> str:
         """As Files.canonical: links are followed."""

@@ -29,6 +29,6 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise CannotWrite(
             f"{path}: writing failed: {error.strerror}", hint="Is the disk full?"
         ) from None
-    except BaseException:
+    except BaseException:  # an interruption, too
         path.unlink(missing_ok=True)
         raise

@@ -100,7 +100,7 @@ class ParentFinder(Generic[D]):
                 )
             finder = ParentFinder(file, self._folders, self._open, self._is_same_format, chain)
             return self._open(file, finder)
-        except BaseException:
+        except BaseException:  # an interruption, too
             file.close()
             raise
 

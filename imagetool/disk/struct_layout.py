@@ -56,7 +56,7 @@ class StructLayout:
                 raise TypeError(f"{renamed.name}: a layout has no {type(field).__name__}")
             names.append(renamed.name)
         self._format = struct.Struct(order + codes)
-        self._fields: Any = namedtuple("Fields", names)  # type: ignore[misc]
+        self._fields: Any = namedtuple("Fields", names)  # type: ignore[misc]  # names known when it runs
         self._constants = constants
         self.size = self._format.size
         """The length in bytes."""

@@ -70,7 +70,7 @@ class Image:
         """The volumes and hives that were opened, for the sake of their warnings."""
         try:
             self.disk: Disk = open_disk(file, parents)
-        except BaseException:
+        except BaseException:  # an interruption, too
             file.close()
             raise
 

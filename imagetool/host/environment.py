@@ -30,8 +30,8 @@ def user_configuration_file() -> str:
     # As platformdirs does, whose import takes a good part of a verdict's time.
     base = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):  # noqa: PTH117  # a relative one would be the current directory's
-        base = os.path.expanduser("~/.config")  # noqa: PTH111
-    return os.path.join(base, "imagetool", "config.toml")  # noqa: PTH118
+        base = os.path.expanduser("~/.config")  # noqa: PTH111  # texts
+    return os.path.join(base, "imagetool", "config.toml")  # noqa: PTH118  # texts
 
 
 def is_configured() -> bool:

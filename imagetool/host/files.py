@@ -110,7 +110,7 @@ class FileOperations:
                     hint="Try again; check the disk of the host.",
                 )
             self.rename(part, target)
-        except BaseException:
+        except BaseException:  # an interruption, too
             with suppress(HostFailed):  # the first error is the one to report
                 self.delete(part)
             raise

@@ -98,7 +98,7 @@ class LocalProcess:
         self._started = False
         try:
             self.send(script_lines())
-        except BaseException:
+        except BaseException:  # an interruption, too
             self.close()
             raise
 

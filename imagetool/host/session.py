@@ -85,7 +85,7 @@ class Session:
                     "the host runs another version of the session's script",
                     hint="Install the session.ps1 of this version of imagetool there.",
                 )
-        except BaseException:
+        except BaseException:  # an interruption, too
             transport.close()
             raise
         self.hello = hello.content

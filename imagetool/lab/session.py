@@ -53,7 +53,7 @@ class LabSession(Session):
         self._cmdlet_server: CmdletServer | None = None
         try:
             super().__init__(self._start(engine))
-        except BaseException:
+        except BaseException:  # an interruption, too
             self._clean()
             raise
 

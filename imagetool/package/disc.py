@@ -110,7 +110,7 @@ class Disc:
         while folders:
             folder, depth = folders.pop()
             argument = {"joliet_path" if joliet else "iso_path": folder}
-            for record in disc.list_children(**argument):  # type: ignore[attr-defined]
+            for record in disc.list_children(**argument):  # type: ignore[attr-defined]  # untyped pycdlib
                 if record is None or record.is_dot() or record.is_dotdot():
                     continue
                 count += 1

@@ -64,7 +64,8 @@ class Folder:
             path /= part
             if part == ".." or path.is_symlink():
                 raise NotFound(f"{self._path}: there is no file {name} in it")
-        if not parts or PurePosixPath(name).is_absolute() or not os.path.isfile(path):  # noqa: PTH113
+        is_file = os.path.isfile(path)  # noqa: PTH113  # of a name that no system has it is False
+        if not parts or PurePosixPath(name).is_absolute() or not is_file:
             raise NotFound(f"{self._path}: there is no file {name} in it")
         if not path.stat().st_size:
             return b""

@@ -189,7 +189,7 @@ class Media:
                     f"cabinet, no disc and no folder with {MANIFEST}",
                     hint=kind.as_package if kind else PACKAGE_WANTED,
                 )
-        except BaseException:
+        except BaseException:  # an interruption, too
             self._stack.close()
             raise
 

@@ -1,8 +1,9 @@
 """The Hyper-V services and boot drivers of a Windows guest, and what starts them.
 
-A value N of the subkey StartOverride takes precedence over Start on one machine: N is the Id of a
-subkey of HardwareConfig, which names that machine. Windows sets it for boot drivers that the
-machine did not need. On any other machine, a new virtual one included, Start counts.
+A value N of the subkey StartOverride takes precedence over Start on one machine. By inference, no
+document says so, N is the Id of a subkey of HardwareConfig, which names that machine: Windows sets
+it for boot drivers that the machine did not need, and on any other machine, a new virtual one
+included, Start counts.
 """
 
 from __future__ import annotations

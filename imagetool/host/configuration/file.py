@@ -219,8 +219,8 @@ class ConfigurationFile:
             url = winrm_url(str(table.get("url", name)))
         except WrongUsage as error:
             raise self.error(f"hosts.{name}.url", error.message, error.hint) from None
-        # The keys and types of `given` were checked above.
-        host = ConfiguredHost(name, url, paths=self._path_map(name, table), **given)  # type: ignore[arg-type]
+        paths = self._path_map(name, table)
+        host = ConfiguredHost(name, url, paths=paths, **given)  # type: ignore[arg-type]  # checked
         for key, reason in _contradictions(host):
             raise self.error(f"hosts.{name}.{key}", reason)
         return host

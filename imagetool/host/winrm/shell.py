@@ -78,7 +78,7 @@ class WinRMShell:
         self._broken = False
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # an interruption, too
             self._delete()
             raise
 

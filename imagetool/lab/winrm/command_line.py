@@ -31,8 +31,8 @@ def split(line: str) -> list[str]:
     if line.startswith('"'):
         name, _, rest = line[1:].partition('"')
     else:
-        # The pattern matches every text.
-        name, rest = re.fullmatch(r"([^ \t]*)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        match = re.fullmatch(r"([^ \t]*)(.*)", line, re.DOTALL)
+        name, rest = match.groups()  # type: ignore[union-attr]  # the pattern matches every text
     return [name, *_arguments(rest)]
 
 

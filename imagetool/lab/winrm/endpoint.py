@@ -69,7 +69,7 @@ class Endpoint:
         self._server: HttpServer | None = None
         try:
             self._open(program, https, port)
-        except BaseException:
+        except BaseException:  # an interruption, too
             self.close()
             raise
 

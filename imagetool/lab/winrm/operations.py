@@ -174,7 +174,7 @@ class ShellOperations:
         self._shells.add_command(shell, command)
         try:
             self._start(shell, command, line, direct)
-        except BaseException:
+        except BaseException:  # an interruption, too
             self._shells.drop_command(shell, command.identifier)
             raise
         if shell.commands.get(command.identifier) is not command:

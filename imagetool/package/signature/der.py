@@ -181,6 +181,6 @@ def time(element: Element) -> datetime:
     if element.tag == UTC_TIME:
         year += 2000 if year < 50 else 1900
     try:
-        return datetime(year, *rest, tzinfo=UTC)  # type: ignore[misc, arg-type]
+        return datetime(year, *rest, tzinfo=UTC)  # type: ignore[misc, arg-type]  # five numbers
     except ValueError:
         raise element.damaged("a time that is none") from None

@@ -24,7 +24,7 @@ from imagetool.package.signature.certificates import (
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
 _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 COUNTERSIGNATURE = "1.2.840.113549.1.9.6"
-TIME_STAMP_TOKEN = "1.3.6.1.4.1.311.3.3.1"  # noqa: S105
+TIME_STAMP_TOKEN = "1.3.6.1.4.1.311.3.3.1"  # noqa: S105  # an OID, no password
 _NESTED_SIGNATURE = "1.3.6.1.4.1.311.2.4.1"
 _UNSIGNED_ATTRIBUTES = {COUNTERSIGNATURE, TIME_STAMP_TOKEN, _NESTED_SIGNATURE}
 _DIGEST_ALGORITHMS = {
@@ -34,7 +34,7 @@ _DIGEST_ALGORITHMS = {
     "2.16.840.1.101.3.4.2.3": "sha512",
 }
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303
+    "sha1": hashes.SHA1(),  # noqa: S303  # old packages have it
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),

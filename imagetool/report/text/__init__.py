@@ -129,5 +129,5 @@ def _format_value(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if type(value) in (list, tuple):
-        return ", ".join(str(_format_value(item)) for item in value)  # type: ignore[attr-defined]
+        return ", ".join(str(_format_value(item)) for item in value)  # type: ignore[attr-defined]  # an `object`
     return "none" if value is None else value
