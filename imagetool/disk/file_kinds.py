@@ -5,6 +5,7 @@ Little is read: the first sector, the descriptors of an ISO 9660, and the last s
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -17,9 +18,7 @@ _DISC_OFFSET = 16 * 2048  # the volume descriptors (ECMA-119, 6.3; ECMA-167)
 _DISC_SIGNATURES = (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 _VMDK_COMPRESSED = 1 << 16  # of the flags of a sparse VMDK: its grains are compressed
 
-_CONVERT = "Convert it: qemu-img convert -O vhdx {file} {stem}.vhdx"
-_DECOMPRESS = "Decompress it first: {tool} {file}"
-_EXTRACT = "Extract it first: {tool} {file}"
+_CONVERT = "Convert it: qemu-img convert -O vhdx {file} {vhdx}"
 _IMAGE_WANTED = "Name a VHDX, a VHD or a raw disk."
 PACKAGE_WANTED = "Name a vmguest.iso, a CAB, or a folder that a CAB was extracted into."
 _IMAGE_NAMED = "That is an image; " + PACKAGE_WANTED[0].lower() + PACKAGE_WANTED[1:]
@@ -42,17 +41,41 @@ class FileKind:
     """What to do where it stands for a package."""
     is_image: bool = False
     """True for a disk image that is read."""
+    suffix: str = ""
+    """The suffix that its tool expects and takes away, or that no file in an archive has."""
+    without_suffix: str = ""
+    """What to do where it has another suffix: the result has a name of its own."""
 
     def for_file(self, path: str) -> FileKind:
         """Return it with the commands in its hints naming the file at `path`."""
-        file = re.split(r"[\\/]", path)[-1]
-        stem = file.rpartition(".")[0] or file
-        names = {"file": shlex.quote(file), "stem": shlex.quote(stem)}
+        file = _file_name(path)
+        stem, dot, suffix = file.rpartition(".")
+        stem, suffix = (stem, dot + suffix) if stem.strip("./") else (file, "")
+        vhdx = f"{stem}-converted.vhdx" if suffix.lower() == ".vhdx" else f"{stem}.vhdx"
+        names = {
+            "file": shlex.quote(file),
+            "vhdx": shlex.quote(vhdx),
+            "other": shlex.quote(f"{stem}-unpacked{suffix}"),
+            "folder": shlex.quote(f"{stem}-unpacked"),
+        }
+        other = "" if file.endswith(self.suffix) else self.without_suffix
         return replace(
             self,
-            as_image=self.as_image.format(**names),
-            as_package=self.as_package.format(**names),
+            as_image=(other or self.as_image).format(**names),
+            as_package=(other or self.as_package).format(**names),
         )
+
+
+def _file_name(path: str) -> str:
+    """The name of a file as a command in its directory takes it; FILE for one that cannot be typed.
+
+    To many tools a name means something else that begins with - or @, or has a colon.
+    """
+    on_windows = os.name == "nt" or ":\\" in path
+    name = re.split(r"[\\/]" if on_windows else "/", path)[-1]
+    if not name.isprintable():
+        return "FILE"
+    return f"./{name}" if name.startswith(("-", "@")) or ":" in name else name
 
 
 def _disk(name: str) -> FileKind:
@@ -63,14 +86,19 @@ def _own(name: str) -> FileKind:
     return FileKind(name, as_package=_IMAGE_NAMED, is_image=True)
 
 
-def _compressed(name: str, tool: str) -> FileKind:
-    hint = _DECOMPRESS.format(tool=tool, file="{file}")
-    return FileKind(name, hint, hint)
+def _compressed(tool: str, suffix: str) -> FileKind:
+    hint = f"Decompress it first: {tool} -d {{file}}"
+    other = f"Decompress it first: {tool} -dc {{file}} > {{other}}"
+    return FileKind(tool, hint, hint, suffix=suffix, without_suffix=other)
 
 
-def _archive(name: str, tool: str) -> FileKind:
-    hint = _EXTRACT.format(tool=tool, file="{file}")
-    return FileKind(name, hint, hint)
+def _archive(name: str, suffix: str, command: str, into_folder: str) -> FileKind:
+    """An archive; one of another suffix may hold a file of its own name."""
+    hint, other = f"Extract it first: {command}", f"Extract it first: {into_folder}"
+    return FileKind(name, hint, hint, suffix=suffix, without_suffix=other)
+
+
+_UNZIP = (".zip", "unzip {file}", "unzip {file} -d {folder}")
 
 
 _TEXT = FileKind("a text file")
@@ -98,15 +126,32 @@ _SIGNATURES = (
         b"EVF\x09\r\n\xff\0",
         FileKind("an EnCase image", "Export it: ewfexport {file}"),
     ),
-    (0, b"\x1f\x8b\x08", _compressed("gzip", "gzip -d")),
-    (0, b"\xfd7zXZ\0", _compressed("xz", "xz -d")),
-    (0, b"\x28\xb5\x2f\xfd", _compressed("zstd", "zstd -d")),
-    (0, b"\x04\x22\x4d\x18", _compressed("lz4", "lz4 -d")),
-    (0, b"PK\x03\x04", _archive("a zip archive", "unzip")),
-    (0, b"PK\x05\x06", _archive("an empty zip archive", "unzip")),
-    (0, b"7z\xbc\xaf\x27\x1c", _archive("a 7z archive", "7z x")),
-    (0, b"Rar!\x1a\x07", _archive("a RAR archive", "unrar x")),
-    (257, b"ustar", _archive("a tar archive, as an OVA is", "tar -xf")),
+    (0, b"\x1f\x8b\x08", _compressed("gzip", ".gz")),
+    (0, b"\xfd7zXZ\0", _compressed("xz", ".xz")),
+    (0, b"\x28\xb5\x2f\xfd", _compressed("zstd", ".zst")),
+    (0, b"\x04\x22\x4d\x18", _compressed("lz4", ".lz4")),
+    (0, b"PK\x03\x04", _archive("a zip archive", *_UNZIP)),
+    (0, b"PK\x05\x06", _archive("an empty zip archive", *_UNZIP)),
+    (
+        0,
+        b"7z\xbc\xaf\x27\x1c",
+        _archive("a 7z archive", ".7z", "7z x {file}", "7z x {file} -o{folder}"),
+    ),
+    (
+        0,
+        b"Rar!\x1a\x07",
+        _archive("a RAR archive", ".rar", "unrar x {file}", "unrar x {file} {folder}/"),
+    ),
+    (
+        257,
+        b"ustar",
+        _archive(
+            "a tar archive, as an OVA is",
+            ".tar",
+            "tar -xf {file}",
+            "mkdir {folder} && tar -xf {file} -C {folder}",
+        ),
+    ),
     (0, b"MSCF", FileKind("a cabinet, as packages and updates are", _PACKAGE_NAMED)),
     (0, b"regf", FileKind("a registry hive", _HIVE)),
     (0, b"MZ", FileKind("a Windows program")),
@@ -134,7 +179,7 @@ def _recognise(name: str, head: bytes, disc: bytes, tail: bytes) -> FileKind | N
     if head.startswith(b"# Disk DescriptorFile"):  # which NULs may follow
         return _VMDK_DESCRIPTOR
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
-        return _compressed("bzip2", "bzip2 -d")
+        return _compressed("bzip2", ".bz2")
     for offset, signature, kind in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return kind

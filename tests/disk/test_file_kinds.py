@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,79 @@ def test_what_is_packed_is_named_and_the_hint_unpacks_it(
         plain.unlink()
         if not packed.exists():  # as gzip does: for the second round
             break
+
+
+ODD_NAMES = [
+    "t.vhdx",
+    "T.VHDX",
+    'o\'d d "q" $HOME `x`; &.vhdx',
+    "-dash.vhdx",
+    "@list.img",
+    "a:b.iso",
+    "back\\slash.vhdx",
+    "{file} %s.vhdx",
+    "[a].vhdx",
+    "bare",
+    "...vhdx",
+    "\u0444\u0430\u0439\u043b.vhdx",
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize(
+    "tool", ["qemu-img", "gzip", "bzip2", "xz", "zstd", "lz4", "7z", "zip", "tar"]
+)
+def test_the_command_of_a_hint_works_under_any_name_and_leaves_the_file(
+    oracle: Oracle, tmp_path: Path, tool: str, name: str
+) -> None:
+    """Each file is named as if it were something else, and archives hold one of their own name."""
+    folder, original, odd = tmp_path / "folder", tmp_path / name, tmp_path / "folder" / name
+    folder.mkdir()
+    content = b"\0" * 510 + b"\x55\xaa" + b"\0" * (1 << 20)
+    original.write_bytes(content)
+    if tool == "qemu-img":
+        command = [oracle(tool), "convert", "-f", "raw", "-O", "qcow2", original, odd]
+        subprocess.run(command, check=True)
+    elif tool == "7z":
+        archive = tmp_path / "archive.7z"
+        subprocess.run([oracle(tool), "a", archive, original], check=True, capture_output=True)
+        archive.rename(odd)
+    elif tool == "zip":
+        with zipfile.ZipFile(odd, "w", zipfile.ZIP_DEFLATED) as archive_file:
+            archive_file.write(original, name)
+    elif tool == "tar":
+        with tarfile.open(odd, "w") as tar_file:
+            tar_file.add(original, name)
+    else:
+        with odd.open("wb") as packed:
+            subprocess.run([oracle(tool), "-c"], input=content, stdout=packed, check=True)
+    before = odd.read_bytes()
+    done = subprocess.run(
+        hint_of("inspect", odd),
+        shell=True,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert odd.read_bytes() == before
+    (made,) = (path for path in folder.rglob("*") if path.is_file() and path != odd)
+    if tool == "qemu-img":
+        with FileSource(made) as source:
+            assert open_disk(source).read_at(510, 2) == b"\x55\xaa"
+    else:
+        assert made.read_bytes() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_name_that_cannot_be_typed_is_a_placeholder_in_a_hint(tmp_path: Path) -> None:
+    for name in ("line\nfeed.vhdx", "\u202egpj.vhdx", os.fsdecode(b"\xff.vhdx")):
+        path = tmp_path / name
+        path.write_bytes(b"QFI\xfb\0\0\0\3" + b"\0" * 600)
+        assert hint_of("inspect", path) == "qemu-img convert -O vhdx FILE FILE.vhdx"
 
 
 TEXTS = {

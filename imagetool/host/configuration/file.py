@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -277,5 +278,5 @@ def _refuse_world_writable(path: Path, file: int) -> None:
     if sys.platform != "win32" and os.fstat(file).st_mode & 0o002:
         raise WrongUsage(
             f"{path}: everybody may write this file, so it is not believed",
-            hint=f"Take that right away: chmod o-w {path}",
+            hint=f"Take that right away: chmod o-w {shlex.quote(str(path))}",
         )
