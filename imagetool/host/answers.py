@@ -46,6 +46,10 @@ class CmdletFailed(HostFailed):
         """Further errors of the same request, in order."""
 
 
+_RESULT_SIZE = 1024
+"""Counted for each result beside its line."""
+MAX_ANSWER_BYTES = 64 << 20
+"""The lines of all results and errors of one request, in bytes."""
 _SECRET = re.compile("password|credential|secret|token|key$", re.IGNORECASE)
 _MAX_VALUE_CHARACTERS = 200
 
@@ -71,6 +75,7 @@ class AnswerCollector:
         self._received_warnings = 0
         self._results: list[Result] = []
         self._failures: list[CmdletFailed] = []
+        self._size = 0
 
     @property
     def awaiting_repeat(self) -> bool:
@@ -81,27 +86,45 @@ class AnswerCollector:
         """Drop answers until the script acknowledges this attempt of the request."""
         self._awaited_attempt = attempt
 
-    def add(self, answer: AnswerFrame) -> None:
-        """Add an answer; one to another request, which was given up, is dropped."""
-        content = answer.content
+    def add(self, answer: AnswerFrame) -> bool:
+        """Add an answer; False for one to another request, which was given up, is dropped.
+
+        Raises HostFailed where the answers have no end.
+        """
         if answer.number != self.number:
-            return
+            return False
+        self._add(answer)
+        return True
+
+    def _add(self, answer: AnswerFrame) -> None:
+        content = answer.content
         if answer.kind == "again":
             if content.get("attempt") == self._awaited_attempt:
                 self._awaited_attempt = self._received_warnings = 0
                 self._results.clear()
                 self._failures.clear()
+                self._size = 0
             return
         if self._awaited_attempt:
             return
         if answer.kind == "end":
             self.complete = True
         elif answer.kind == "result":
+            self._charge(answer)
             self._results.append(_result(content))
         elif answer.kind == "error":
+            self._charge(answer)
             self._failures.append(self._failure(content))
         elif answer.kind in ("progress", "warning"):
             self._report(answer)
+
+    def _charge(self, answer: AnswerFrame) -> None:
+        self._size += answer.size + _RESULT_SIZE
+        if self._size > MAX_ANSWER_BYTES:
+            raise HostFailed(
+                f"{self.name}: the host answers without an end",
+                hint="Look on the host what is wrong there, or ask for less at once.",
+            )
 
     def _report(self, answer: AnswerFrame) -> None:
         if answer.kind == "warning":
@@ -116,10 +139,10 @@ class AnswerCollector:
         code = content.get("hresult")
         return CmdletFailed(
             self.name,
-            str(content.get("message") or ""),
+            _text(content.get("message")),
             code if isinstance(code, int) else 0,
-            str(content.get("category") or ""),
-            str(content.get("errorid") or ""),
+            _text(content.get("category")),
+            _text(content.get("errorid")),
             self._request.parameters,
         )
 
@@ -140,10 +163,15 @@ def _result(content: dict[str, object]) -> Result:
     return result
 
 
+def _text(value: object) -> str:
+    """The text of an answer; empty where it has another type."""
+    return value if isinstance(value, str) else ""
+
+
 def _event(answer: AnswerFrame) -> Event:
     if answer.kind == "warning":
-        return Event("warning", str(answer.content.get("message") or ""))
+        return Event("warning", _text(answer.content.get("message")))
     percent = answer.content.get("percent")
     known = isinstance(percent, int) and 0 <= percent <= 100
-    text = str(answer.content.get("status") or answer.content.get("activity") or "")
+    text = _text(answer.content.get("status")) or _text(answer.content.get("activity"))
     return Event("progress", text, percent if known and isinstance(percent, int) else None)

@@ -91,6 +91,8 @@ class AnswerFrame:
     number: int
     kind: str
     content: dict[str, object] = field(default_factory=dict)
+    size: int = 0
+    """The length of the lines that it came in, in bytes."""
 
     def encode(self) -> bytes:
         """Return the frame's line."""
@@ -107,7 +109,10 @@ class AnswerFrame:
         """Read an answer from its line, without its payload. Raises HostFailed."""
         frame = decode_frame(line)
         content = {k: v for k, v in frame.items() if k not in ("number", "kind")}
-        return cls(_number(frame.get("number")), str(frame.get("kind") or ""), content)
+        kind = frame.get("kind")
+        if not isinstance(kind, str):
+            raise HostFailed("the host answered with a frame of no kind")
+        return cls(_number(frame.get("number")), kind, content, len(line))
 
 
 def encode_frame(frame: dict[str, object]) -> bytes:
@@ -146,6 +151,6 @@ def decode_frame(line: bytes) -> dict[str, object]:
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise HostFailed("the host answered with a frame without a number")
     return value

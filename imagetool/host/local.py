@@ -18,9 +18,17 @@ from imagetool.errors import HostFailed
 from imagetool.host.clixml import stderr_text
 from imagetool.host.environment import child_environment
 from imagetool.host.session import LEASE_SECONDS, Session
-from imagetool.host.transport import bootstrap_command, exit_error, script_lines, startup_error
+from imagetool.host.transport import (
+    MAX_LINE_BYTES,
+    bootstrap_command,
+    endless_line,
+    exit_error,
+    script_lines,
+    startup_error,
+)
 
-_MAX_LINE_BYTES = 64 << 20
+_MAX_WAITING_LINES = 16
+_DRAINED_BYTES = 1 << 16
 _EXIT_TIMEOUT = 60.0
 
 
@@ -85,7 +93,8 @@ class LocalProcess:
             )
         except OSError as error:
             raise HostFailed(f"{program} cannot be started: {error.strerror}") from None
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING_LINES)
+        self._closing = False
         self._stderr: deque[bytes] = deque(maxlen=20)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._stdin = self._process.stdin
@@ -103,9 +112,12 @@ class LocalProcess:
             raise
 
     def _read_lines(self, stream: IO[bytes]) -> None:
-        while line := stream.readline(_MAX_LINE_BYTES):
+        line: bytes | None = b""
+        while line is not None and not self._closing:
+            line = stream.readline(MAX_LINE_BYTES) or None
             self._lines.put(line)
-        self._lines.put(None)
+        while stream.read(_DRAINED_BYTES):  # what is said at the end is no reason to wait there
+            pass
 
     def _read_errors(self, stream: IO[bytes]) -> None:
         while line := stream.readline(4096):
@@ -133,6 +145,8 @@ class LocalProcess:
         if line is None:
             self._lines.put(None)
             raise self._exit_error()
+        if len(line) == MAX_LINE_BYTES:
+            raise endless_line("this machine")
         if not self._started:
             self._started = True
             failure = startup_error(line, "this machine")
@@ -149,6 +163,10 @@ class LocalProcess:
 
     def close(self) -> None:
         """Close standard input, wait for the script to dismount and exit, else kill it."""
+        self._closing = True
+        with contextlib.suppress(queue.Empty):  # makes room for the line that the reader holds
+            while True:
+                self._lines.get_nowait()
         with contextlib.suppress(OSError, ValueError):
             self._stdin.close()
         try:

@@ -36,6 +36,21 @@ _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
 _PATH_PARAMETERS = ("path", "paths", "source", "target")
 _READ_OPERATIONS = ("open", "ranges", "shut", "list", "stat", "volume", "facts")
+_READ_SECONDS = 600.0
+_REQUEST_SECONDS = 12 * 3600.0
+"""The time of a request without a deadline of its own: DISM and the copy of an image take hours."""
+_MAX_HELLO_BYTES = 64 << 10
+_HELLO_TYPES: dict[str, type] = {
+    "protocol": int,
+    "process": int,
+    "windows": bool,
+    "modules": list,
+    "edition": str,
+    "version": str,
+    "language": str,
+    "system": str,
+    "computer": str,
+}
 _LATE_HINT = "Look on the host whether powershell.exe or dismhost.exe hangs."
 
 
@@ -101,8 +116,11 @@ class Session:
                 break
             except ConnectionBroke as error:
                 self._reconnect(reconnects.next_pause(error))
-        if answer.kind != "hello":
+        if answer.kind != "hello" or answer.size > _MAX_HELLO_BYTES:
             raise HostFailed("the host's first word was not that of the session's script")
+        for name, value in answer.content.items():
+            if not isinstance(value, _HELLO_TYPES.get(name, object)):
+                raise HostFailed(f"the host's first word has a {name} of a wrong type")
         return answer
 
     @property
@@ -185,7 +203,10 @@ class Session:
     def _run_request(
         self, request: RequestFrame, name: str, deadline: float | None, on_event: OnEvent | None
     ) -> list[Result]:
-        end = None if deadline is None else time.monotonic() + deadline
+        if deadline is None:
+            reads = request.operation in _READ_OPERATIONS
+            deadline = _READ_SECONDS if reads else _REQUEST_SECONDS
+        end = time.monotonic() + deadline
         answers = AnswerCollector(request, name, on_event)
         try:
             self._exchange(request, answers, end)
@@ -199,7 +220,7 @@ class Session:
         self,
         request: RequestFrame,
         answers: AnswerCollector,
-        end: float | None,
+        end: float,
         before: bytes = b"",
     ) -> None:
         """Send a request and collect its answers; repetitions are preceded by the lines `before`.
@@ -255,17 +276,21 @@ class Session:
                     f"the host did not answer in time: {answers.name}", hint=_LATE_HINT
                 ) from None
 
-    def _collect(self, answers: AnswerCollector, end: float | None) -> bool:
-        """Collect answers until the last; return False after a long silence."""
+    def _collect(self, answers: AnswerCollector, end: float) -> bool:
+        """Collect answers until the last; return False after a long silence.
+
+        Only answers to this request break the silence, and nothing moves the end.
+        """
+        silence = time.monotonic() + _SILENCE_TIMEOUT
         while not answers.complete:
-            silence = time.monotonic() + _SILENCE_TIMEOUT
             try:
-                answer = self._receive(min(silence, end or silence), answers.name)
+                answer = self._receive(min(silence, end), answers.name)
             except _AnswerTimeout:
-                if end is not None and time.monotonic() >= end:
+                if time.monotonic() >= end:
                     raise
                 return False
-            answers.add(answer)
+            if answers.add(answer):
+                silence = time.monotonic() + _SILENCE_TIMEOUT
         return True
 
     def _cancel_unfinished(self) -> None:
@@ -280,7 +305,7 @@ class Session:
         self._exchange(request, answers, time.monotonic() + _CANCEL_TIMEOUT, cancel)
         self._unfinished = None
 
-    def _receive(self, end: float | None, what: str, tolerant: bool = False) -> AnswerFrame:
+    def _receive(self, end: float, what: str, tolerant: bool = False) -> AnswerFrame:
         """Return the next answer. With `tolerant`, unreadable lines are skipped."""
         while True:
             line = self._next_line(end, what)
@@ -289,10 +314,12 @@ class Session:
             try:
                 answer = AnswerFrame.decode(line)
                 if answer.payload_size is not None:
-                    data = decode_bytes(self._next_line(end, what))
+                    payload = self._next_line(end, what)
+                    data = decode_bytes(payload)
                     if len(data) != answer.payload_size:
                         raise HostFailed("the host answered with bytes that are not complete")
                     answer.content["data"] = data
+                    answer = replace(answer, size=answer.size + len(payload))
             except ConnectionBroke:
                 raise
             except HostFailed:
@@ -301,14 +328,14 @@ class Session:
                 raise
             return answer
 
-    def _next_line(self, end: float | None, what: str) -> bytes:
-        while True:
-            left = _POLL_INTERVAL if end is None else min(_POLL_INTERVAL, end - time.monotonic())
-            line = self._transport.receive_line(max(left, 0.0))
+    def _next_line(self, end: float, what: str) -> bytes:
+        """Return the next line, also an empty one. Raises _AnswerTimeout at the end of the time,
+        also where lines are waiting: a host may send them faster than they are read."""
+        while (left := end - time.monotonic()) > 0:
+            line = self._transport.receive_line(min(_POLL_INTERVAL, left))
             if line is not None:
                 return line
-            if end is not None and time.monotonic() >= end:
-                raise _AnswerTimeout(f"the host did not answer in time: {what}", hint=_LATE_HINT)
+        raise _AnswerTimeout(f"the host did not answer in time: {what}", hint=_LATE_HINT)
 
     def _renew(self) -> None:
         line = RequestFrame(0, "renew").encode()

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from imagetool.errors import HostFailed
 
+MAX_LINE_BYTES = 16 << 20
+"""A longer line of the script is refused: the largest that is asked for has some 6 MB."""
+
 _END_MARK = "#end of the script"
 
 
@@ -31,7 +34,7 @@ class Transport(Protocol):
     def receive_line(self, timeout: float) -> bytes | None:
         """Return the next line, or None where none came in `timeout` seconds.
 
-        Raises HostFailed where the script has ended, ConnectionBroke.
+        Raises HostFailed where the script has ended or a line has no end, ConnectionBroke.
         """
 
     def reconnect(self) -> None:
@@ -39,6 +42,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close the script's input, which ends the script; never raises."""
+
+
+def endless_line(host: str) -> HostFailed:
+    """Return the error for a line of more than MAX_LINE_BYTES."""
+    return HostFailed(
+        f"{host}: the host answers with a line of over {MAX_LINE_BYTES >> 20} MB",
+        hint="Another program than the session's script may write there.",
+    )
 
 
 def bootstrap_command(lease: int) -> str:

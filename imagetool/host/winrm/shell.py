@@ -26,8 +26,10 @@ from imagetool.host.clixml import stderr_text
 from imagetool.host.frames import RequestFrame
 from imagetool.host.session import LEASE_SECONDS, Session
 from imagetool.host.transport import (
+    MAX_LINE_BYTES,
     ConnectionBroke,
     bootstrap_command,
+    endless_line,
     exit_error,
     read_script,
     script_lines,
@@ -53,7 +55,6 @@ _START_ATTEMPTS = 4
 _CLOSE_ATTEMPTS = 3
 _BUSY_TIMEOUT = 60.0
 _EXIT_TIMEOUT = 60.0
-_MAX_LINE_BYTES = 64 << 20
 _MAX_STDERR_PARTS = 200
 _RECEIVE_MARGIN = 1.0
 
@@ -227,8 +228,8 @@ class WinRMShell:
         if err:
             self._stderr.append(err)
         self._partial += out
-        if len(self._partial) > _MAX_LINE_BYTES:
-            raise HostFailed(f"{self._host.name}: the host answers without an end")
+        if len(self._partial) > MAX_LINE_BYTES:
+            raise endless_line(self._host.name)
         if b"\n" in out:
             *lines, self._partial = self._partial.split(b"\n")
             for line in lines:
