@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STANDARD_OUTPUT = Path("-")
 _HEAD_SIZE = 512
+_PACKAGE_MANIFEST = "update.mum"  # imagetool.package.media.MANIFEST, whose import takes long
 
 
 def emit(result: Reportable, output_format: str, output: Path | None = None) -> bool:
@@ -125,6 +126,12 @@ def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
         raise _cannot_write(output, "cannot be written: there is no such directory")
     if not os.access(folder, os.W_OK):
         raise _cannot_write(output, "cannot be written: its directory is read-only")
+    inputs = list(inputs)
+    if any(_is_in_package(item, folder) for item in inputs):
+        raise CannotWrite(
+            f"{output}: this is in the folder of a package, and would be a file of it",
+            hint="Name another --output.",
+        )
     if not mode:
         return
     if any(_is_same_file(item, output) for item in inputs):
@@ -139,6 +146,14 @@ def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
 def _is_same_file(item: str | Path, output: Path) -> bool:
     with suppress(OSError, ValueError):
         return output.samefile(item)
+    return False
+
+
+def _is_in_package(item: str | Path, folder: Path) -> bool:
+    """True if an input is the folder of a package, and `folder` is it or lies in it."""
+    with suppress(OSError, ValueError):
+        path = Path(os.path.realpath(item))
+        return folder.is_relative_to(path) and (path / _PACKAGE_MANIFEST).is_file()
     return False
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.cli.options import split_host_path
+from imagetool.disk.files import names_an_image
 from imagetool.disk.local_files import LOCAL_FILES, FileSource
 from imagetool.errors import CannotOpen, HostFailed, ImagetoolError, WrongUsage
 
@@ -67,14 +68,19 @@ class HostSessions:
         reached, nothing fits, or a directory cannot be listed, that is the `failure` of a location
         of its own.
         """
-        from imagetool.disk.find import find_images
-
         found: dict[str, Location] = {}
+        paths: Sequence[str]
+        errors: Mapping[str, ImagetoolError]
         for image in images:
             host, path = split_host_path(image)
             try:
                 files: Files = self._files_on(host) if host else LOCAL_FILES
-                paths, errors = find_images(path, files, recursive=recursive, name=image)
+                if names_an_image(path):  # without the import of what walks through directories
+                    paths, errors = (path,), {}
+                else:
+                    from imagetool.disk.find import find_images
+
+                    paths, errors = find_images(path, files, recursive=recursive, name=image)
             except (HostFailed, CannotOpen) as error:
                 found.setdefault(image, Location(image, path, LOCAL_FILES, error))
                 continue

@@ -1,4 +1,4 @@
-"""Files of disk images: the ranges that are read first, and where parents are looked for."""
+"""Files of disk images: their names, what is read first, and where parents are looked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from imagetool.contracts import Range
 PARENTS_OPTION = "commands that only read an image look into the directories of --parents too"
 """For hints: not every command that meets a differencing disk has the option."""
 
+IMAGE_SUFFIXES = (
+    *(".vhdx", ".avhdx", ".vhd", ".avhd", ".raw", ".img"),
+    *(".qcow2", ".vmdk", ".vdi"),  # they are not read, and not left out silently either
+)
+"""The suffixes by which an image is known in a directory, in lower case."""
+
 _KIB, _MIB = 1 << 10, 1 << 20
 _EXPECTED = ((0, 64 * _KIB), (_MIB, 64 * _KIB))
 _EXPECTED_OF_VHDX = (
@@ -18,6 +24,16 @@ _EXPECTED_OF_VHDX = (
     (4 * _MIB, 32 * _KIB),
     (5 * _MIB, 64 * _KIB),
 )
+
+
+def is_pattern(text: str) -> bool:
+    """True if a text has the characters of a pattern."""
+    return any(character in text for character in "*?[")
+
+
+def names_an_image(path: str) -> bool:
+    """True for the path of one image by its suffix, whether it is there or not; no pattern."""
+    return not is_pattern(path) and path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def expected_ranges(path: str) -> Sequence[Range]:

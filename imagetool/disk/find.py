@@ -18,19 +18,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from imagetool.contracts import Files, FolderEntry
+from imagetool.disk.files import IMAGE_SUFFIXES, is_pattern, names_an_image
 from imagetool.errors import CannotOpen, ImagetoolError, NoFile
-
-IMAGE_SUFFIXES = (
-    *(".vhdx", ".avhdx", ".vhd", ".avhd", ".raw", ".img"),
-    *(".qcow2", ".vmdk", ".vdi"),  # they are not read, and not left out silently either
-)
-"""The suffixes by which an image is known in a directory, in lower case."""
 
 _MAX_ENTRIES = 1_000_000
 _MAX_DEPTH = 128
 _ANY_DEPTH = "**"
-_MAGIC = re.compile(r"[*?\[]")
-
 
 _NO_ERRORS: Mapping[str, ImagetoolError] = MappingProxyType({})
 
@@ -43,11 +36,6 @@ class Found(NamedTuple):
     """By the path of the directory."""
 
 
-def is_pattern(text: str) -> bool:
-    """True if a text has the characters of a pattern."""
-    return _MAGIC.search(text) is not None
-
-
 def find_images(path: str, files: Files, *, recursive: bool = False, name: str = "") -> Found:
     """Find the images that a path, a pattern or a directory stands for.
 
@@ -58,7 +46,7 @@ def find_images(path: str, files: Files, *, recursive: bool = False, name: str =
     walk = _Walk(files, shown)
     if is_pattern(path):
         paths = walk.expand(path)
-    elif path.lower().endswith(IMAGE_SUFFIXES) or walk.is_no_folder(path):
+    elif names_an_image(path) or walk.is_no_folder(path):
         return Found((path,))
     else:
         paths = walk.images_in(path, recursive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -23,6 +24,16 @@ for _name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # the last: opening a pip
 
 def _is_a_directory(path: str | Path) -> NoFile:
     return NoFile(f"{path}: this is a directory", hint="Name a file in it.")
+
+
+def _cannot(path: str | Path, refusal: str, error: Exception, hint: str = "") -> CannotOpen:
+    """The error of a file or directory that the system refuses, by the reason that it gives."""
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:  # whichever of both it would have been
+        return CannotOpen(
+            f"{path}: the name is too long for this system", hint="Name it by a shorter path."
+        )
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotOpen(f"{path}: {refusal}: {reason}", hint=hint)
 
 
 class FileSource:
@@ -65,8 +76,7 @@ class FileSource:
             ) from None
         except (OSError, ValueError) as error:
             self.close()
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CannotOpen(f"{path}: cannot be opened: {reason}") from None
+            raise _cannot(path, "cannot be opened", error) from None
         if not self.size:
             self.close()
             raise EmptyFile(
@@ -174,11 +184,8 @@ def _list_folder(path: str) -> tuple[FolderEntry, ...] | ImagetoolError:
     except (FileNotFoundError, NotADirectoryError):
         return NoFile(f"{path}: there is no such directory", hint="Check the path.")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return CannotOpen(
-            f"{path}: the directory cannot be listed: {reason}",
-            hint="Run as a user who may read it, or name the images one by one.",
-        )
+        hint = "Run as a user who may read it, or name the images one by one."
+        return _cannot(path, "the directory cannot be listed", error, hint)
 
 
 def _folder_entry(entry: os.DirEntry[str]) -> FolderEntry:

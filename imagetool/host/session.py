@@ -34,7 +34,8 @@ FIRST_RESUME_ATTEMPT = 1000
 _ACKNOWLEDGE_TIMEOUT = 3.0
 _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
-_PATH_PARAMETERS = ("path", "paths", "source", "target")
+_PATH_PARAMETERS = ("path", "paths", "source", "target", "directory")
+"""The ends of the names of parameters that are paths, of operations and of cmdlets."""
 _READ_OPERATIONS = ("open", "ranges", "shut", "list", "stat", "volume", "facts")
 _READ_SECONDS = 600.0
 _REQUEST_SECONDS = 12 * 3600.0
@@ -150,13 +151,16 @@ class Session:
 
         With `keep` the objects are kept on the host until `release`: pass `Result.reference` as a
         parameter of a later cmdlet. After `deadline` seconds HostFailed is raised, and the next
-        request or `close` cancels the cmdlet. Raises CmdletFailed where it reports any error.
+        request or `close` cancels the cmdlet. Raises CmdletFailed where it reports any error,
+        CannotOpen for a path that would be another file's on the host.
         """
         if isinstance(properties, str):  # whose letters would be properties
             raise WrongUsage(
                 f"properties is {properties!r}, not a list of names",
                 hint=f"Write properties=({properties!r},).",
             )
+        if not self.on_windows:
+            _check_paths(parameters)
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
         request = RequestFrame(0, "invoke", cmdlet, plain, tuple(properties), references, keep)
@@ -383,9 +387,10 @@ class Session:
 
 def _check_paths(parameters: Mapping[str, object]) -> None:
     """Refuse names that are not UTF-8: .NET puts U+FFFD into them, the name of another file."""
-    for name in _PATH_PARAMETERS:
-        value = parameters.get(name)
-        for text in value if isinstance(value, list) else [value]:
+    for name, value in parameters.items():
+        if not name.lower().endswith(_PATH_PARAMETERS):
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
                 raise CannotOpen(
                     f"{text}: this name is not UTF-8, and would be another file's on the host",

@@ -312,7 +312,7 @@ def _list_folders(parameters: dict[str, object]) -> dict[str, object]:
 
 def _list_folder(path: str) -> dict[str, object]:
     (found,) = LOCAL_FILES.list_folders([path])
-    if isinstance(found, NoFile):
+    if isinstance(found, NoFile) or not os.path.isdir(path or "."):  # noqa: PTH112  # as .NET asks
         return {"missing": True}
     if isinstance(found, ImagetoolError):
         return {"error": found.message}

@@ -100,7 +100,7 @@ class Package:
 
     @cached_property
     def digest_algorithms(self) -> tuple[str, ...]:
-        """The digest algorithms of the cabinet's signatures (sha1, sha256); empty if unsigned."""
+        """The digest algorithms (sha1, sha256) of the signatures that can be read."""
         from imagetool.package.signature.check import read_digest_algorithms
 
         return read_digest_algorithms(self)

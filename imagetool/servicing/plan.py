@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from imagetool.errors import DoesNotApply, Unsupported
 from imagetool.guest.image import open_image
+from imagetool.guest.windows.boot import boot_faults
 from imagetool.guest.windows.components import INSTALL_PENDING
 from imagetool.package import Identity, open_package
 from imagetool.package.media import package_in_cabinet
@@ -64,9 +65,9 @@ def make_plan(
 ) -> Plan:
     """Make the plan.
 
-    Raises DoesNotApply where no package fits, the guest must boot first, or the package is not
-    genuine; `allow_unsigned` lets one pass that is unsigned, or signed by somebody unknown, and
-    `trusted` are roots beside Microsoft's.
+    Raises DoesNotApply where no package fits, the guest must boot first or could not boot on
+    Hyper-V, or the package is not genuine; `allow_unsigned` lets one pass that is unsigned, or
+    signed by somebody unknown, and `trusted` are roots beside Microsoft's.
     """
     with open_package(package) as media, open_image(image) as opened:
         if opened.disk.chain:
@@ -94,6 +95,7 @@ def make_plan(
                     if p.state == INSTALL_PENDING
                 ],
             )
+            _check_boot(image, boot_faults(evidence.guest.facts, evidence.guest.evidence))
         if chosen.package.size > _MAX_PACKAGE_SIZE:
             raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
         partition = windows.block_device.partition
@@ -140,6 +142,16 @@ def _check_pending(image: Path, pending: list[Identity]) -> None:
         raise DoesNotApply(
             f"{image}: {pending[0]} is waiting for the guest's next boot",
             hint="Boot the guest once, or start again from a template without it.",
+        )
+
+
+def _check_boot(image: Path, faults: Sequence[str]) -> None:
+    """Refuse a guest that would be `disabled` afterwards: the proof refuses it after the work."""
+    if faults:
+        raise DoesNotApply(
+            f"{image}: this guest's verdict is disabled, and a package does not change that: "
+            f"{faults[0]}",
+            hint="Set that right in the guest first, or start again from a template without it.",
         )
 
 

@@ -186,6 +186,29 @@ def test_without_permission(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert caught.value.exit_code == 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows it depends on the system's settings")
+def test_a_name_that_is_too_long_is_said_alike_by_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "python")
+    for name in ("x" * 300, "x" * 300 + ".vhdx", "x" * 300 + "/t.vhdx", "x/" * 2500 + "t.vhdx"):
+        path = f"{tmp_path}/{name}"
+        for image in (path, f"lab:{path}"):
+            for arguments in (
+                ("inspect", image),
+                ("inspect", image, "--recursive"),
+                ("verify", image),
+                ("file", "list", image, "Windows"),
+                ("registry", "list", image, "HKLM\\SYSTEM"),
+                ("disk", "map", image),
+            ):
+                said = refused(3, *arguments)
+                assert said == f"imagetool: {image}: the name is too long for this system"
+        for arguments in (("package", "show", path), ("package", "check", path)):
+            said = refused(3, *arguments)
+            assert said == f"imagetool: {path}: the name is too long for this system"
+
+
 def test_no_operating_system_is_no_obstacle_to_looking(tmp_path: Path) -> None:
     path = tmp_path / "zeros.raw"
     path.write_bytes(bytes(4 << 20))

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagetool.contracts import Event
-from imagetool.errors import HostFailed, WrongUsage
+from imagetool.errors import CannotOpen, HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.clixml import EnumText, dumps, loads
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
@@ -39,12 +39,12 @@ HOSTILE = [
     "nul\0inside",
     "_x0041_ _x005F_ _X0041_ __x0041_",
     "é 日本語 \U0001f600 \u202e rtl",
-    "\ud800 alone \udfff",
     "x" * 10_000,
     "",
     " ",
     "</S><Obj>&amp;<![CDATA[",
 ]
+LONE_SURROGATES = "\ud800 alone \udfff"
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -58,6 +58,27 @@ def test_code_pages_do_not_matter(start: Start, page: str) -> None:
     with start(PWSH_CODEPAGE=page) as session:
         for text in HOSTILE:
             assert session.invoke("Get-VHD", Path=text, properties=("Value",)) == [{"Value": text}]
+        found = session.operate("echo", value=LONE_SURROGATES)
+        assert found == {"value": LONE_SURROGATES}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes any name")
+@pytest.mark.parametrize("several", [str, lambda name: [name], lambda name: ("good", name)])
+def test_a_path_that_would_be_another_files_is_not_sent(
+    session: Session, several: Callable[[str], object]
+) -> None:
+    path = several(os.fsdecode(b"t\xff.vhdx"))
+    for cmdlet, parameter in (
+        ("Get-VHD", "Path"),
+        ("Add-WindowsPackage", "PackagePath"),
+        ("Add-WindowsPackage", "ScratchDirectory"),
+    ):
+        with pytest.raises(CannotOpen, match="is not UTF-8"):
+            session.invoke(cmdlet, **{parameter: path})
+    for operation, parameter in (("list", "paths"), ("stat", "path"), ("copy", "target")):
+        with pytest.raises(CannotOpen, match="is not UTF-8"):
+            session.operate(operation, **{parameter: path})
+    assert session.invoke("Get-VHD", Path="next", properties=("Value",)) == [{"Value": "next"}]
 
 
 @settings(

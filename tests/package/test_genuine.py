@@ -204,6 +204,32 @@ def test_a_cabinet_with_two_members_of_one_name(made: Made, tmp_path: Path, agai
     assert f"update.mum and {again} are one name" in reasons
 
 
+@pytest.mark.parametrize("name", ["update.mum", "update.cat", "new.json", "below/new.json"])
+def test_a_report_is_not_written_into_the_package_that_it_is_about(
+    made: Made, template: Path, tmp_path: Path, name: str
+) -> None:
+    folder = made.write(tmp_path / "package")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "below").mkdir()
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    for package in (folder, tmp_path / "link"):
+        for arguments in (
+            ("package", "check", package),
+            ("verify", template, "--package", package),
+            ("verify", template, "--package", package, "--at-least", "wrong"),
+            ("verify", template, "--package", package, "--wrong"),
+        ):
+            done = run(*arguments, "--format", "json", "--output", folder / name)
+            assert done.returncode == (2 if "--wrong" in arguments else 7), done.stderr
+            assert "in the folder of a package" in done.stderr
+            after = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+            assert after == before
+    report = tmp_path / "report.json"
+    for _ in range(2):  # the second time there is one
+        run("package", "check", folder, "--format", "json", "--output", report)
+        assert report.is_file()
+
+
 def test_the_case_of_names_is_windows(made: Made, tmp_path: Path) -> None:
     """Microsoft's manifests write VMBusHID.sys where the cabinet has vmbushid.sys."""
     folder = made.write(tmp_path / "package")

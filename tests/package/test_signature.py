@@ -325,6 +325,26 @@ def test_a_windows_7_that_has_not_learned_sha2_is_not_given_such_a_package(
             assert found.rule is rule, found.explanation
 
 
+def test_a_package_whose_signature_is_broken_wants_its_version_all_the_same(
+    oracle: Callable[[str], str], signed: Signed, tmp_path: Path
+) -> None:
+    """A guest that has not learned SHA-2 is the one whose packages' digests are looked at."""
+    for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "llvm-rc"):
+        oracle(name)
+    files = signed_files(signed.folder, signed.folder, package_files("6.x", "amd64"))
+    whole = signed.signed("broken.cab", files).read_bytes()
+    (start,) = struct.unpack_from("<I", whole, 44)
+    image, broken = cached_guest(guests.SERVER_2008_R2), tmp_path / "broken.cab"
+    for offset in (start, start + 1, start + 4, start + 30):
+        data = bytearray(whole)
+        data[offset] ^= 0xFF
+        broken.write_bytes(data)
+        done = run("verify", image, "--package", broken, "--trust", signed.root)
+        assert done.returncode == 1, done.stderr
+        assert "sets the wanted version, and is altered" in done.stdout, (offset, done.stderr)
+        assert run("package", "check", broken, "--trust", signed.root).returncode == 1
+
+
 def test_the_command_says_it_with_exit_codes(signed: Signed, tmp_path: Path) -> None:
     done = run("package", "check", signed.cab, "--trust", signed.root)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import signing
+from fixtures.guests import GuestSpec, cached_guest
 from imagetool.errors import (
     CannotWrite,
     DoesNotApply,
@@ -275,6 +276,22 @@ def test_a_package_for_another_system_never_reaches_the_host(
         with pytest.raises(CannotWrite, match="cannot be written"):
             inject(template, disc, never, tmp_path / name)
     assert existing.read_bytes() == b"mine"
+
+
+def test_a_guest_whose_drivers_do_not_start_never_reaches_the_host(
+    oracle: Callable[[str], str], disc: Path, tmp_path: Path
+) -> None:
+    for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "llvm-rc", "lld-link"):
+        oracle(name)
+
+    def never() -> LabSession:
+        raise AssertionError
+
+    image = cached_guest(GuestSpec(starts=(("vmbus", 4),)))
+    with pytest.raises(DoesNotApply, match="vmbus does not start at boot: Start is 4") as caught:
+        inject(image, disc, never, tmp_path / "serviced.vhdx")
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_host_without_hyper_v_is_said_to_be_none(

@@ -8,7 +8,6 @@ included, Start counts.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import NamedTuple
 
@@ -35,8 +34,8 @@ _HYPER_V = ("microsoft corporation", "virtual machine")
 """SystemManufacturer and SystemProductName of a virtual machine, in lower case."""
 _HYPER_V_BIOS = "VRTUAL"
 """The OEM identifier of its ACPI tables, with which SystemBiosVersion begins."""
-_WINDOWS_DIRECTORY = re.compile(r"(\\systemroot|%systemroot%|%windir%)\\", re.I)
-_DRIVE = re.compile(r"(\\\?\?\\)?([a-z]):\\", re.I)
+_WINDOWS_DIRECTORIES = ("\\systemroot\\", "%systemroot%\\", "%windir%\\")
+"""The beginnings of a path that mean the directory Windows, in lower case."""
 
 
 class Machine(NamedTuple):
@@ -164,8 +163,10 @@ def driver_path(image_path: str, name: str) -> str:
     text = image_path.strip().strip('"').replace("/", "\\")
     if not text:
         return f"Windows\\System32\\drivers\\{name}.sys"
-    if (match := _WINDOWS_DIRECTORY.match(text)) is not None:
-        return f"Windows\\{text[match.end() :]}"
-    if (drive := _DRIVE.match(text)) is not None:
-        return text[drive.end() :] if drive[2].upper() == "C" else ""
+    for beginning in _WINDOWS_DIRECTORIES:
+        if text.lower().startswith(beginning):
+            return f"Windows\\{text[len(beginning) :]}"
+    drive, colon, path = text.removeprefix("\\??\\").partition(":\\")
+    if colon and len(drive) == 1 and drive.isascii() and drive.isalpha():
+        return path if drive in "cC" else ""
     return "" if text.startswith("\\") else f"Windows\\{text}"

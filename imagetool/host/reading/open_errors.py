@@ -6,17 +6,24 @@ from imagetool.errors import CannotOpen, HostFailed, NoFile
 from imagetool.host.answers import CmdletFailed
 
 # Low words of HRESULTs: ERROR_… codes on Windows; elsewhere .NET gives those or an errno.
-_ABSENT, _DENIED, _IS_DIRECTORY, _IN_USE = "absent", "denied", "directory", "held"
+_ABSENT, _DENIED, _IS_DIRECTORY, _IN_USE, _TOO_LONG = (
+    "absent",
+    "denied",
+    "directory",
+    "held",
+    "long",
+)
 _WINDOWS_REASONS = {
     2: _ABSENT,
     3: _ABSENT,
     5: _DENIED,
     32: _IN_USE,
     33: _IN_USE,
+    206: _TOO_LONG,
     267: _IS_DIRECTORY,
 }
 _UNIX_REASONS = {2: _ABSENT, 3: _ABSENT, 5: _DENIED, 11: _IN_USE, 13: _DENIED, 20: _ABSENT,
-              21: _IS_DIRECTORY, 32: _IN_USE, 36: _ABSENT}  # fmt: skip
+              21: _IS_DIRECTORY, 32: _IN_USE, 36: _TOO_LONG, 206: _TOO_LONG}  # fmt: skip
 _COR_E_INVALIDOPERATION = 0x80131509
 _SCRIPT_DIRECTORY_MESSAGE = "is a directory."
 
@@ -39,6 +46,10 @@ def open_error(name: str, path: str, error: CmdletFailed, windows: bool) -> Host
     if reason == _ABSENT:
         return NoFile(
             f"{name}: there is no such file", hint="Check the path; quote names with spaces."
+        )
+    if reason == _TOO_LONG:
+        return CannotOpen(
+            f"{name}: the name is too long for this system", hint="Name it by a shorter path."
         )
     if reason == _IN_USE:
         return CannotOpen(

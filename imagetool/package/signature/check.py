@@ -143,16 +143,16 @@ def _read_signature(package: Package) -> SignedData | None:
 def read_digest_algorithms(package: Package) -> tuple[str, ...]:
     """Return the digest algorithms of a cabinet's signatures; a guest must support one.
 
-    Raises Corrupt.
+    Of a signature that cannot be read there are none: it is for `check_package` to judge.
     """
     try:
         signed = _read_signature(package)
-    except Altered as error:
-        raise Corrupt(f"{package.name}: {error}") from None
-    if signed is None:
+        if signed is None:
+            return ()
+        nested = [item.digest_algorithm for item in signed.nested_signatures()]
+        return tuple(dict.fromkeys([signed.digest_algorithm, *nested]))
+    except (Altered, Corrupt):
         return ()
-    nested = [item.digest_algorithm for item in signed.nested_signatures()]
-    return tuple(dict.fromkeys([signed.digest_algorithm, *nested]))
 
 
 def _check_cabinet(package: Package, trust: Trust) -> Finding:
