@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from imagetool.errors import ImagetoolError
+from imagetool.errors import HostFailed, ImagetoolError
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ Range = tuple[int, int]
 
 Task = Callable[[], object]
 """Something that reads, to be run together with others."""
+
+_OTHER_SCRIPT_HINT = "Another version of the session's script may run there."
 
 
 @runtime_checkable
@@ -132,6 +134,29 @@ class Result(dict[str, object]):
     """The object on the host, if the request asked to keep it."""
     data: bytes = b""
     """The payload of an operation."""
+
+    def __missing__(self, name: str) -> object:
+        raise HostFailed(f"the host's answer lacks {name!r}", hint=_OTHER_SCRIPT_HINT)
+
+    def text(self, name: str) -> str:
+        """Return a text. This and the next two raise HostFailed where it is none, or missing."""
+        return self._typed(name, str)
+
+    def integer(self, name: str) -> int:
+        """Return an integer."""
+        return self._typed(name, int)
+
+    def flag(self, name: str) -> bool:
+        """Return a truth value."""
+        return self._typed(name, bool)
+
+    def _typed(self, name: str, kind: type[T]) -> T:
+        value = self[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise HostFailed(
+                f"the host's answer has a {name!r} of a wrong type", hint=_OTHER_SCRIPT_HINT
+            )
+        return value
 
 
 class Event(NamedTuple):

@@ -131,7 +131,7 @@ def loads(text: str) -> Plain:
 def _bounded_builder() -> TreeBuilder:
     from xml.etree.ElementTree import TreeBuilder
 
-    class Builder(TreeBuilder):
+    class BoundedBuilder(TreeBuilder):
         """Builds a tree with as many elements, and as deep, as an answer may have."""
 
         depth = count = 0
@@ -147,7 +147,7 @@ def _bounded_builder() -> TreeBuilder:
             self.depth -= 1
             return super().end(tag)
 
-    return Builder()
+    return BoundedBuilder()
 
 
 _NUMBERS = {"I32", "I64", "U64", "U32", "I16", "U16", "By", "SB"}

@@ -47,13 +47,13 @@ class FileOperations:
     def stat(self, path: str) -> Stat:
         """Return the state of `path`; `exists` is False where there is nothing."""
         found = self._session.operate("stat", path=path)
-        size, written, attributes = found["size"], found["written"], found["attributes"]
+        written = found["written"]
         return Stat(
-            exists=bool(found["exists"]),
-            is_directory=bool(found["directory"]),
-            size=size if isinstance(size, int) else 0,
+            exists=found.flag("exists"),
+            is_directory=found.flag("directory"),
+            size=found.integer("size"),
             last_written=written if isinstance(written, datetime) else None,
-            attributes=attributes if isinstance(attributes, int) else 0,
+            attributes=found.integer("attributes"),
         )
 
     def copy(self, source: str, target: str) -> None:
@@ -62,7 +62,7 @@ class FileOperations:
 
     def sha256(self, path: str) -> str:
         """Return the SHA-256 of a file, in lower-case hexadecimal."""
-        return str(self._session.operate("sha256", path=path)["sha256"])
+        return self._session.operate("sha256", path=path).text("sha256")
 
     def rename(self, source: str, target: str) -> None:
         """Rename a file; fails where the target exists."""
@@ -74,19 +74,21 @@ class FileOperations:
 
     def in_use(self, path: str) -> bool:
         """True if another process has the file open."""
-        return bool(self._session.operate("in-use", path=path)["inuse"])
+        return self._session.operate("in-use", path=path).flag("inuse")
 
     def list_names(self, path: str) -> list[str]:
         """Return the names in a directory, sorted; none where it is missing or cannot be listed."""
         lists = self._session.operate("list", paths=[path])["lists"]
         found = lists[0] if isinstance(lists, list) and lists else {}
-        entries = found.get("entries", ()) if isinstance(found, Mapping) else ()
+        entries = found.get("entries") if isinstance(found, Mapping) else None
+        if not isinstance(entries, list):
+            return []
         return sorted(str(item)[1:].partition("\0")[0] for item in entries)
 
     def temporary_directory(self) -> str:
         """Return the path of a private directory, deleted with its files when the session ends."""
         if self._temporary is None:
-            self._temporary = str(self._session.operate("make-temporary-directory")["path"])
+            self._temporary = self._session.operate("make-temporary-directory").text("path")
         return self._temporary
 
     def upload(

@@ -28,10 +28,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from imagetool.errors import HostFailed
+from imagetool.errors import CannotOpen, HostFailed
 from imagetool.host.clixml import dumps, loads
+
+_PATH_PARAMETERS = ("path", "paths", "source", "target", "directory")
+"""The ends of the names of parameters that are paths, of operations and of cmdlets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +158,16 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise HostFailed("the host answered with a frame without a number")
     return value
+
+
+def check_paths(parameters: Mapping[str, object]) -> None:
+    """Refuse names that are not UTF-8: .NET puts U+FFFD into them, the name of another file."""
+    for name, value in parameters.items():
+        if not name.lower().endswith(_PATH_PARAMETERS):
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+                raise CannotOpen(
+                    f"{text}: this name is not UTF-8, and would be another file's on the host",
+                    hint="Give it another name, or read it where it lies.",
+                )

@@ -6,15 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
 from imagetool.contracts import OnEvent, Reference, Result
-from imagetool.errors import CannotOpen, HostFailed, WrongUsage
+from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import AnswerCollector
 from imagetool.host.files import FileOperations
-from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes
+from imagetool.host.frames import AnswerFrame, RequestFrame, check_paths, decode_bytes
 from imagetool.host.transport import ConnectionBroke, Transport
 
 LEASE_SECONDS = 180
@@ -34,8 +34,6 @@ FIRST_RESUME_ATTEMPT = 1000
 _ACKNOWLEDGE_TIMEOUT = 3.0
 _SILENCE_TIMEOUT = 60.0
 _POLL_INTERVAL = 2.0
-_PATH_PARAMETERS = ("path", "paths", "source", "target", "directory")
-"""The ends of the names of parameters that are paths, of operations and of cmdlets."""
 _READ_OPERATIONS = ("open", "ranges", "shut", "list", "stat", "volume", "facts")
 _READ_SECONDS = 600.0
 _REQUEST_SECONDS = 12 * 3600.0
@@ -160,7 +158,7 @@ class Session:
                 hint=f"Write properties=({properties!r},).",
             )
         if not self.on_windows:
-            _check_paths(parameters)
+            check_paths(parameters)
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}
         plain = {k: v for k, v in parameters.items() if k not in references}
         request = RequestFrame(0, "invoke", cmdlet, plain, tuple(properties), references, keep)
@@ -180,7 +178,7 @@ class Session:
         Raises CmdletFailed; CannotOpen for a path that would be another file's on the host.
         """
         if not self.on_windows:
-            _check_paths(parameters)
+            check_paths(parameters)
         request = RequestFrame(0, operation, parameters=parameters, data=data)
         results = self._request(request, operation, deadline, on_event)
         return results[0] if results else Result()
@@ -230,7 +228,7 @@ class Session:
         """Send a request and collect its answers; repetitions are preceded by the lines `before`.
 
         It is repeated over a new connection where the old one breaks, and after a long silence,
-        for an answer may be lost without an error.
+        for an answer may be lost without an error; not beyond `end`.
         """
         attempt, reconnects = request.attempt, _Reconnects()
         while True:
@@ -242,14 +240,16 @@ class Session:
                 self._unfinished = request
                 self._send(line)
                 if attempt:
-                    self._await_acknowledgement(
-                        answers, _ACKNOWLEDGE_TIMEOUT * 2**reconnects.attempts
-                    )
+                    patience = _ACKNOWLEDGE_TIMEOUT * 2**reconnects.attempts
+                    self._await_acknowledgement(answers, min(end, time.monotonic() + patience))
                 if self._collect(answers, end):
                     return
                 reconnects = _Reconnects()
             except ConnectionBroke as error:
-                self._reconnect(reconnects.next_pause(error))
+                pause = reconnects.next_pause(error)
+                if time.monotonic() + pause >= end:
+                    raise
+                self._reconnect(pause)
             attempt += 1
 
     def _send(self, lines: bytes) -> None:
@@ -268,10 +268,9 @@ class Session:
         with contextlib.suppress(ConnectionBroke):
             self._transport.reconnect()
 
-    def _await_acknowledgement(self, answers: AnswerCollector, patience: float) -> None:
+    def _await_acknowledgement(self, answers: AnswerCollector, end: float) -> None:
         """Skip answers until the script acknowledges the repeated request. Raises ConnectionBroke
-        after `patience` seconds, so that the request is repeated once more."""
-        end = time.monotonic() + patience
+        at the end of its time, so that the request is repeated once more."""
         while answers.awaiting_repeat:
             try:
                 answers.add(self._receive(end, answers.name, tolerant=True))
@@ -383,16 +382,3 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _check_paths(parameters: Mapping[str, object]) -> None:
-    """Refuse names that are not UTF-8: .NET puts U+FFFD into them, the name of another file."""
-    for name, value in parameters.items():
-        if not name.lower().endswith(_PATH_PARAMETERS):
-            continue
-        for text in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
-                raise CannotOpen(
-                    f"{text}: this name is not UTF-8, and would be another file's on the host",
-                    hint="Give it another name, or read it where it lies.",
-                )

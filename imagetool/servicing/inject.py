@@ -106,7 +106,7 @@ def inject(
 def _check_host(session: Session, image: Path) -> None:
     """Check that the host has Hyper-V's cmdlets, reads the same image, and has not mounted it."""
     for record in session.invoke("Get-VHD", Path=str(image), properties=("Attached",)):
-        if record.get("Attached"):
+        if record.flag("Attached"):
             raise HostFailed(
                 f"{image}: the host has this image mounted",
                 hint="Dismount it there (Dismount-VHD), then try again.",

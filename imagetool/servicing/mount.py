@@ -111,7 +111,7 @@ def _dismount(session: Session, image: Path) -> None:
     if not session.files.stat(path).exists:
         return
     if any(
-        record.get("Attached")
+        record.flag("Attached")
         for record in session.invoke("Get-VHD", Path=path, properties=("Attached",))
     ):
         session.invoke("Dismount-VHD", Path=path)

@@ -59,15 +59,16 @@ def volume_finding(
 def _query_volume(session: Session, path: str) -> tuple[str, str, int]:
     """Return drive type, file system and free bytes; of a mounted folder, those of its volume."""
     found = session.operate("volume", path=path)
-    kind, system, free = str(found["kind"]), str(found["system"]), found["free"]
+    kind, system, free = found.text("kind"), found.text("system"), found["free"]
     if session.on_windows and kind != "Network":
         names = ("FileSystem", "DriveType", "SizeRemaining")
         with contextlib.suppress(CmdletFailed):
             for volume in session.invoke("Get-Volume", FilePath=path, properties=names):
                 # A number, where the module's types are not loaded, is not used.
-                kind = str(volume["DriveType"]) if isinstance(volume["DriveType"], str) else kind
-                system = str(volume["FileSystem"] or system)
-                free = volume["SizeRemaining"] or free
+                drive, label = volume.get("DriveType"), volume.get("FileSystem")
+                kind = drive if isinstance(drive, str) else kind
+                system = label if isinstance(label, str) and label else system
+                free = volume.get("SizeRemaining") or free
     return kind, system, free if isinstance(free, int) else 0
 
 
@@ -134,7 +135,7 @@ class PathCheck:
         yield HostFinding("path", State.OK, f"{path}: {_size(stat.size)}, can be read")
         yield self._attributes("attributes", path, stat.attributes, False)
         try:
-            busy = bool(opened["busy"]) or session.files.in_use(path)
+            busy = opened.flag("busy") or session.files.in_use(path)
         except CmdletFailed as error:
             yield HostFinding("in-use", State.NOTE, error.host_message, error.hint)
             return

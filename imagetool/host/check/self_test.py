@@ -10,7 +10,6 @@ import hashlib
 import os
 import statistics
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -18,6 +17,7 @@ from uuid import UUID
 from imagetool.errors import HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
+from imagetool.host.reading.pages import decode_ranges
 from imagetool.host.session import LEASE_SECONDS, Session
 from imagetool.host.transport import ConnectionBroke, read_script
 
@@ -162,7 +162,7 @@ class _SelfTest:
         path = self._temporary_path("private")
         self._files.make_private_directory(path)
         try:
-            access = str(self._session.operate("access", path=path)["access"])
+            access = self._session.operate("access", path=path).text("access")
         finally:
             self._files.remove_directory(path)
         gone = not self._files.stat(path).exists
@@ -198,8 +198,10 @@ class _SelfTest:
         result = self._session.operate("ranges", ranges=[_FILE_NUMBER, 7, _UPLOAD_BYTES - 7, *last])
         took = time.monotonic() - begun
         self._session.operate("shut", file=_FILE_NUMBER)
-        data = zlib.decompress(opened.data, -15) + zlib.decompress(result.data, -15)
-        right = data == self._data[:4096] + self._data[7:] + self._data[-100:]
+        lengths = [_UPLOAD_BYTES - 7, 100]
+        parts = decode_ranges(opened.data, opened["lengths"], [4096], "")
+        parts += decode_ranges(result.data, result["lengths"], lengths, "")
+        right = b"".join(parts) == self._data[:4096] + self._data[7:] + self._data[-100:]
         return [
             HostFinding(
                 name,
