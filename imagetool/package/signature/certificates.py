@@ -101,11 +101,11 @@ def parse_certificate(data: bytes) -> x509.Certificate | None:
         with warnings.catch_warnings():  # about violations of RFC 5280, which are common
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(data)
-        # cryptography parses these on access, and raises only then.
-        _ = certificate.public_key(), certificate.subject, certificate.issuer
-        _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        _ = certificate.issuer.public_bytes(), certificate.subject.public_bytes()
+            # cryptography parses these on access, and raises and warns only then.
+            _ = certificate.public_key(), certificate.subject, certificate.issuer
+            _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            _ = certificate.issuer.public_bytes(), certificate.subject.public_bytes()
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return None
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -117,6 +117,11 @@ def common_name(certificate: x509.Certificate) -> str:
     """Return the common name of the subject; without one, the whole subject."""
     found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(found[0].value) if found else certificate.subject.rfc4514_string()
+
+
+def is_rsa(certificate: x509.Certificate) -> bool:
+    """True if its key is one of RSA."""
+    return isinstance(certificate.public_key(), rsa.RSAPublicKey)
 
 
 def is_signed_by(

@@ -41,6 +41,9 @@ _KNOWN_EXTENSIONS = {
 """The extensions that may be critical."""
 
 
+_NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+
+
 class Trust(NamedTuple):
     """Who may sign: under Microsoft's roots only who has a certain key usage."""
 
@@ -89,12 +92,14 @@ def check_chain(
 
 
 def check_certificates(
-    certificates: Sequence[x509.Certificate], signers: Sequence[x509.Certificate]
+    certificates: Sequence[x509.Certificate], signers: Sequence[x509.Certificate], trust: Trust
 ) -> None:
-    """Check that every certificate is a signer's, or issued one: any other is a payload.
+    """Check that every certificate is a signer's, or issued one, and was issued itself.
 
-    Raises Altered.
+    Any other is a payload: whoever has the public key of an authority can make certificates with
+    it, and fill what nobody signed. Raises Altered.
     """
+    known = [*certificates, *trust.roots, *trust.named]
     needed, waiting = list(signers), list(signers)
     while waiting:
         for issuer in _issuers(waiting.pop(), certificates):
@@ -104,6 +109,19 @@ def check_certificates(
     for item in certificates:
         if item not in needed:
             raise Altered(f"the certificate of {common_name(item)} belongs to no signature")
+        if not any(_issuers(item, known)) and not _is_self_signed(item):
+            raise Altered(f"nobody vouches for the certificate of {common_name(item)}")
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    algorithm = certificate.signature_hash_algorithm
+    return (
+        algorithm is not None
+        and certificate.subject == certificate.issuer
+        and is_signed_by(
+            certificate, certificate.signature, certificate.tbs_certificate_bytes, algorithm
+        )
+    )
 
 
 def _chains(
@@ -175,7 +193,8 @@ def _check_path(
         _check_time(item, at)
         _check_extensions(item)
         if index:
-            _check_authority(item, below, needed)
+            is_root = index == len(chain) - 1
+            _check_authority(item, below, needed, is_known_root=is_root and item in trust.roots)
             _check_names(item, chain[:index])
             below += item.subject != item.issuer
     if not authorities and signer not in trust.named:
@@ -193,11 +212,18 @@ def _check_time(certificate: x509.Certificate, at: datetime) -> None:
 
 def _check_extensions(certificate: x509.Certificate) -> None:
     for item in certificate.extensions:
+        if item.oid == _NETSCAPE_TYPE and not _is_bit_string(item.value.public_bytes()):
+            raise Untrusted(f"{common_name(certificate)} has a damaged extension")
         if item.critical and item.oid not in _KNOWN_EXTENSIONS:
             raise Untrusted(
                 f"{common_name(certificate)} has the critical extension "
                 f"{item.oid.dotted_string}, which is not understood"
             )
+
+
+def _is_bit_string(raw: bytes) -> bool:
+    """True for a BIT STRING of one byte or two (what OpenSSL takes of the old extension)."""
+    return raw[:1] == b"\x03" and len(raw) in (4, 5) and raw[1] == len(raw) - 2 and raw[2] < 8
 
 
 def _check_signer(
@@ -218,13 +244,17 @@ def _check_signer(
 
 
 def _check_authority(
-    certificate: x509.Certificate, below: int, needed: set[x509.ObjectIdentifier]
+    certificate: x509.Certificate,
+    below: int,
+    needed: set[x509.ObjectIdentifier],
+    *,
+    is_known_root: bool,
 ) -> None:
     usage = extension(certificate, x509.KeyUsage)
     may_not_sign = usage is not None and not usage.key_cert_sign
     constraints = extension(certificate, x509.BasicConstraints)
-    if constraints is None and certificate.issuer == certificate.subject and not may_not_sign:
-        return  # the oldest roots have no extensions, and are accepted only if trusted
+    if constraints is None and is_known_root and not may_not_sign:
+        return  # the oldest of Microsoft's roots have no such extension
     if constraints is None or not constraints.ca or may_not_sign:
         raise Untrusted(f"{common_name(certificate)} may not issue certificates")
     if constraints.path_length is not None and constraints.path_length < below:

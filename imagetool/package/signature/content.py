@@ -7,6 +7,7 @@ and program. Each manifest lists the payload of its component by name and SHA-25
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CATALOG, UPDATE = "update.cat", "update.mum"
 _MAX_REASONS = 20
+_SUFFIX = re.compile("[0-9a-f]{16}")
+"""A hash of the identity, by a method that is not published: its form alone is checked."""
 _MAX_NAME_LENGTH = 40
 _MAX_SIZE = 256 << 20
 """The sum of all files: many members may be the same bytes."""
@@ -61,11 +64,14 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
     vouched = {name_key(CATALOG)}
     payload: dict[str, ComponentFile] = {}
     present: set[tuple[str, str]] = set()
+    described: dict[Identity, str] = {}  # by the name of its manifest
     updates: list[Identity] = []
     data_of = {}
     for key, name in names.items():
         if "/" in name or not key.endswith((".mum", ".manifest")):
             continue
+        if not name.endswith((".mum", ".manifest")):
+            yield f"the suffix of {name} is written otherwise"
         data = package.read(name)
         data_of[key] = data
         vouched.add(key)
@@ -87,12 +93,18 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
         present.add(_short(component.identity))
         if not _is_named_for(name_key(directory), component.identity):
             yield f"{name} describes {component.identity.name}, and not what its name says"
+        if component.identity in described:
+            yield f"{name} describes what {described[component.identity]} describes"
+        described.setdefault(component.identity, name)
         for file in component.files:
             path = f"{directory}/{file.name}".replace("\\", "/")
             if payload.setdefault(name_key(path), file) is not file:
                 yield f"{path} is listed twice"
-            if name_key(path) not in names:
+            there = names.get(name_key(path))
+            if there is None:
                 yield f"{path} is missing"
+            elif there not in (path, f"{directory}/{path.rpartition('/')[2].lower()}"):
+                yield f"{there} is listed as {path}"
     for identity in updates:
         if _short(identity) not in present:
             yield f"{UPDATE} names {identity.name}, whose manifest is missing"
@@ -142,6 +154,5 @@ def _is_named_for(directory: str, identity: Identity) -> bool:
         name = f"{name[:19]}..{name[-19:]}"
     language = (identity.language or "none").lower()
     token = identity.public_key_token.lower()
-    return directory.startswith(
-        f"{identity.architecture}_{name}_{token}_{identity.version}_{language}_"
-    )
+    start = f"{identity.architecture}_{name}_{token}_{identity.version}_{language}_"
+    return directory.startswith(start) and bool(_SUFFIX.fullmatch(directory[len(start) :]))

@@ -1,13 +1,14 @@
-"""DER, read lazily and strictly: definite lengths in their shortest form, nothing left over.
+"""DER, read lazily and strictly: every tag is named, one encoding for a value, nothing left over.
 
 ITU-T X.690, sections 8 and 10. An element is only looked into when asked, so a structure costs what
-is read of it. Whatever follows the last field of a sequence is damage: no digest covers it.
+is read of it. Whatever follows the last field of a sequence is damage, and so is a value in another
+encoding than its shortest: no digest covers either.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,8 +18,12 @@ from imagetool.errors import Corrupt
 _DAMAGED = "The signature is damaged: compare the package with its origin."
 MAX_STRUCTURE_SIZE = 4 << 20
 
-INTEGER, BIT_STRING, OCTET_STRING, NULL, IDENTIFIER = 0x02, 0x03, 0x04, 0x05, 0x06
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, IDENTIFIER = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 SEQUENCE, SET, UTC_TIME, GENERALIZED_TIME = 0x30, 0x31, 0x17, 0x18
+ANY_TAG = -1
+"""For what a signature covers, with tag and length."""
+_CONSTRUCTED = 0x20
+_MAX_DEPTH = 32
 _UTC_TIME = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 _GENERALIZED_TIME = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(?:\.\d{1,9})?Z")
 
@@ -48,8 +53,17 @@ class Element(NamedTuple):
         """The contents octets."""
         return self.data[self.contents_start : self.end]
 
-    def elements(self) -> Iterator[Element]:
-        """Iterate over the elements in it. Raises Corrupt."""
+    def elements(self, *tags: int) -> Iterator[Element]:
+        """Iterate over the elements in it, which have one of these tags; for ANY_TAG any.
+
+        Raises Corrupt.
+        """
+        for item in self._any_elements():
+            if item.tag not in tags and tags != (ANY_TAG,):
+                raise item.damaged("an element of another kind than belongs here")
+            yield item
+
+    def _any_elements(self) -> Iterator[Element]:
         offset = self.contents_start
         while offset < self.end:
             item = _read(self.data, offset, self.end, self.where)
@@ -57,8 +71,18 @@ class Element(NamedTuple):
             offset = item.end
 
     def fields(self) -> Fields:
-        """Read the elements in it one after the other."""
-        return Fields(self)
+        """Read the elements in it one after the other. Raises Corrupt unless it is a SEQUENCE."""
+        if self.tag != SEQUENCE:
+            raise self.damaged("no sequence where one belongs")
+        return Fields(self, self._any_elements())
+
+    def check_all(self, depth: int = 0) -> None:
+        """Raise Corrupt unless all that it is made of is DER."""
+        if depth > _MAX_DEPTH:
+            raise self.damaged("elements within elements without an end")
+        if self.tag & _CONSTRUCTED:
+            for item in self._any_elements():
+                item.check_all(depth + 1)
 
     def damaged(self, reason: str) -> Corrupt:
         """Make the error for a fault in it."""
@@ -68,15 +92,15 @@ class Element(NamedTuple):
 class Fields:
     """The fields of a sequence, taken in their order. Raises Corrupt for one that is missing."""
 
-    def __init__(self, element: Element) -> None:
+    def __init__(self, element: Element, rest: Iterator[Element]) -> None:
         self._element = element
-        self._rest = element.elements()
+        self._rest = rest
         self._next = next(self._rest, None)
 
     def take(self, *tags: int) -> Element:
-        """Take the next field, which has one of these tags; without tags, any."""
+        """Take the next field, which has one of these tags."""
         found = self._next
-        if found is None or (tags and found.tag not in tags):
+        if found is None or found.tag not in tags:
             raise self._element.damaged("a field of the signature is missing")
         self._next = next(self._rest, None)
         return found
@@ -122,7 +146,30 @@ def _read(data: bytes, start: int, end: int, where: str) -> Element:
             raise _damaged(where, f"the length at offset {start} is not in DER")
     if length > end - contents_start:
         raise _damaged(where, f"the element at offset {start} is cut off")
-    return Element(data, where, data[start], start, contents_start, contents_start + length)
+    found = Element(data, where, data[start], start, contents_start, contents_start + length)
+    check = _SHORTEST.get(found.tag)
+    if check is not None and not check(data[contents_start : found.end]):
+        raise _damaged(where, f"the value at offset {start} is not in DER")
+    return found
+
+
+def _is_shortest_integer(raw: bytes) -> bool:
+    """Nine equal bits at the start are one too many (X.690, 8.3.2)."""
+    return len(raw) == 1 or (len(raw) > 1 and (raw[0], raw[1] >> 7) not in ((0, 0), (0xFF, 1)))
+
+
+def _is_shortest_identifier(raw: bytes) -> bool:
+    """No number in it begins with a group of zeros (X.690, 8.19.2)."""
+    starts = (0, *(index for index, byte in enumerate(raw, 1) if not byte & 0x80))
+    return all(raw[start : start + 1] != b"\x80" for start in starts)
+
+
+_SHORTEST: dict[int, Callable[[bytes], bool]] = {
+    BOOLEAN: (b"\0", b"\xff").__contains__,
+    INTEGER: _is_shortest_integer,
+    NULL: (b"",).__contains__,
+    IDENTIFIER: _is_shortest_identifier,
+}
 
 
 def _damaged(where: str, reason: str) -> Corrupt:
@@ -164,10 +211,8 @@ def algorithm(element: Element) -> str:
     """Return the identifier of an algorithm that has no parameters, or NULL for them."""
     fields = element.fields()
     found = identifier(fields.take(IDENTIFIER))
-    parameters = fields.optional(NULL)
+    fields.optional(NULL)
     fields.end()
-    if parameters is not None and parameters.contents:
-        raise parameters.damaged("parameters that are none")
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,6 +18,7 @@ from imagetool.package.signature import der
 from imagetool.package.signature.certificates import (
     Untrusted,
     common_name,
+    is_rsa,
     is_signed_by,
     parse_certificate,
 )
@@ -52,7 +54,10 @@ _SIGNATURE_ALGORITHMS = {
     "1.2.840.113549.1.1.13": "sha512",
     "1.2.840.10045.4.3.4": "sha512",
 }
+_KEY_ALGORITHMS = {True: "1.2.840.113549.1.1.", False: "1.2.840.10045."}
+"""What identifiers of signature algorithms begin with; True: those of RSA keys."""
 _MAX_CERTIFICATES = 64
+_ATTRIBUTE_CERTIFICATE = der.context(1)
 _MAX_CERTIFICATE_SIZE = 1 << 16
 _MAX_ATTRIBUTE_CERTIFICATE_SIZE = 4096
 _MAX_NESTED_SIGNATURES = 4
@@ -69,7 +74,7 @@ class SignerInfo:
     def __init__(self, element: der.Element) -> None:
         self.where = element.where
         fields = element.fields()
-        if der.integer(fields.take()) != 1:
+        if der.integer(fields.take(der.INTEGER)) != 1:
             raise element.damaged("a signer of an unknown version")
         identity = fields.take(der.SEQUENCE).fields()
         self.issuer = identity.take(der.SEQUENCE).whole
@@ -77,12 +82,12 @@ class SignerInfo:
         identity.end()
         self.digest_algorithm = digest_algorithm(fields.take(der.SEQUENCE))
         self._signed_attributes = fields.optional(der.context(0))
-        self.signed = _attributes(self._signed_attributes)
-        algorithm = der.algorithm(fields.take(der.SEQUENCE))
+        self.signed = _attributes(self._signed_attributes, der.ANY_TAG)
+        algorithm = self._algorithm = der.algorithm(fields.take(der.SEQUENCE))
         if _SIGNATURE_ALGORITHMS.get(algorithm) not in ("", self.digest_algorithm):
             raise element.damaged(f"a signature of the unknown kind {algorithm}")
         self.signature = fields.take(der.OCTET_STRING).contents
-        self.unsigned = _attributes(fields.optional(der.context(1)))
+        self.unsigned = _attributes(fields.optional(der.context(1)), der.SEQUENCE)
         fields.end()
 
     def verify(
@@ -106,6 +111,8 @@ class SignerInfo:
             raise Altered("it was signed as something else")  # RFC 5652, 11.1
         # The signature covers the attributes as a SET (RFC 5652, 5.4).
         signed = bytes([der.SET]) + self._signed_attributes.whole[1:]
+        if not self._algorithm.startswith(_KEY_ALGORITHMS[is_rsa(certificate)]):
+            raise Altered(f"its algorithm is not one of the key of {common_name(certificate)}")
         digest = _HASHES[self.digest_algorithm]
         if not is_signed_by(certificate, self.signature, signed, digest):
             raise Altered(f"the signature of {common_name(certificate)} does not fit")
@@ -131,29 +138,42 @@ class SignerInfo:
 
 
 class SignedData:
-    """A PKCS#7 signature with one signer. Raises Corrupt."""
+    """A PKCS#7 signature with one signer. Raises Corrupt.
 
-    def __init__(self, element: der.Element) -> None:
+    `content_tag` is the tag of the content, which no digest covers. The time stamps of Microsoft's
+    clocks alone bring an attribute certificate.
+    """
+
+    def __init__(
+        self,
+        element: der.Element,
+        content_tag: int = der.SEQUENCE,
+        *,
+        attribute_certificate: bool = False,
+    ) -> None:
         self.where = element.where
         outer = element.fields()
-        if der.identifier(outer.take()) != _SIGNED_DATA:
+        if der.identifier(outer.take(der.IDENTIFIER)) != _SIGNED_DATA:
             raise Corrupt(f"{self.where}: this is no PKCS#7 signature")
-        (inner,) = _exactly(outer.take(der.context(0)), 1)
+        inner = _only(outer.take(der.context(0)), der.SEQUENCE)
         outer.end()
         fields = inner.fields()
-        if der.integer(fields.take()) not in (1, 3):
+        if der.integer(fields.take(der.INTEGER)) not in (1, 3):
             raise inner.damaged("a signature of an unknown version")
-        algorithms = [digest_algorithm(item) for item in _exactly(fields.take(der.SET), 1)]
+        algorithm = digest_algorithm(_only(fields.take(der.SET), der.SEQUENCE))
         content = fields.take(der.SEQUENCE).fields()
-        self.content_type = der.identifier(content.take())
-        (self.content,) = _exactly(content.take(der.context(0)), 1)
+        self.content_type = der.identifier(content.take(der.IDENTIFIER))
+        self.content = _only(content.take(der.context(0)), content_tag)
         """The signed content: one element."""
         content.end()
-        self.certificates = tuple(_certificates(fields.optional(der.context(0))))
-        (signer,) = _exactly(fields.take(der.SET), 1)  # revocation lists would stand before it
+        self.certificates = tuple(
+            _certificates(fields.optional(der.context(0)), attribute_certificate)
+        )
+        # Revocation lists would stand before it.
+        signer = _only(fields.take(der.SET), der.SEQUENCE)
         fields.end()
         self.signer = SignerInfo(signer)
-        if algorithms != [self.signer.digest_algorithm]:
+        if algorithm != self.signer.digest_algorithm:
             raise inner.damaged("the digest of the signer is not the one that is announced")
         for kind in self.signer.unsigned.keys() - _UNSIGNED_ATTRIBUTES:
             raise inner.damaged(f"the unsigned attribute {kind}, for which nobody vouches")
@@ -175,6 +195,8 @@ class SignedData:
         found = self.signer.unsigned.get(_NESTED_SIGNATURE, [])
         if len(found) > _MAX_NESTED_SIGNATURES:
             raise Corrupt(f"{self.where}: {len(found)} nested signatures")
+        if len({element.whole for element in found}) < len(found):
+            raise Corrupt(f"{self.where}: the same signature is nested twice")
         for element in found:
             nested = SignedData(element)
             if nested.signer.has_nested:
@@ -190,43 +212,68 @@ def digest_algorithm(element: der.Element) -> str:
     return _DIGEST_ALGORITHMS[identifier]
 
 
-def _exactly(element: der.Element, count: int) -> list[der.Element]:
-    found = []
-    for item in element.elements():
-        found.append(item)
-        if len(found) > count:
-            break
-    if len(found) != count:
-        raise element.damaged(f"not {count} element where {count} belongs")
-    return found
+def _only(element: der.Element, tag: int) -> der.Element:
+    """Return the one element in another, which has this tag."""
+    found = list(islice(element.elements(tag), 2))
+    if len(found) != 1:
+        raise element.damaged("not one element where one belongs")
+    return found[0]
 
 
-def _certificates(field: der.Element | None) -> Iterator[x509.Certificate]:
-    """Parse the certificates; one attribute certificate, as Microsoft's clocks have, is left out.
+def _certificates(
+    field: der.Element | None, attribute_certificate: bool
+) -> Iterator[x509.Certificate]:
+    """Parse the certificates, each of which is there once.
 
-    It is of version 1, states how exact the clock is, and decides nothing.
+    One attribute certificate is left out, where there may be one: it is of version 1, states how
+    exact a clock is, and decides nothing.
     """
-    attributes = 0
-    for number, item in enumerate(field.elements() if field else ()):
+    tags = (der.SEQUENCE, _ATTRIBUTE_CERTIFICATE) if attribute_certificate else (der.SEQUENCE,)
+    seen: set[bytes] = set()
+    for number, item in enumerate(field.elements(*tags) if field else ()):
         if number == _MAX_CERTIFICATES:
             raise item.damaged(f"more than {_MAX_CERTIFICATES} certificates")
         data = item.whole
-        if item.tag == der.context(1) and len(data) <= _MAX_ATTRIBUTE_CERTIFICATE_SIZE:
-            attributes += 1
-            if attributes == 1:
-                continue
-        certificate = parse_certificate(data) if len(data) <= _MAX_CERTIFICATE_SIZE else None
+        if item.tag == _ATTRIBUTE_CERTIFICATE:
+            tags = (der.SEQUENCE,)
+            if len(data) > _MAX_ATTRIBUTE_CERTIFICATE_SIZE or seen & {b""}:
+                raise item.damaged("an attribute certificate that is none of a clock")
+            item.check_all()
+            seen.add(b"")
+            continue
+        if data in seen:
+            raise item.damaged("a certificate that is there twice")
+        seen.add(data)
+        certificate = None
+        if len(data) <= _MAX_CERTIFICATE_SIZE and _is_consistent(item):
+            certificate = parse_certificate(data)
         if certificate is None:
             raise item.damaged("no sound certificate")
         yield certificate
 
 
-def _attributes(field: der.Element | None) -> dict[str, list[der.Element]]:
+def _is_consistent(certificate: der.Element) -> bool:
+    """True if a certificate names its algorithm as its signed part does (RFC 5280, 4.1.1.2).
+
+    Only that part is covered by its signature, so nothing may be hidden in the others.
+    """
+    fields = certificate.fields()
+    signed = fields.take(der.SEQUENCE).fields()
+    algorithm = fields.take(der.SEQUENCE)
+    signature = fields.take(der.BIT_STRING)
+    fields.end()
+    signed.optional(der.context(0))
+    signed.take(der.INTEGER)
+    return signature.contents[:1] == b"\0" and (signed.take(der.SEQUENCE).whole == algorithm.whole)
+
+
+def _attributes(field: der.Element | None, value_tag: int) -> dict[str, list[der.Element]]:
     """Return attributes by type, with their values."""
     found: dict[str, list[der.Element]] = {}
-    for number, item in enumerate(field.elements() if field else ()):
+    for number, item in enumerate(field.elements(der.SEQUENCE) if field else ()):
         fields = item.fields()
-        kind, values = der.identifier(fields.take()), list(fields.take(der.SET).elements())
+        kind = der.identifier(fields.take(der.IDENTIFIER))
+        values = list(fields.take(der.SET).elements(value_tag))
         fields.end()
         if number == _MAX_ATTRIBUTES or kind in found or not values:
             raise item.damaged(f"the attribute {kind} is there twice, or without a value")

@@ -56,7 +56,7 @@ def read_stamp(signed: SignedData, trust: Trust) -> Stamp | None:
     for kind, element in kinds:
         if kind == COUNTERSIGNATURE:
             return _verify_countersignature(SignerInfo(element), signed, trust)
-        return _verify_token(SignedData(element), signed.signer.signature, trust)
+        return _verify_token(_token(element), signed.signer.signature, trust)
     return None
 
 
@@ -72,15 +72,19 @@ def _verify_countersignature(signer: SignerInfo, signed: SignedData, trust: Trus
     return Stamp(at, (certificate,))
 
 
+def _token(element: der.Element) -> SignedData:
+    return SignedData(element, der.OCTET_STRING, attribute_certificate=True)
+
+
 def _verify_token(token: SignedData, signature: bytes, trust: Trust) -> Stamp:
-    if token.content_type != _TST_INFO or token.content.tag != der.OCTET_STRING:
+    if token.content_type != _TST_INFO:
         raise Corrupt(f"{token.where}: a time stamp that is none")
     if token.signer.unsigned:
         raise Corrupt(f"{token.where}: a time stamp with unsigned attributes")
     content = token.content.contents
     certificate = token.verify_signer()
     fields = der.parse(content, der.SEQUENCE, token.where).fields()
-    if der.integer(fields.take()) != 1:
+    if der.integer(fields.take(der.INTEGER)) != 1:
         raise Corrupt(f"{token.where}: a time stamp of an unknown version")
     fields.take(der.IDENTIFIER)  # the authority's policy
     imprint = fields.take(der.SEQUENCE).fields()
@@ -91,7 +95,7 @@ def _verify_token(token: SignedData, signature: bytes, trust: Trust) -> Stamp:
     at = der.time(fields.take(der.GENERALIZED_TIME))
     _check_named(token.signer, certificate)
     check_chain(certificate, token.certificates, trust, at, TIME_STAMPING)
-    check_certificates(token.certificates, [certificate])
+    check_certificates(token.certificates, [certificate], trust)
     return Stamp(at, ())
 
 
