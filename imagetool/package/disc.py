@@ -98,13 +98,21 @@ class Disc:
         """Beside Joliet: the files by the names of ISO 9660 and of Rock Ridge."""
         self.files = self._list()
 
-    def differing(self, file: DiscFile) -> bool:
-        """True if another tree of the disc names other bytes by the path of this file."""
-        path = file.path.lower()
-        return any(
-            other.path.lower() == path and (other.offset, other.size) != (file.offset, file.size)
-            for other in (*self.files, *self.other_files)
-        )
+    def shown_otherwise(self) -> tuple[str, ...]:
+        """Paths by which a system reads bytes that the listed files do not have there."""
+        listed: dict[str, tuple[int, int]] = {}
+        found = []
+        for file in self.files:
+            extent = (file.offset, file.size)
+            if listed.setdefault(file.path.lower(), extent) != extent:
+                found.append(file.path)
+        extents = set(listed.values())
+        for file in self.other_files:
+            extent = (file.offset, file.size)
+            same = listed.get(file.path.lower(), extent) == extent
+            if file.size and not (same and extent in extents):
+                found.append(file.path)
+        return tuple(dict.fromkeys(found))
 
     def _list(self) -> tuple[DiscFile, ...]:
         from pycdlib import PyCdlib

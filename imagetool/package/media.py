@@ -283,9 +283,11 @@ def _disc_packages(disc: Disc) -> list[Package]:
             packages = _cabinet_packages(Cabinet(source), file.path, source)
             if not packages:
                 doubts.append(f"{file.path}: there is no {MANIFEST} in this cabinet")
-            if disc.differing(file):
-                doubts.append(f"the disc shows other files to other systems: {file.path}")
             found += packages
+    others = disc.shown_otherwise()
+    if others:
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        doubts.append(f"the disc shows other files to other systems: {others[0]}{more}")
     for package in found:
         package.disc_doubts = tuple(doubts)
     return found
