@@ -51,15 +51,11 @@ class Criteria:
     _findings: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
 
     def check_signature(self, package: Package) -> Finding:
-        """The finding on a package's signature, made once; of a folder that on all its files."""
+        """The worst finding on a package, as `package check` makes it; made once."""
         if package not in self._findings:
-            from imagetool.package.signature.check import check_package, check_signature
+            from imagetool.package.signature.check import check_package
 
-            if package.cabinet is not None:  # every byte of which the signature covers
-                finding = check_signature(package, self.trusted)
-            else:
-                finding = check_package(package, self.trusted).worst
-            self._findings[package] = finding
+            self._findings[package] = check_package(package, self.trusted).worst
         return self._findings[package]
 
 
