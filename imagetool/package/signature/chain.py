@@ -24,6 +24,7 @@ from imagetool.package.signature.certificates import (
     extension,
     is_signed_by,
     microsoft_roots,
+    serial_number,
     usages,
 )
 from imagetool.package.signature.signed_data import Altered
@@ -161,7 +162,7 @@ def _is_named(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
         if isinstance(name, x509.DirectoryName) and name.value != issuer.issuer:
             return False
     serial = named.authority_cert_serial_number
-    return serial is None or serial == issuer.serial_number
+    return serial is None or serial == serial_number(issuer)
 
 
 def _check_path(

@@ -23,6 +23,7 @@ _MAX_DEPTH = 64
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, IDENTIFIER = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 ENUMERATED, SEQUENCE, SET, UTC_TIME, GENERALIZED_TIME = 0x0A, 0x30, 0x31, 0x17, 0x18
 _STRINGS = frozenset({0x0C, 0x12, 0x13, 0x14, 0x16, 0x1A, 0x1B, 0x1C, 0x1E})
+_PADDED_NUMBER = re.compile(rb"(?:\A|[\x00-\x7f])\x80")  # in an object identifier
 _UTC_TIME = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 _GENERALIZED_TIME = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(?:\.\d{1,9})?Z")
 
@@ -158,11 +159,7 @@ def _is_value(tag: int, contents: bytes) -> bool:
             contents[-1] & (1 << unused) - 1 == 0 if contents[1:] else not unused
         )
     if tag == IDENTIFIER:
-        begins = b"\0" + contents[:-1]  # the byte before each: a number does not begin with 0x80
-        padded = any(
-            now == 0x80 and last < 0x80 for last, now in zip(begins, contents, strict=True)
-        )
-        return contents != b"" and contents[-1] < 0x80 and not padded
+        return bool(contents) and contents[-1] < 0x80 and not _PADDED_NUMBER.search(contents)
     if tag == UTC_TIME:
         return _UTC_TIME.fullmatch(contents) is not None
     if tag == GENERALIZED_TIME:

@@ -20,6 +20,7 @@ from imagetool.package.signature.certificates import (
     is_signed_by,
     key_kind,
     parse_certificate,
+    serial_number,
 )
 
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -128,7 +129,7 @@ class SignerInfo:
 
     def _is_by(self, certificate: x509.Certificate) -> bool:
         serial = int.from_bytes(self.serial, "big", signed=True)
-        return certificate.serial_number == serial and (
+        return serial_number(certificate) == serial and (
             certificate.issuer.public_bytes() == self.issuer
         )
 
