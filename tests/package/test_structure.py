@@ -145,9 +145,28 @@ def test_only_a_root_is_an_authority_without_saying_so(name: str) -> None:
     between = _ISSUES_ALL_THE_SAME[name]
     made = replace(signature, signer=replace(LEAF, issuer=between), chain=(between, MIDDLE))
     assert not is_genuine(with_signature(cabinet, made.der), (ROOT.made,))
-    sound = replace(between, ca=True, usages=())
-    made = replace(signature, signer=replace(LEAF, issuer=sound), chain=(sound, MIDDLE))
-    assert is_genuine(with_signature(cabinet, made.der), (ROOT.made,))
+
+
+@pytest.mark.parametrize("length", [None, 0])
+def test_an_authority_under_its_own_name_is_told_apart_by_its_key(
+    oracle: Callable[[str], str], tmp_path: Path, length: int | None
+) -> None:
+    """Without a key's identifier it looks like a root: osslsigncode takes it for one."""
+    oracle("osslsigncode")
+    cabinet, signature = signed_cabinet()
+    own = x509.SubjectKeyIdentifier(b"a" * 20)
+    upper = x509.AuthorityKeyIdentifier(b"b" * 20, None, None)
+    middle = replace(
+        MIDDLE, path_length=length, more=((x509.SubjectKeyIdentifier(b"b" * 20), False),)
+    )
+    pem = tmp_path / "root.pem"
+    pem.write_bytes(ROOT.made.public_bytes(Encoding.PEM))
+    for more, is_sound in (((), False), (((own, False), (upper, False)), True)):
+        between = Certificate("Fixture Authority", middle, ca=True, key_name="Another", more=more)
+        made = replace(signature, signer=replace(LEAF, issuer=between), chain=(between, middle))
+        data = with_signature(cabinet, made.der)
+        assert is_genuine(data, (ROOT.made,)) is is_sound
+        assert ask_osslsigncode([Mutation("x", ".cab", data)], pem, tmp_path)["x"] is is_sound
 
 
 def test_a_root_of_now_says_that_it_is_an_authority() -> None:

@@ -178,6 +178,8 @@ def _check_path(
     _check_signer(signer, purpose, needed)
     below = 0
     for index, item in enumerate(chain):
+        if item is not chain[-1] and item.subject == item.issuer and _is_named(item, item):
+            raise Untrusted(f"{common_name(item)} is issued under its own name, as only roots are")
         _check_time(item, at)
         _check_extensions(item)
         if index:
