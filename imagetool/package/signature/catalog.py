@@ -65,6 +65,6 @@ def _listed_files(content: der.Element) -> Iterator[ListedFile]:
         for attribute in attributes.elements(der.SEQUENCE) if attributes else ():
             pair = attribute.fields()
             if der.identifier(pair.take(der.IDENTIFIER)) == SPC_INDIRECT_DATA:
-                for value in pair.take(der.SET).elements(der.SEQUENCE):
+                for value in pair.take(der.SET).elements():
                     found = IndirectData.parse(value)
                     yield ListedFile(found.is_program, found.algorithm, found.digest)

@@ -7,7 +7,6 @@ and program. Each manifest lists the payload of its component by name and SHA-25
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,15 +21,16 @@ if TYPE_CHECKING:
 
 CATALOG, UPDATE = "update.cat", "update.mum"
 _MAX_REASONS = 20
-_SUFFIX = re.compile("[0-9a-f]{16}")
-"""A hash of the identity, by a method that is not published: its form alone is checked."""
-_MAX_NAME_LENGTH = 40
 _MAX_SIZE = 256 << 20
 """The sum of all files: many members may be the same bytes."""
 
 
 def name_key(name: str) -> str:
-    """Return what Windows compares of a name; lists hold ASCII names only, so others stay apart."""
+    """Return what Windows compares of a name; lists hold ASCII names only, so others stay apart.
+
+    Two names of one key are one for Windows. A name counts as it is listed, or in lower case, as
+    Microsoft's packages have what their manifests write in both.
+    """
     return name.lower() if name.isascii() else name
 
 
@@ -61,17 +61,14 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
     if irregular or len(names) < len(members):
         return  # a name is not enough to know what would be installed
     missing = set(catalog.files)
-    vouched = {name_key(CATALOG)}
+    vouched: set[str] = set()
     payload: dict[str, ComponentFile] = {}
     present: set[tuple[str, str]] = set()
-    described: dict[Identity, str] = {}  # by the name of its manifest
     updates: list[Identity] = []
     data_of = {}
     for key, name in names.items():
         if "/" in name or not key.endswith((".mum", ".manifest")):
             continue
-        if not name.endswith((".mum", ".manifest")):
-            yield f"the suffix of {name} is written otherwise"
         data = package.read(name)
         data_of[key] = data
         vouched.add(key)
@@ -83,33 +80,30 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
             manifest = parse_package_manifest(data, where)
             updates += [item.identity for item in manifest.drivers]
             updates += [item.identity for item in manifest.components]
-            if key == UPDATE and manifest.identity != package.identity:
+            if name == UPDATE and manifest.identity != package.identity:
                 yield f"{name} changed while it was read"
-            if key != UPDATE:
+            if name != UPDATE:
                 yield f"{name} describes a package of its own"
             continue
         component = parse_component_manifest(data, where)
         directory = name[: -len(".manifest")]
         present.add(_short(component.identity))
-        if not _is_named_for(name_key(directory), component.identity):
+        if name != f"{component.directory}.manifest":
             yield f"{name} describes {component.identity.name}, and not what its name says"
-        if component.identity in described:
-            yield f"{name} describes what {described[component.identity]} describes"
-        described.setdefault(component.identity, name)
         for file in component.files:
             path = f"{directory}/{file.name}".replace("\\", "/")
             if payload.setdefault(name_key(path), file) is not file:
                 yield f"{path} is listed twice"
-            there = names.get(name_key(path))
-            if there is None:
+            found = names.get(name_key(path))
+            if found is None:
                 yield f"{path} is missing"
-            elif there not in (path, f"{directory}/{path.rpartition('/')[2].lower()}"):
-                yield f"{there} is listed as {path}"
+            elif found not in (path, f"{directory}/{path[len(directory) + 1 :].lower()}"):
+                yield f"{found} is listed as {path}"
     for identity in updates:
         if _short(identity) not in present:
             yield f"{UPDATE} names {identity.name}, whose manifest is missing"
     for key, name in names.items():
-        if key == CATALOG:
+        if name == CATALOG:
             continue
         if key in payload:
             vouched.add(key)
@@ -145,14 +139,3 @@ def _forms(data: bytes) -> set[ListedFile]:
 
 def _short(identity: Identity) -> tuple[str, str]:
     return identity.name.lower(), f"{identity.architecture} {identity.version}"
-
-
-def _is_named_for(directory: str, identity: Identity) -> bool:
-    """True if a name is that of a component: architecture, name, key token, version, language."""
-    name = identity.name.lower()
-    if len(name) > _MAX_NAME_LENGTH:
-        name = f"{name[:19]}..{name[-19:]}"
-    language = (identity.language or "none").lower()
-    token = identity.public_key_token.lower()
-    start = f"{identity.architecture}_{name}_{token}_{identity.version}_{language}_"
-    return directory.startswith(start) and bool(_SUFFIX.fullmatch(directory[len(start) :]))
