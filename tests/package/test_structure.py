@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.compare_signatures import ask_osslsigncode, load_roots, signed_cabinet
-from fixtures.mutations import Mutation, signature_of, tree, with_signature
-from fixtures.signatures import NESTED, Certificate, attribute, stamped
-from fixtures.signing import element
+from fixtures.mutations import Mutation, Node, dump, signature_of, signed_data, tree, with_signature
+from fixtures.signatures import NESTED, Certificate, algorithm, attribute, stamped
+from fixtures.signing import element, sequence
 from fixtures.structure_changes import changes
 from fixtures.wrong_signatures import CLOCK, LEAF, MIDDLE, ROOT
 from imagetool.errors import Corrupt, ImagetoolError
@@ -127,6 +128,50 @@ def test_depth_and_number_of_elements_are_bounded() -> None:
     for data in (deep, many):
         with pytest.raises(Corrupt, match="more elements, or deeper ones"):
             der.parse(data, der.SEQUENCE, "x")
+
+
+def attribute_certificate(clock: Certificate, text: bytes = b"exact") -> Node:
+    """What a clock says of itself (RFC 5755), signed by nobody."""
+    subject = clock.made.subject.public_bytes()
+    digest = hashlib.sha1(clock.der, usedforsecurity=False).digest()
+    stated = element(0x0A, b"\1") + algorithm("sha1") + element(0x03, b"\0" + digest)
+    name = element(0xA4, subject)
+    time = element(0x18, b"20240101000000Z")
+    info = sequence(
+        element(0x02, b"\1"),
+        sequence(element(0xA1, name), element(0xA2, stated)),
+        element(0xA0, sequence(name)),
+        algorithm("1.2.840.113549.1.1.5"),
+        element(0x02, b"\7"),
+        sequence(time, time),
+        sequence(element(0x04, text)),
+    )
+    value = element(0x03, b"\0" + b"s" * 256)
+    return tree(element(0xA1, info + algorithm("1.2.840.113549.1.1.5") + value))[0]
+
+
+@pytest.mark.parametrize(
+    ("attached", "is_sound"),
+    [
+        (lambda: [attribute_certificate(CLOCK)], True),
+        (lambda: [attribute_certificate(CLOCK), attribute_certificate(CLOCK, b"more")], False),
+        (lambda: [attribute_certificate(LEAF)], False),
+        (lambda: [attribute_certificate(CLOCK, b"payload " * 128)], False),
+        (lambda: [[0xA1, b"\xff" * 890]], False),
+        (lambda: [[0xA1, [[0x04, b"payload"]]]], False),
+        (lambda: [[0xA2, attribute_certificate(CLOCK)[1]]], False),
+    ],
+)
+def test_the_attribute_certificate_of_a_clock(
+    attached: Callable[[], list[Node]], is_sound: bool
+) -> None:
+    """It is one, small, and about this clock."""
+    cabinet, signature = signed_cabinet()
+    then = CLOCK.made.not_valid_before_utc
+    root = tree(stamped(signature, CLOCK, then).der)[0]
+    token = signed_data(root)[-1][1][0][1][-1][1][0][1][1][1][0]
+    signed_data(token)[3][1].extend(attached())
+    assert is_genuine(with_signature(cabinet, dump(root)), (ROOT.made,)) is is_sound
 
 
 _ISSUES_ALL_THE_SAME = {

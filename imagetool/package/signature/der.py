@@ -17,7 +17,7 @@ from imagetool.errors import Corrupt
 
 _DAMAGED = "The signature is damaged: compare the package with its origin."
 MAX_STRUCTURE_SIZE = 4 << 20
-_MAX_ELEMENTS = 600_000
+_MAX_ELEMENTS = 400_000
 _MAX_DEPTH = 64
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, IDENTIFIER = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06

@@ -112,7 +112,9 @@ def _check_attribute_certificates(token: SignedData, certificate: x509.Certifica
         fields.end()
         is_sound = der.integer(info.take(der.INTEGER)) == 1
         holder = der.Fields(info.take(der.SEQUENCE))
-        holder.optional(der.context(1))
+        name = der.Fields(der.Fields(holder.take(der.context(1))).take(der.context(4)))
+        is_sound &= name.take(der.SEQUENCE).whole == certificate.subject.public_bytes()
+        name.end()
         stated = der.Fields(holder.take(der.context(2)))
         is_sound &= stated.take(der.ENUMERATED).contents == _DIGEST_OF_CERTIFICATE
         digest = hashlib.new(digest_algorithm(stated.take(der.SEQUENCE)), _whole(certificate))
