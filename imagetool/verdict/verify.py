@@ -20,6 +20,7 @@ from imagetool.guest.windows.components import (
 from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2
 from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
 from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.pending import read_pending
 from imagetool.guest.windows.prefetch import prefetch_windows
 from imagetool.package.identity import Version
 from imagetool.verdict.windows import Verdict, judge, present_version
@@ -249,11 +250,15 @@ def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verificatio
             _check_replayed(image)
         raise
     packages = [package for medium in criteria.media for package in medium.packages]
-    evidence = read_evidence(windows, packages)
+    evidence, pending = image.gather(
+        partial(read_evidence, windows, packages), partial(read_pending, windows)
+    )
     wanted = _wanted(image.path, criteria, packages, evidence)
     guest = evidence.guest
     verdict = judge(guest.facts, guest.evidence, wanted.version, criteria.require)
     warnings = (*image.warnings, *guest.warnings, *wanted.warnings)
+    if pending.operations:
+        warnings += (f"work is pending until the next boot: {'; '.join(pending.operations)}",)
     return Verification(image.path, guest, verdict, wanted, criteria, warnings)
 
 

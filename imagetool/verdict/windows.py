@@ -153,8 +153,27 @@ def _first_fitting_row(
     if present < target:
         return Outcome.OUTDATED, False, False, [f"present {present} is older than wanted {target}"]
     if _or_lowest(recorded) >= target:
-        return Outcome.CURRENT, True, True, [f"the guest recorded {recorded}"]
+        why = [f"the guest recorded {recorded}", *_pending_reasons(components, target)]
+        return Outcome.CURRENT, True, True, why
     return Outcome.UNCONFIRMED, True, False, _unconfirmed_reasons(facts, components, target, bound)
+
+
+def _pending_reasons(components: IntegrationComponents, target: Version) -> list[str]:
+    """The packages that a guest which is current brings only at its next boot, if any."""
+    pending = _pending(components)
+    bound = components.bound_driver
+    if pending and (bound is None or bound < target):
+        last = f"the last boot bound {bound}" if bound is not None else "no boot bound a driver"
+        pending.append(f"{last}, before that install")
+    return pending
+
+
+def _pending(components: IntegrationComponents) -> list[str]:
+    return [
+        f"install pending until the next boot: {package.identity}"
+        for package in components.packages
+        if package.state == INSTALL_PENDING
+    ]
 
 
 def _contradictions(components: IntegrationComponents, present: Version | None) -> list[str]:
@@ -192,14 +211,13 @@ def _unconfirmed_reasons(
     said = f"recorded is {recorded}" if recorded is not None else "nothing is recorded"
     if recorded is None and bound is None:
         reasons.append("there is no sign of a boot on Hyper-V")
-    pending = [str(p.identity) for p in components.packages if p.state == INSTALL_PENDING]
     if bound is None or bound < target:
         if bound is not None or recorded is not None:
             last = f"the last boot bound {bound}" if bound is not None else "no boot bound a driver"
             reasons.append(f"not booted since: {last}, {said}")
         if facts.generalised:
             reasons.append("generalised: the first boot uses the template up")
-        reasons += [f"install pending until the next boot: {identity}" for identity in pending]
+        reasons += _pending(components)
         if components.data_exchange_start == _DISABLED:
             reasons.append(f"{_DATA_EXCHANGE_DISABLED}: a boot will not record anything")
     else:

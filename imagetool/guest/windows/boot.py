@@ -45,7 +45,12 @@ def boot_faults(facts: WindowsFacts, components: IntegrationComponents) -> tuple
 
 
 def boot_warnings(components: IntegrationComponents) -> tuple[str, ...]:
-    """A warning for each boot driver that another machine than Hyper-V's does not start at boot."""
+    """Warnings about services: values that are odd, and boot drivers with an override.
+
+    An override counts here that keeps a driver from starting at boot on another machine than
+    Hyper-V's.
+    """
+    odd = [text for service in components.services for text in service.warnings]
     by_machine: dict[str, list[str]] = {}
     for service in components.services:
         if service.name not in BOOT_DRIVERS or service.start != SERVICE_BOOT_START:
@@ -58,7 +63,7 @@ def boot_warnings(components: IntegrationComponents) -> tuple[str, ...]:
                     else f"on a machine that is not known (number {item.number})"
                 )
                 by_machine.setdefault(machine, []).append(f"{service.name} ({item.start})")
-    return tuple(
+    return *odd, *(
         f"{', '.join(names)}: an override keeps them from starting at boot {machine}; a new "
         "virtual machine is another one, most likely"
         for machine, names in by_machine.items()
