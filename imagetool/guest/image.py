@@ -223,7 +223,15 @@ class Image:
                 self._record_failure(result)
             elif result is not None:
                 found.append(result)
-        return tuple(found)
+        return tuple(found if len(found) < 2 else filter(self._is_readable, found))
+
+    def _is_readable(self, windows: WindowsInstallation) -> bool:
+        """True if one of several installations can be named; else it becomes a warning."""
+        try:
+            return bool(windows.product)
+        except _NOT_READABLE as error:
+            self._record_failure(error)
+            return False
 
     def _installation_on(self, device: BlockDevice) -> WindowsInstallation | ImagetoolError | None:
         try:
