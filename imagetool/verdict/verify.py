@@ -20,7 +20,7 @@ from imagetool.guest.windows.components import (
 from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2
 from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
 from imagetool.guest.windows.installation import WindowsInstallation
-from imagetool.guest.windows.pending import read_pending
+from imagetool.guest.windows.pending import PendingOperations, read_pending
 from imagetool.guest.windows.prefetch import prefetch_windows
 from imagetool.package.identity import Version
 from imagetool.verdict.windows import Verdict, judge, present_version
@@ -190,6 +190,7 @@ class Evidence(NamedTuple):
     parents: Sequence[ServicedPackage]
     """Installed packages that the packages at hand name as their parents."""
     accepts_sha2: bool
+    pending: PendingOperations
 
     @property
     def name(self) -> str:
@@ -225,6 +226,7 @@ def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()
             partial(read_windows_guest, windows),
             partial(read_packages, windows, names),
             partial(accepts_sha2, windows),
+            partial(read_pending, windows),
         )
     )
 
@@ -250,15 +252,12 @@ def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verificatio
             _check_replayed(image)
         raise
     packages = [package for medium in criteria.media for package in medium.packages]
-    evidence, pending = image.gather(
-        partial(read_evidence, windows, packages), partial(read_pending, windows)
-    )
+    evidence = read_evidence(windows, packages)
     wanted = _wanted(image.path, criteria, packages, evidence)
     guest = evidence.guest
     verdict = judge(guest.facts, guest.evidence, wanted.version, criteria.require)
-    warnings = (*image.warnings, *guest.warnings, *wanted.warnings)
-    if pending.operations:
-        warnings += (f"work is pending until the next boot: {'; '.join(pending.operations)}",)
+    waiting = [f"work is pending: {text}" for text in evidence.pending.operations]
+    warnings = (*image.warnings, *guest.warnings, *waiting, *wanted.warnings)
     return Verification(image.path, guest, verdict, wanted, criteria, warnings)
 
 

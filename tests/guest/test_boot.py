@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from fixtures import disks, guests
 from fixtures.disks import MIB, generation_2
-from fixtures.guests import CBS, GuestSpec, Serviced, software_of, system_of, write_tree
-from fixtures.hives import Data
+from fixtures.guests import GuestSpec, Serviced, software_of, system_of, write_tree
 from imagetool.errors import Corrupt, ServicingFailed
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
@@ -28,8 +27,6 @@ from imagetool.verdict.windows import Outcome
 from tests.program import invoke
 
 Build = Callable[[GuestSpec], Path]
-PACKAGE = Serviced("6.2", "6.3.9600.19456").identity("amd64")
-PACKAGE_KEY = f"{CBS}\\Packages\\{PACKAGE}"
 
 SERVER = guests.SMALL
 WINDOWS_10 = replace(guests.WINDOWS_10, size=SERVER.size)
@@ -157,41 +154,6 @@ def test_a_package_that_is_pending_brings_what_a_vista_lacks(build: Build) -> No
     pending = replace(BARE_VISTA, serviced=(Serviced("6.x", "6.3.9600.19456", 0x60),))
     found = judged(build, pending)
     assert (found.verdict.outcome, found.verdict.installed) == (Outcome.UNCONFIRMED, True)
-
-
-SERVICES = "ControlSet001\\Services"
-
-
-@pytest.mark.parametrize(
-    ("key", "values", "words"),
-    [
-        (f"{SERVICES}\\vmbus\\StartOverride", {"0": "4"}, "vmbus: StartOverride 0 is REG_SZ"),
-        (f"{SERVICES}\\vmbus", {"Type": 16}, "vmbus has Type 16, not 1"),
-        (f"{SERVICES}\\storvsc", {"DeleteFlag": 1}, "storvsc is marked for deletion"),
-        (f"{SERVICES}\\vmickvpexchange", {"Start": "3"}, "vmickvpexchange: Start is REG_SZ"),
-        (
-            f"{SERVICES}\\vmbus",
-            {"ImagePath": "System32\\ntoskrnl.exe"},
-            "vmbus loads another file than vmbus.sys: System32\\ntoskrnl.exe",
-        ),
-        (PACKAGE_KEY, {"LastError": 1}, f"{PACKAGE} has no CurrentState"),
-        (PACKAGE_KEY, {"CurrentState": "0x80070005"}, f"{PACKAGE} has a REG_SZ CurrentState"),
-    ],
-)
-@pytest.mark.usefixtures("build")
-def test_a_value_that_is_not_as_windows_writes_it_is_a_warning(
-    tmp_path: Path, key: str, values: dict[str, Data], words: str
-) -> None:
-    software, system = software_of(SERVER), system_of(SERVER)
-    (system if key.startswith(SERVICES) else software).key(key, values)
-    write_tree(SERVER, tmp_path / "tree", tmp_path, software, system)
-    disk = tmp_path / "image.vhdx"
-    generation_2(tmp_path / "tree", disk, tmp_path, 256 * MIB)
-    with open_image(disk) as image:
-        (warning,) = verify(image).warnings
-    assert words in warning
-    with open_image(disk) as image:
-        assert warning in inspect_image(image).warnings
 
 
 @pytest.mark.usefixtures("build")

@@ -13,9 +13,11 @@ from functools import partial
 from typing import NamedTuple
 
 from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.version_resource import is_windows_program
 from imagetool.registry import Key
 
-BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
+BOOT_DRIVER_FILES = {"vmbus": "vmbus.sys", "storvsc": "storvsc.sys", "storflt": "vmstorfl.sys"}
+BOOT_DRIVERS = tuple(BOOT_DRIVER_FILES)
 GUEST_SERVICES = (
     "vmicheartbeat",
     "vmickvpexchange",
@@ -29,8 +31,8 @@ GUEST_SERVICES = (
 DATA_EXCHANGE = "vmickvpexchange"
 
 SERVICE_BOOT_START, SERVICE_DISABLED = 0, 4  # winnt.h
-_KERNEL_DRIVER = 1  # SERVICE_KERNEL_DRIVER
-_DRIVER_FILES = {"vmbus": "vmbus.sys", "storvsc": "storvsc.sys", "storflt": "vmstorfl.sys"}
+_KERNEL_DRIVER = 1
+
 
 _HYPER_V = ("microsoft corporation", "virtual machine")
 """SystemManufacturer and SystemProductName of a virtual machine, in lower case."""
@@ -70,8 +72,10 @@ class GuestService(NamedTuple):
     leads elsewhere; empty for services, whose files are not looked for."""
     file_size: int | None = None
     """The size of that file in bytes; None where it is not on the Windows volume."""
-    warnings: tuple[str, ...] = ()
-    """Values that no such service has and that decide no verdict, each a sentence."""
+    is_program: bool = True
+    """False where that file is there, and does not begin as a Windows program does."""
+    oddities: tuple[str, ...] = ()
+    """What is unusual about a boot driver's key, each a sentence; it decides no verdict."""
 
     @property
     def start_override(self) -> int | None:
@@ -150,36 +154,37 @@ def _read_service(windows: WindowsInstallation, services: Key, name: str) -> Gue
         for value in (overrides.values() if overrides is not None else ())
         if isinstance(value.data, int)
     )
-    warnings = tuple(_odd_values(key, overrides, name))
-    if name not in BOOT_DRIVERS:
-        return GuestService(name, key.number("Start"), found, warnings=warnings)
+    if name not in BOOT_DRIVER_FILES:
+        return GuestService(name, key.number("Start"), found)
     image_path = key.text("ImagePath")
     path = driver_path(image_path, name)
     node = windows.volume.find(path) if path else None
-    size = node.size if node is not None and not node.is_directory else None
-    return GuestService(name, key.number("Start"), found, path or image_path, size, warnings)
+    size, is_program = None, True
+    if node is not None and not node.is_directory:
+        size, is_program = node.size, is_windows_program(node.open())
+    return GuestService(
+        name,
+        key.number("Start"),
+        found,
+        path or image_path,
+        size,
+        is_program,
+        tuple(_oddities(key, overrides, name, path or image_path)),
+    )
 
 
-def _odd_values(key: Key, overrides: Key | None, name: str) -> Iterator[str]:
-    """A sentence for each value that Windows does not write for such a service."""
+def _oddities(key: Key, overrides: Key | None, name: str, path: str) -> Iterator[str]:
     for value in overrides.values() if overrides is not None else ():
         if not isinstance(value.data, int):
-            yield f"{name}: StartOverride {value.name} is {value.type_name}, no number; not judged"
-    start = key.value("Start")
-    if start is not None and not isinstance(start.data, int):
-        yield f"{name}: Start is {start.type_name}, no number"
-    if key.number("DeleteFlag"):
-        yield f"{name} is marked for deletion (DeleteFlag)"
-    if name not in BOOT_DRIVERS:
-        return
+            yield f"{name}: StartOverride {value.name} is no number ({value.type_name})"
     kind = key.number("Type")
     if kind != _KERNEL_DRIVER:
-        found = "no Type" if kind is None else f"Type {kind}"
-        yield f"{name} has {found}, not {_KERNEL_DRIVER}, as a driver has"
-    image_path = key.text("ImagePath")
-    file = driver_path(image_path, name).rpartition("\\")[2]
-    if image_path and file.lower() != _DRIVER_FILES[name]:
-        yield f"{name} loads another file than {_DRIVER_FILES[name]}: {image_path}"
+        yield f"{name}: its Type is {kind}, and that of a kernel driver {_KERNEL_DRIVER}"
+    if key.number("DeleteFlag"):
+        yield f"{name}: the service is marked for deletion (DeleteFlag)"
+    file = BOOT_DRIVER_FILES[name]
+    if path.lower() != f"windows\\system32\\drivers\\{file}":
+        yield f"{name}: its ImagePath leads to {path}, and the driver is {file}"
 
 
 def driver_path(image_path: str, name: str) -> str:
