@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from imagetool.contracts import Range, Source
+from imagetool.disk.source import file_size_warnings
 from imagetool.disk.vhdx import SIGNATURE, Vhdx
 from imagetool.errors import NotRecognised, Unsupported
 
@@ -56,13 +57,13 @@ class RawDisk:
     format = "raw"
     kind = "raw"
     sector_size = 512
-    warnings: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.name = source.name
         self.size = source.size
+        self.warnings = file_size_warnings(source)
 
     @property
     def identifiers(self) -> dict[str, str]:

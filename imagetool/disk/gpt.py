@@ -82,9 +82,7 @@ def read_gpt(disk: Source, sector_size: int) -> PartitionTable | None:
     table = _parse_table(disk, sector_size, last, backup) if backup[:8] == b"EFI PART" else None
     if table is not None:
         warning = "the first partition table is damaged; the backup at the end of the disk is used"
-        return PartitionTable(
-            table.scheme, table.identifier, sector_size, table.partitions, (warning,)
-        )
+        return table._replace(warnings=(warning, *table.warnings))
     if head[:8] == b"EFI PART":
         raise Corrupt(
             f"{disk.name}: the GUID partition table at offset {sector_size} has a wrong checksum, "
@@ -144,7 +142,15 @@ def _parse_table(disk: Source, sector_size: int, lba: int, block: bytes) -> Part
             )
         )
     guid = guid_text(header.disk_guid)
-    return PartitionTable("gpt", guid, sector_size, tuple(partitions))
+    last = max(header.alternate_lba, header.last_usable_lba)
+    end = max([(last + 1) * sector_size, *(item.offset + item.size for item in partitions)])
+    warnings: tuple[str, ...] = ()
+    if end > disk.size:
+        warnings = (
+            f"{disk.name} is truncated: its partition table leads to byte {end}, and the disk has "
+            f"{disk.size} bytes",
+        )
+    return PartitionTable("gpt", guid, sector_size, tuple(partitions), warnings)
 
 
 def _used_entry_count(entries: bytes, size: int, count: int) -> int:

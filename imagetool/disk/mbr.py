@@ -10,6 +10,7 @@ from imagetool.errors import Corrupt
 
 _ENTRY = struct.Struct("<B3xB3xII")
 _EXTENDED_TYPES = (0x05, 0x0F, 0x85)
+_PROTECTIVE = 0xEE
 _MAX_LOGICAL_PARTITIONS = 128
 
 TYPE_NAMES = {
@@ -47,8 +48,17 @@ def read_mbr(disk: Source, sector_size: int) -> PartitionTable | None:
         )
         for number, (kind, start, count) in enumerate(found, 1)
     )
+    # A protective entry may claim more than there is.
+    ends = [start + count for kind, start, count in primary if kind not in (0, _PROTECTIVE)]
+    end = max(ends, default=0) * sector_size
+    warnings: tuple[str, ...] = ()
+    if end > disk.size:
+        warnings = (
+            f"{disk.name} is truncated: its partitions end at {end}, and the disk has "
+            f"{disk.size} bytes",
+        )
     signature = f"{int.from_bytes(sector[440:444], 'little'):08x}"
-    return PartitionTable("mbr", signature, sector_size, partitions)
+    return PartitionTable("mbr", signature, sector_size, partitions, warnings)
 
 
 def _parse_entries(sector: bytes) -> list[tuple[int, int, int]] | None:

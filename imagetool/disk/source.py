@@ -20,6 +20,15 @@ def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
     return data
 
 
+def file_size_warnings(source: Source) -> tuple[str, ...]:
+    """A warning where the file of a disk is no whole number of sectors, as no program makes it."""
+    if source.size % 512 == 0:
+        return ()
+    return (
+        f"{source.name} is truncated: {source.size} bytes are no whole number of sectors of 512",
+    )
+
+
 class SourceSlice:
     """A range of a source as a source of its own: a partition, a cabinet in a disc."""
 

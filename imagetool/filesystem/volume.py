@@ -65,6 +65,13 @@ class Node(Protocol):
         """
 
 
+def truncation_warnings(source: Source, size: int) -> tuple[str, ...]:
+    """A warning where a volume of `size` bytes, as it states itself, does not fit into `source`."""
+    if size <= source.size:
+        return ()
+    return (f"the volume is truncated: it states {size} bytes, and {source.size} are there",)
+
+
 class Volume(Protocol):
     """A file system that can be read."""
 

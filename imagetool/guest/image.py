@@ -223,7 +223,22 @@ class Image:
                 self._record_failure(result)
             elif result is not None:
                 found.append(result)
-        return tuple(found)
+        return tuple(found) if len(found) < 2 else self._readable(found)
+
+    def _readable(self, found: Sequence[WindowsInstallation]) -> tuple[WindowsInstallation, ...]:
+        """Of several installations those whose version can be read; the others are `warnings`."""
+        errors = self.gather(*(partial(self._damage_of, item) for item in found))
+        for error in errors:
+            if error is not None:
+                self._record_failure(error)
+        return tuple(item for item, error in zip(found, errors, strict=True) if error is None)
+
+    def _damage_of(self, windows: WindowsInstallation) -> ImagetoolError | None:
+        try:
+            windows.current_version()
+        except _NOT_READABLE as error:
+            return error
+        return None
 
     def _installation_on(self, device: BlockDevice) -> WindowsInstallation | ImagetoolError | None:
         try:

@@ -20,6 +20,7 @@ from imagetool.guest.windows.components import (
 from imagetool.guest.windows.facts import WindowsFacts, accepts_sha2
 from imagetool.guest.windows.guest import WindowsGuest, read_windows_guest
 from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.pending import PendingOperations, read_pending
 from imagetool.guest.windows.prefetch import prefetch_windows
 from imagetool.package.identity import Version
 from imagetool.verdict.windows import Verdict, judge, present_version
@@ -195,6 +196,7 @@ class Evidence(NamedTuple):
     parents: Sequence[ServicedPackage]
     """Installed packages that the packages at hand name as their parents."""
     accepts_sha2: bool
+    pending: PendingOperations
 
     @property
     def name(self) -> str:
@@ -230,6 +232,7 @@ def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()
             partial(read_windows_guest, windows),
             partial(read_packages, windows, names),
             partial(accepts_sha2, windows),
+            partial(read_pending, windows),
         )
     )
 
@@ -259,11 +262,12 @@ def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verificatio
     wanted = _wanted(image.path, criteria, packages, evidence)
     guest = evidence.guest
     verdict = judge(guest.facts, guest.evidence, wanted.version, criteria.require)
+    waiting = [f"work is pending: {text}" for text in evidence.pending.operations]
     unasked = [
         f"the service {name} was not asked for: --service counts for Linux guests alone"
         for name in criteria.services
     ]
-    warnings = (*image.warnings, *guest.warnings, *wanted.warnings, *unasked)
+    warnings = (*image.warnings, *guest.warnings, *waiting, *wanted.warnings, *unasked)
     return Verification(image.path, guest, verdict, wanted, criteria, warnings)
 
 

@@ -153,7 +153,7 @@ def _first_fitting_row(
     if present < target:
         return Outcome.OUTDATED, False, False, [f"present {present} is older than wanted {target}"]
     if _or_lowest(recorded) >= target:
-        return Outcome.CURRENT, True, True, [f"the guest recorded {recorded}"]
+        return Outcome.CURRENT, True, True, _current_reasons(components)
     return Outcome.UNCONFIRMED, True, False, _unconfirmed_reasons(facts, components, target, bound)
 
 
@@ -176,11 +176,32 @@ def _missing_files(package: ServicedPackage) -> list[str]:
     assert payload is not None
     gaps = []
     if not payload.manifest:
-        gaps.append(f"{package.identity} is installed, and its manifest is missing")
+        gaps.append(f"{package.identity} is installed, and its manifest is missing or empty")
     if not payload.catalog:
-        gaps.append(f"{package.identity} is installed, and its catalog is missing")
-    gaps += [f"{package.identity} is installed, and {path} is missing" for path in payload.missing]
+        gaps.append(f"{package.identity} is installed, and its catalog is missing or empty")
+    gaps += [
+        f"{package.identity} is installed, and {path} is missing or empty"
+        for path in payload.missing
+    ]
     return gaps
+
+
+def _current_reasons(components: IntegrationComponents) -> list[str]:
+    """What the guest recorded; where an install is pending, also what the last boot bound."""
+    pending = _pending_installs(components)
+    if pending:
+        bound = components.bound_driver
+        last = f"the last boot bound {bound}" if bound is not None else "no boot bound a driver"
+        pending.append(last)
+    return [f"the guest recorded {components.recorded_version}", *pending]
+
+
+def _pending_installs(components: IntegrationComponents) -> list[str]:
+    return [
+        f"install pending until the next boot: {package.identity}"
+        for package in components.packages
+        if package.state == INSTALL_PENDING
+    ]
 
 
 def _unconfirmed_reasons(
@@ -192,14 +213,13 @@ def _unconfirmed_reasons(
     said = f"recorded is {recorded}" if recorded is not None else "nothing is recorded"
     if recorded is None and bound is None:
         reasons.append("there is no sign of a boot on Hyper-V")
-    pending = [str(p.identity) for p in components.packages if p.state == INSTALL_PENDING]
     if bound is None or bound < target:
         if bound is not None or recorded is not None:
             last = f"the last boot bound {bound}" if bound is not None else "no boot bound a driver"
             reasons.append(f"not booted since: {last}, {said}")
         if facts.generalised:
             reasons.append("generalised: the first boot uses the template up")
-        reasons += [f"install pending until the next boot: {identity}" for identity in pending]
+        reasons += _pending_installs(components)
         if components.data_exchange_start == _DISABLED:
             reasons.append(f"{_DATA_EXCHANGE_DISABLED}: a boot will not record anything")
     else:

@@ -125,11 +125,23 @@ def test_any_reads_equal_those_of_the_raw_disk(
     assert [disk.read_at(*item) for item in ranges] == expected
 
 
-def test_a_damaged_footer_at_the_end_is_no_loss(made: dict[str, tuple[bytes, bytes]]) -> None:
+def test_a_damaged_footer_at_the_end_is_no_loss_and_is_said(
+    made: dict[str, tuple[bytes, bytes]],
+) -> None:
     image, raw = made["dynamic"]
-    damaged = image[:-512] + bytes(512)
+    damaged = image[:-480] + b"\xff" + image[-479:]
     disk = open_disk(MemorySource(damaged, "damaged.vhd"))
     assert disk.read_at(0, len(raw)) == raw
+    assert "the footer at the end is damaged" in disk.warnings[0]
+
+
+@pytest.mark.parametrize("cut", [512, 513, MIB, 4 * MIB])
+def test_a_file_without_its_footer_was_cut_off(
+    made: dict[str, tuple[bytes, bytes]], cut: int
+) -> None:
+    image = made["dynamic"][0][:-cut]
+    with pytest.raises(Corrupt, match="the VHD footer at the end of the file is missing"):
+        open_disk(MemorySource(image, "cut.vhd"))
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures import guests
+from fixtures import disks, guests
 from fixtures.guests import GuestSpec, Serviced
 from imagetool.disk import MemorySource
 from imagetool.errors import (
@@ -363,6 +363,10 @@ def test_pending_operations_are_said_and_an_empty_list_of_sessions_is_healthy(bu
         assert words in said
     assert found.pending.notes == ("2 files are to be renamed at the next start",)
     assert len(found.pending.operations) == 4
+    with open_image(build(guests.PENDING)) as image:
+        judged = verify(image, Criteria(strict=True))
+    assert judged.warnings == tuple(f"work is pending: {text}" for text in said.split(" | "))
+    assert not judged.holds
 
 
 def test_keys_are_found_as_people_write_them(template: Path) -> None:
@@ -475,3 +479,41 @@ def test_a_disk_without_windows_is_said_to_hold_none(tmp_path: Path) -> None:
     path.write_bytes(bytes(1 << 20))
     with open_image(path) as image, pytest.raises(NoOperatingSystem, match="no Windows was found"):
         image.windows()
+
+
+DAMAGED_HIVES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda hive: b"",
+    "zeros": lambda hive: bytes(len(hive)),
+    "base block": lambda hive: b"regf" + b"\xff" * 508 + hive[512:],
+    "root key": lambda hive: hive[: 4096 + 32] + bytes(168) + hive[4096 + 200 :],
+    "key node": lambda hive: hive.replace(b"CurrentVersion", b"\0" * 14),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_HIVES)
+def test_beside_a_windows_that_can_be_read_any_damage_of_another_is_a_warning(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with open_image(build(guests.SMALL)) as image:
+        source = image.windows().volume.lookup("Windows/System32/config/SOFTWARE").open()
+        hive = DAMAGED_HIVES[kind](source.read_at(0, source.size))
+    original = disks.format_ntfs
+
+    def formatted(volume: Path, size: int, start: int, label: str) -> None:
+        original(volume, size, start, label)
+        if label == "Recovery":
+            config = tmp_path / "other/Windows/System32/config"
+            config.mkdir(parents=True)
+            (config / "SOFTWARE").write_bytes(hive)
+            disks.fill(volume, tmp_path / "other", tmp_path)
+
+    monkeypatch.setattr(disks, "format_ntfs", formatted)
+    path = tmp_path / "image.vhdx"
+    guests.build_guest(guests.SMALL, path)
+    with open_image(path) as image:
+        found = verify(image)
+    assert found.verdict.outcome is Outcome.CURRENT
+    (warning,) = found.warnings
+    assert "partition 3" in warning or "volume 3" in warning
+    assert "SOFTWARE" in warning
+    assert not replace(found, criteria=Criteria(strict=True)).holds

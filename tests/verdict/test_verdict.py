@@ -165,6 +165,16 @@ def test_the_same_version_installed_again_is_current() -> None:
     assert row(judge(WINDOWS, evidence, OLD)) == (Outcome.CURRENT, True, True)
 
 
+def test_a_record_beside_an_install_that_is_pending_says_both() -> None:
+    evidence = replace(BOOTED, recorded=str(NEW), packages=(package(0x60),))
+    verdict = judge(WINDOWS, evidence, NEW)
+    assert row(verdict) == (Outcome.CURRENT, True, True)
+    recorded, pending, bound = verdict.reasons
+    assert str(NEW) in recorded
+    assert pending.startswith("install pending until the next boot")
+    assert bound.startswith(f"the last boot bound {OLD}")
+
+
 def test_booted_with_data_exchange_disabled_says_so() -> None:
     evidence = replace(
         BOOTED,

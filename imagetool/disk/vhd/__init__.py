@@ -1,8 +1,9 @@
 """VHD disks, fixed, dynamic and differencing (the specification of 2006).
 
 The footer at the end is used, or its copy at the start if that is damaged; a wrong checksum alone
-is a warning, for other tools write them. The size of the disk is the current size in the footer,
-except for disks made by Virtual PC: their geometry gives it.
+is a warning, for other tools write them. A file that does not end with a footer is refused: it was
+cut off. The size of the disk is the current size in the footer, except for disks made by Virtual
+PC: their geometry gives it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from imagetool.contracts import Range, Source
 from imagetool.disk.declarations import ConstructError
 from imagetool.disk.files import PARENTS_OPTION
 from imagetool.disk.parents import ParentLocator
-from imagetool.disk.source import read_exactly
+from imagetool.disk.source import file_size_warnings, read_exactly
 from imagetool.disk.vhd import structs as s
 from imagetool.errors import Corrupt, Unsupported
 
@@ -31,14 +32,20 @@ FindParent = Callable[[ParentLocator], "Vhd"]
 
 def find_footer(source: Source) -> bytes:
     """Return the bytes of the footer, from the end or the start; empty if there is none."""
-    tail = source.read_at(max(0, source.size - s.FOOTER_SIZE), s.FOOTER_SIZE)
-    ends = [tail, tail[1:] + b"\0"]  # footers of 511 bytes exist
-    candidates = [footer for footer in ends if footer.startswith(b"conectix")]
+    end = _read_end(source)
+    candidates = [end] if end else []
     head = source.read_at(0, s.FOOTER_SIZE)
     if head.startswith(b"conectix"):
         candidates.append(head)
     sound = [footer for footer in candidates if _checksum_fits(footer, 64)]
     return (sound or candidates or [b""])[0]
+
+
+def _read_end(source: Source) -> bytes:
+    """The footer at the end, whatever its checksum; empty if there is none."""
+    tail = source.read_at(max(0, source.size - s.FOOTER_SIZE), s.FOOTER_SIZE)
+    ends = (tail, tail[1:] + b"\0")  # footers of 511 bytes exist
+    return next((footer for footer in ends if footer.startswith(b"conectix")), b"")
 
 
 def _checksum_fits(block: bytes, offset: int) -> bool:
@@ -61,9 +68,20 @@ class Vhd:
             self.footer = s.Footer.parse(raw)
         except ConstructError:
             raise Corrupt(f"{source.name}: the VHD footer is cut off", hint=_DAMAGED) from None
-        self.warnings: tuple[str, ...] = ()
+        end = _read_end(source)
+        if not end:
+            raise Corrupt(
+                f"{source.name}: the VHD footer at the end of the file is missing: it was cut off",
+                hint="Copy the image again from its origin, and compare the sizes.",
+            )
+        self._warnings = file_size_warnings(source)
         if not _checksum_fits(raw, 64):
-            self.warnings = (f"{source.name}: the footer's checksum is wrong",)
+            self._warnings += (f"{source.name}: the footer's checksum is wrong",)
+        elif raw != end:
+            self._warnings += (
+                f"{source.name}: the footer at the end is damaged; its copy at the start is used",
+            )
+        self._truncation = ""
         self.size = _disk_size(self.footer)
         if not 0 < self.size <= _MAX_DISK_SIZE:
             raise Corrupt(f"{source.name}: a disk of {self.size} bytes", hint=_DAMAGED)
@@ -77,7 +95,7 @@ class Vhd:
         self._bitmaps: dict[int, bytes] = {}
         self.block_size = 0
         if kind == "fixed":
-            if self.size > source.size:
+            if self.size + s.FOOTER_SIZE - 1 > source.size:
                 raise Corrupt(
                     f"{source.name}: a fixed disk of {self.size} bytes in a file of {source.size}",
                     hint=_DAMAGED,
@@ -86,7 +104,12 @@ class Vhd:
         self._read_header()
         if kind == "differencing":
             self.parent = self._open_parent(find_parent)
-            self.warnings += self.parent.warnings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the file and its parents; of a truncated table as far as it was read."""
+        found = (*self._warnings, self._truncation) if self._truncation else self._warnings
+        return found if self.parent is None else found + self.parent.warnings
 
     def _read_header(self) -> None:
         where = self.footer.data_offset
@@ -99,7 +122,7 @@ class Vhd:
                 f"{self.name}: no header of a dynamic disk at offset {where}", hint=_DAMAGED
             ) from None
         if not _checksum_fits(raw, 36):
-            self.warnings += (f"{self.name}: the dynamic header's checksum is wrong",)
+            self._warnings += (f"{self.name}: the dynamic header's checksum is wrong",)
         size = self.block_size = header.block_size
         if size & (size - 1) or not 4096 <= size <= 256 << 20:
             raise Corrupt(f"{self.name}: a block size of {size} bytes", hint=_DAMAGED)
@@ -178,7 +201,10 @@ class Vhd:
                 read_exactly(self._file, file_offset, length, "the block allocation table")
             for index in range(length // 4):
                 entry = int.from_bytes(data[4 * index : 4 * index + 4], "big")
-                self._bat[page * 1024 + index] = entry
+                block = page * 1024 + index
+                self._bat[block] = entry
+                if entry != s.NO_BLOCK and not self._truncation:
+                    self._look_beyond_end(block, entry)
         if self.parent is not None:
             self._load_bitmaps(blocks)
 
@@ -191,14 +217,26 @@ class Vhd:
         ]
         self._bitmaps |= zip(wanted, self._file.read_many(ranges), strict=True)
 
+    def _end_of(self, block: int, entry: int) -> int:
+        """The end of the block's data in the file; the last block may be shorter."""
+        length = min(self.block_size, self.size - block * self.block_size)
+        return entry * s.SECTOR + int(self._bitmap_size) + length
+
+    def _look_beyond_end(self, block: int, entry: int) -> None:
+        end = self._end_of(block, entry)
+        if end > self._file.size:
+            self._truncation = (
+                f"{self.name} is truncated: block {block} ends at {end}, and the file has "
+                f"{self._file.size} bytes"
+            )
+
     def _block_offset(self, block: int) -> int:
         """The offset of the block's data in the file; -1 if it is not stored."""
         entry = self._bat[block]
         if entry == s.NO_BLOCK:
             return -1
         file_offset: int = entry * s.SECTOR + self._bitmap_size
-        length = min(self.block_size, self.size - block * self.block_size)
-        if file_offset + length > self._file.size:
+        if self._end_of(block, entry) > self._file.size:
             raise Corrupt(
                 f"{self.name}: block {block} lies beyond the end of the file "
                 f"(offset {file_offset})",

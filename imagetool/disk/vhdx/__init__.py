@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from imagetool.contracts import Range, Source
 from imagetool.disk.files import PARENTS_OPTION
 from imagetool.disk.guid import guid_text
+from imagetool.disk.source import file_size_warnings
 from imagetool.disk.vhdx.bat import BlockAllocationTable
 from imagetool.disk.vhdx.metadata import VhdxMetadata, read_header, read_metadata
 from imagetool.disk.vhdx.structs import NOT_PRESENT, PARTIALLY_PRESENT
@@ -36,14 +37,14 @@ class Vhdx:
     ) -> None:
         self.name = source.name
         self._file = self._source = source
-        self.warnings: tuple[str, ...] = ()
+        self._warnings = file_size_warnings(source)
         header = read_header(source)
         if any(header.log_guid):
             from imagetool.disk.vhdx.log import replay
 
             source, sequence = replay(source, header.log_guid, header.log_offset, header.log_length)
             self._source = source
-            self.warnings = (
+            self._warnings += (
                 f"{self.name} was not closed cleanly; its log was replayed in memory, up to "
                 f"sequence number {sequence}",
             )
@@ -57,7 +58,13 @@ class Vhdx:
         if metadata.has_parent:
             self.kind = "differencing"
             self.parent = self._open_parent(find_parent)
-            self.warnings += self.parent.warnings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the file and its parents; of a truncated table as far as it was read."""
+        truncation = self.bat.truncation
+        found = (*self._warnings, truncation) if truncation else self._warnings
+        return found if self.parent is None else found + self.parent.warnings
 
     def _open_parent(self, find_parent: Callable[[ParentLocator], Vhdx] | None) -> Vhdx:
         if self.metadata.parent_locator is None:

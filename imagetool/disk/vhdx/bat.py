@@ -2,7 +2,9 @@
 
 Each block has an entry of 64 bits; after every chunk of blocks follows the entry of a sector bitmap
 block, which only differencing disks use. A table can have half a gigabyte, so only the pages that a
-read needs are loaded.
+read needs are loaded; a small table is read as a whole with the first of them. Every entry that is
+was loaded is compared with the size of the file when warnings are asked for, for a copy that broke
+off ends early.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from imagetool.errors import Corrupt
 _PAGE_SIZE = 4096
 _ENTRIES_PER_PAGE = _PAGE_SIZE // 8
 _MAX_CACHED_PAGES = 4096
+_PAGES_OF_A_SMALL_TABLE = 8  # 128 GiB in blocks of 32 MiB
 _MAX_CACHED_OFFSETS = 65536
 _OFFSET_MASK = ~(s.MIB - 1)
 
@@ -55,13 +58,17 @@ class BlockAllocationTable:
         pages = wanted_pages - self._pages.keys()
         if not pages:
             return
+        page_count = -(-self.entry_count // _ENTRIES_PER_PAGE)
+        if page_count <= _PAGES_OF_A_SMALL_TABLE:
+            pages = set(range(page_count))
         if len(self._pages) + len(pages) > _MAX_CACHED_PAGES:
             self._pages.clear()
         wanted = sorted(pages)
-        end = self._metadata.bat_length
+        metadata = self._metadata
+        end = metadata.bat_length
         ranges = [
             (
-                self._metadata.bat_offset + page * _PAGE_SIZE,
+                metadata.bat_offset + page * _PAGE_SIZE,
                 min(_PAGE_SIZE, end - page * _PAGE_SIZE),
             )
             for page in wanted
@@ -75,6 +82,41 @@ class BlockAllocationTable:
             if sys.byteorder == "big":
                 entries.byteswap()
             self._pages[page] = entries
+
+    @property
+    def truncation(self) -> str:
+        """A sentence on an entry that leads beyond the end of the file; empty if none was seen."""
+        most = self._source.size - self._metadata.block_size
+        found = (
+            self._beyond_end(page, entries)
+            for page, entries in self._pages.items()
+            if max(entries) > most
+        )
+        return next(filter(None, found), "")
+
+    def _beyond_end(self, page: int, entries: array[int]) -> str:
+        """The sentence on the first entry of a page that leads beyond the end of the file."""
+        first = page * _ENTRIES_PER_PAGE
+        for index in range(first, min(first + len(entries), self.entry_count)):
+            chunk, inside = divmod(index, self.chunk_ratio + 1)
+            block = chunk * self.chunk_ratio + inside
+            is_bitmap = inside == self.chunk_ratio
+            entry = entries[index - first]
+            if entry & 7 not in (s.FULLY_PRESENT, s.PARTIALLY_PRESENT) or (
+                is_bitmap and not self._metadata.has_parent
+            ):
+                continue
+            length = self._metadata.block_size
+            if self._metadata.leave_blocks_allocated:  # some fixed disks end with their last byte
+                length = self._required_length(block)
+            end = (entry & _OFFSET_MASK) + (s.MIB if is_bitmap else length)
+            if end > self._source.size:
+                what = f"the sector bitmap of chunk {chunk}" if is_bitmap else f"block {block}"
+                return (
+                    f"{self._source.name} is truncated: {what} ends at {end}, and the file has "
+                    f"{self._source.size} bytes"
+                )
+        return ""
 
     def _entry(self, index: int) -> int:
         page, index_in_page = divmod(index, _ENTRIES_PER_PAGE)

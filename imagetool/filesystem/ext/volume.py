@@ -20,6 +20,7 @@ from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import BlockMapData, file_extents
 from imagetool.filesystem.inode_volume import FileType, InodeVolume, windows_attributes
+from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
 _MAX_DIRECTORY_SIZE = 256 << 20
@@ -142,11 +143,12 @@ class Ext(InodeVolume[ExtInode]):
     @property
     def warnings(self) -> tuple[str, ...]:
         """As Volume.warnings."""
+        found = truncation_warnings(self.source, self.block_count * self.block_size)
         if self.needs_replay:
-            return ("the journal holds writes that are not in place: it is read as it lies",)
-        if not self._superblock.state & s.IS_CLEAN:
-            return ("the volume was not unmounted cleanly",)
-        return ()
+            found += ("the journal holds writes that are not in place: it is read as it lies",)
+        elif not self._superblock.state & s.IS_CLEAN:
+            found += ("the volume was not unmounted cleanly",)
+        return found
 
     def damaged(self, what: str) -> Corrupt:
         """The error for a damaged structure, with the advice to check the volume."""

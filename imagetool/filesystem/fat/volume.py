@@ -16,6 +16,7 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
 from imagetool.filesystem.inode_volume import FileType, InodeVolume
+from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _TABLE_PAGE_SIZE = 12288  # whole entries of 12, 16 and 32 bits
@@ -61,6 +62,7 @@ class Fat(InodeVolume[FatEntry]):
             raise self.damaged(f"clusters of {per_cluster} sectors of {sector} bytes")
         if not (fields.table_count and table_sectors and fields.reserved_sectors) or first >= total:
             raise self.damaged("its boot sector contradicts itself")
+        self._stated_size = total * sector
         self.cluster_count = (total - first) // per_cluster
         self._bits = 12 if self.cluster_count < s.MIN_FAT16_CLUSTERS else 16
         if self.cluster_count >= s.MIN_FAT32_CLUSTERS:
@@ -73,6 +75,11 @@ class Fat(InodeVolume[FatEntry]):
         self._root_range = (first - root_sectors) * sector, root_sectors * sector
         self._root_cluster = fields.root_cluster if self._bits == 32 else 0
         self._pages: dict[int, bytes] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As Volume.warnings."""
+        return truncation_warnings(self.source, self._stated_size)
 
     def damaged(self, what: str) -> Corrupt:
         """The error for a damaged structure, with the advice to check the volume."""

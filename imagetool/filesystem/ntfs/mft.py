@@ -47,6 +47,8 @@ class MasterFileTable:
         if len(boot) < 512 or boot[3:11] != b"NTFS    ":
             raise Corrupt(f"{source.name}: no NTFS boot sector", hint=_DAMAGED)
         fields = s.BootSector.parse(boot)
+        # A copy of the boot sector follows the last sector of the volume.
+        self.stated_size = (fields.total_sectors + 1) * fields.bytes_per_sector
         per_cluster = fields.sectors_per_cluster
         sectors = per_cluster if per_cluster <= 128 else 1 << min(256 - per_cluster, 32)
         self.cluster_size: int = fields.bytes_per_sector * sectors

@@ -18,6 +18,7 @@ from imagetool.filesystem.ntfs.data import NonResidentData
 from imagetool.filesystem.ntfs.mft import MAX_CACHED_BLOCKS, BlockRequest, MasterFileTable
 from imagetool.filesystem.ntfs.node import NtfsNode
 from imagetool.filesystem.ntfs.record import FileRecord
+from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _MAX_INDEX_DEPTH = 32
@@ -247,8 +248,8 @@ class Ntfs(MasterFileTable):
 
     @lazy
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for a volume that is dirty or hibernated."""
-        found = []
+        """Sentences for a volume that is truncated, dirty or hibernated."""
+        found = [*truncation_warnings(self.source, self.stated_size)]
         if self._volume_attribute(s.VOLUME_INFORMATION)[10:11] and (
             self._volume_attribute(s.VOLUME_INFORMATION)[10] & 1
         ):

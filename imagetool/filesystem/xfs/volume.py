@@ -15,6 +15,7 @@ from imagetool.disk.lazy import lazy
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.inode_volume import FileType, InodeVolume
+from imagetool.filesystem.volume import truncation_warnings
 from imagetool.filesystem.xfs import structs as s
 from imagetool.filesystem.xfs.inode import XfsInode, file_extents
 from imagetool.filesystem.xfs.log import is_clean
@@ -78,7 +79,8 @@ class Xfs(InodeVolume[XfsInode]):
     @property
     def warnings(self) -> tuple[str, ...]:
         """As Volume.warnings."""
-        found = []
+        block = self._superblock
+        found = [*truncation_warnings(self.source, block.block_count * block.block_size)]
         if self._needs_repair:
             found.append("the volume is marked as in need of repair (xfs_repair)")
         if self.needs_replay:

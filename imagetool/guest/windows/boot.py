@@ -41,11 +41,13 @@ def boot_faults(facts: WindowsFacts, components: IntegrationComponents) -> tuple
             missing = service.file_size is None
             state = "is not on the Windows volume" if missing else "has 0 bytes"
             found.append(f"{name} cannot start: {service.file} {state}")
+        elif not service.is_program:
+            found.append(f"{name} cannot start: {service.file} is no Windows program")
     return tuple(found)
 
 
 def boot_warnings(components: IntegrationComponents) -> tuple[str, ...]:
-    """A warning for each boot driver that another machine than Hyper-V's does not start at boot."""
+    """What may hinder a boot driver: overrides of other machines, unusual keys, an old file."""
     by_machine: dict[str, list[str]] = {}
     for service in components.services:
         if service.name not in BOOT_DRIVERS or service.start != SERVICE_BOOT_START:
@@ -58,8 +60,13 @@ def boot_warnings(components: IntegrationComponents) -> tuple[str, ...]:
                     else f"on a machine that is not known (number {item.number})"
                 )
                 by_machine.setdefault(machine, []).append(f"{service.name} ({item.start})")
-    return tuple(
+    warnings = [text for service in components.services for text in service.oddities]
+    bound, on_disk = components.bound_driver, components.vmbus_sys
+    if bound is not None and on_disk is not None and on_disk < bound:
+        warnings.append(f"vmbus.sys is {on_disk}, older than the driver {bound} of the last boot")
+    warnings += (
         f"{', '.join(names)}: an override keeps them from starting at boot {machine}; a new "
         "virtual machine is another one, most likely"
         for machine, names in by_machine.items()
     )
+    return tuple(warnings)

@@ -205,7 +205,10 @@ def _package(windows: WindowsInstallation, key: Key, with_payload: bool) -> Serv
     identity = Identity.parse(key.name)
     if identity is None:
         return None
-    state = key.number("CurrentState") or 0
+    number = key.number("CurrentState")
+    if number is None and with_payload:
+        windows.image.read.note(f"SOFTWARE: the state of {identity} is not known (CurrentState)")
+    state = number or 0
     state -= (state & 0x80000000) << 1
     payload = read_payload(windows, identity) if with_payload else None
     return ServicedPackage(identity, state, _install_time(key), payload)

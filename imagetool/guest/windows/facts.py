@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from imagetool.errors import Corrupt
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.package.identity import Version
 
-_CURRENT_VERSION_KEY = "Microsoft\\Windows NT\\CurrentVersion"
 _SETUP_STATE_KEY = "Microsoft\\Windows\\CurrentVersion\\Setup\\State"
 _GUEST_PARAMETERS_KEY = "Microsoft\\Virtual Machine\\Guest\\Parameters"
 _SHA2_KEY = "Microsoft\\Windows\\CurrentVersion\\Servicing\\Codesigning\\SHA2"
@@ -56,12 +54,7 @@ class WindowsFacts(NamedTuple):
 def read_windows_facts(windows: WindowsInstallation) -> WindowsFacts:
     """Read the facts. Raises Corrupt where the hives lack a key that every Windows has."""
     software, system = windows.software, windows.system
-    current = software.find(_CURRENT_VERSION_KEY)
-    if current is None:
-        raise Corrupt(
-            f"{software.name}: there is no key {_CURRENT_VERSION_KEY}",
-            hint="The hive is damaged, or the installation never finished.",
-        )
+    current = windows.current_version()
     control = system.find(f"{windows.control_set}\\Control")
     names = control.find("ComputerName\\ComputerName") if control else None
     environment = control.find("Session Manager\\Environment") if control else None

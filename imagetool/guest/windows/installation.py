@@ -10,12 +10,13 @@ from imagetool.errors import Corrupt, NotFound
 from imagetool.filesystem import Node, Volume
 from imagetool.guest.windows.control_set import next_control_set
 from imagetool.package.identity import Version
-from imagetool.registry import Hive
+from imagetool.registry import Hive, Key
 
 if TYPE_CHECKING:
     from imagetool.guest.image import BlockDevice, Image
 
 HIVE_DIRECTORY = "Windows\\System32\\config"
+_CURRENT_VERSION_KEY = "Microsoft\\Windows NT\\CurrentVersion"
 _SEPARATOR = "\\"
 
 
@@ -67,7 +68,7 @@ class WindowsInstallation:
     @lazy
     def version(self) -> Version:
         """The version of Windows: major, minor, build, UBR (update build revision)."""
-        current = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        current = self.software.find(_CURRENT_VERSION_KEY)
         if current is None:
             return Version(0, 0)
         build = current.text("CurrentBuildNumber") or current.text("CurrentBuild")
@@ -80,10 +81,20 @@ class WindowsInstallation:
         number = int(build) if build.isascii() and build.isdigit() and len(build) < 10 else 0
         return Version(major, minor or 0, number, current.number("UBR") or 0)
 
+    def current_version(self) -> Key:
+        """The key that states product and version. Raises Corrupt where there is none."""
+        found = self.software.find(_CURRENT_VERSION_KEY)
+        if found is None:
+            raise Corrupt(
+                f"{self.software.name}: there is no key {_CURRENT_VERSION_KEY}",
+                hint="The hive is damaged, or the installation never finished.",
+            )
+        return found
+
     @property
     def product(self) -> str:
         """ProductName, or "Windows"."""
-        key = self.software.find("Microsoft\\Windows NT\\CurrentVersion")
+        key = self.software.find(_CURRENT_VERSION_KEY)
         return (key.text("ProductName") if key is not None else "") or "Windows"
 
     def hive(self, name: str) -> Hive:

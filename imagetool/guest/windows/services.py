@@ -8,13 +8,16 @@ included, Start counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 from imagetool.guest.windows.installation import WindowsInstallation
+from imagetool.guest.windows.version_resource import is_windows_program
 from imagetool.registry import Key
 
-BOOT_DRIVERS = ("vmbus", "storvsc", "storflt")
+BOOT_DRIVER_FILES = {"vmbus": "vmbus.sys", "storvsc": "storvsc.sys", "storflt": "vmstorfl.sys"}
+BOOT_DRIVERS = tuple(BOOT_DRIVER_FILES)
 GUEST_SERVICES = (
     "vmicheartbeat",
     "vmickvpexchange",
@@ -28,6 +31,7 @@ GUEST_SERVICES = (
 DATA_EXCHANGE = "vmickvpexchange"
 
 SERVICE_BOOT_START, SERVICE_DISABLED = 0, 4  # winnt.h
+_KERNEL_DRIVER = 1
 
 
 _HYPER_V = ("microsoft corporation", "virtual machine")
@@ -68,6 +72,10 @@ class GuestService(NamedTuple):
     leads elsewhere; empty for services, whose files are not looked for."""
     file_size: int | None = None
     """The size of that file in bytes; None where it is not on the Windows volume."""
+    is_program: bool = True
+    """False where that file is there, and does not begin as a Windows program does."""
+    oddities: tuple[str, ...] = ()
+    """What is unusual about a boot driver's key, each a sentence; it decides no verdict."""
 
     @property
     def start_override(self) -> int | None:
@@ -146,13 +154,37 @@ def _read_service(windows: WindowsInstallation, services: Key, name: str) -> Gue
         for value in (overrides.values() if overrides is not None else ())
         if isinstance(value.data, int)
     )
-    if name not in BOOT_DRIVERS:
+    if name not in BOOT_DRIVER_FILES:
         return GuestService(name, key.number("Start"), found)
     image_path = key.text("ImagePath")
     path = driver_path(image_path, name)
     node = windows.volume.find(path) if path else None
-    size = node.size if node is not None and not node.is_directory else None
-    return GuestService(name, key.number("Start"), found, path or image_path, size)
+    size, is_program = None, True
+    if node is not None and not node.is_directory:
+        size, is_program = node.size, is_windows_program(node.open())
+    return GuestService(
+        name,
+        key.number("Start"),
+        found,
+        path or image_path,
+        size,
+        is_program,
+        tuple(_oddities(key, overrides, name, path or image_path)),
+    )
+
+
+def _oddities(key: Key, overrides: Key | None, name: str, path: str) -> Iterator[str]:
+    for value in overrides.values() if overrides is not None else ():
+        if not isinstance(value.data, int):
+            yield f"{name}: StartOverride {value.name} is no number ({value.type_name})"
+    kind = key.number("Type")
+    if kind != _KERNEL_DRIVER:
+        yield f"{name}: its Type is {kind}, and that of a kernel driver {_KERNEL_DRIVER}"
+    if key.number("DeleteFlag"):
+        yield f"{name}: the service is marked for deletion (DeleteFlag)"
+    file = BOOT_DRIVER_FILES[name]
+    if path.lower() != f"windows\\system32\\drivers\\{file}":
+        yield f"{name}: its ImagePath leads to {path}, and the driver is {file}"
 
 
 def driver_path(image_path: str, name: str) -> str:

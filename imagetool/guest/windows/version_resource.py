@@ -26,6 +26,15 @@ def read_version(source: Source) -> Version | None:
         return None
 
 
+def is_windows_program(source: Source) -> bool:
+    """True if the file begins as a program does: MZ, and where that points to, PE."""
+    head = source.read_at(0, _HEADER_SIZE)
+    pe = int.from_bytes(head[60:64], "little")
+    if head[:2] != b"MZ" or pe >= source.size:
+        return False
+    return (head[pe : pe + 4] if pe + 4 <= len(head) else source.read_at(pe, 4)) == b"PE\0\0"
+
+
 def _read_pe(source: Source) -> Version | None:
     head = source.read_at(0, _HEADER_SIZE)
     if head[:2] != b"MZ":
