@@ -2,7 +2,7 @@
 
 Each block has an entry of 64 bits; after every chunk of blocks follows the entry of a sector bitmap
 block, which only differencing disks use. A table can have half a gigabyte, so only the pages that a
-read needs are loaded; a small table is read as a whole with the first of them. Every entry that is
+read needs are loaded; a small table is read as a whole with the first of them. Every entry that
 was loaded is compared with the size of the file when warnings are asked for, for a copy that broke
 off ends early.
 """
