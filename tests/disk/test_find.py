@@ -254,20 +254,20 @@ def test_no_less_is_found_than_by_a_shell(
         text = f"{root}/{'/'.join(pattern)}{'/' if slash else ''}"
         if not is_pattern(text):
             return
-        handed = [Path(item) for item in glob.glob(text, recursive=True, include_hidden=True)]  # noqa: PTH207  # for texts, as a shell
+        handed = glob.glob(text, recursive=True, include_hidden=True)  # noqa: PTH207  # for texts, as a shell
         wanted: set[Path] = set()
-        for path in handed:
-            if any(parent.is_file() for parent in Path(text).parents):
+        for item in handed:
+            path = Path(item)
+            if item.endswith("/") and not path.is_dir():
                 continue  # Python's glob takes FILE/** for the file, a shell does not
             if path.is_dir() and path != root:
                 wanted.update(
-                    item
-                    for item in path.iterdir()
-                    if item.is_file() and item.name.lower().endswith(IMAGE_SUFFIXES)
+                    below
+                    for below in path.iterdir()
+                    if below.is_file() and below.name.lower().endswith(IMAGE_SUFFIXES)
                 )
             elif path.is_file():
                 wanted.add(path)
-        wanted = {item for item in wanted if item.is_file()}
         try:
             found = {Path(item) for item in find_images(text, LOCAL_FILES).paths}
         except CannotOpen:
