@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain
 
+from imagetool.budget import Budget
 from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
@@ -26,6 +27,9 @@ _NAME_OFFSET = 76
 _NAME_IS_LATIN1 = 0x20
 _SUBKEYS_PER_BATCH = 512
 _SEARCH_STEPS_PER_BATCH = 4
+_MAX_USUAL_SUBKEYS = 1012
+"""Entries of one list as Windows writes it; longer ones cost of the budget where they are read."""
+_SUBKEYS_PER_OBJECT = 16
 _SUBKEYS_PER_PREFIX_BATCH = 4  # as a rule no more names share a prefix
 
 
@@ -61,6 +65,11 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key({self.path!r})"
+
+    @property
+    def budget(self) -> Budget:
+        """What a question on its hive may cost."""
+        return self._cells.budget
 
     @property
     def last_written(self) -> datetime:
@@ -157,6 +166,8 @@ class Key:
     def _read_list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
         cell = self._cells.cell(offset)
         kind, count = cell[:2], int.from_bytes(cell[2:4], "little")
+        if count > _MAX_USUAL_SUBKEYS:
+            self._cells.budget.spend(self._cells.name, count // _SUBKEYS_PER_OBJECT)
         words = count * (2 if kind in (b"lf", b"lh") else 1)
         if kind not in (b"lf", b"lh", b"li", b"ri") or len(cell) < 4 + 4 * words:
             raise self._cells.damaged(offset, f"no sound list of {count} subkeys")
@@ -206,6 +217,8 @@ class Key:
                 for index, hint in enumerate(hints)
                 if not hint or hint.to_bytes(4, "little").upper() == start or not upper.isascii()
             ]
+        if len(candidates) > 1:
+            self._cells.budget.spend(self._cells.name, len(candidates))
         for offset in candidates:
             data = self._cells.cell(offset)
             if _upper(_parse_name(self._cells, offset, data)) == upper:

@@ -16,7 +16,7 @@ _BIG_DATA = struct.Struct("<2sHI")
 _SEGMENT_SIZE = 16344
 _RESIDENT = 0x80000000
 _NAME_IS_LATIN1 = 1
-_MAX_VALUE_SIZE = 64 << 20
+_MAX_VALUE_SIZE = 16 << 20
 
 ValueData = str | int | list[str] | bytes
 

@@ -35,6 +35,7 @@ class Vhdx:
         self, source: Source, find_parent: Callable[[ParentLocator], Vhdx] | None = None
     ) -> None:
         self.name = source.name
+        self.budget = source.budget
         self._file = self._source = source
         self.warnings: tuple[str, ...] = ()
         header = read_header(source)

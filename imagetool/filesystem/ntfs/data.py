@@ -22,13 +22,15 @@ _MAX_UNIT_SIZE = 1 << 20
 class NonResidentData:
     """The value of a non-resident attribute that is not compressed; it may be sparse."""
 
-    __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "name", "size")
+    __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "budget", "name",
+                 "size")  # fmt: skip
 
     def __init__(
         self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
     ) -> None:
         first = extents[0]
         self._volume = volume
+        self.budget = volume.budget
         self._cluster_size = cluster_size
         self.name = name
         self.size = first.size
@@ -97,7 +99,7 @@ class NonResidentData:
 class CompressedData:
     """The value of a compressed attribute: units of clusters, each compressed (LZNT1) or not."""
 
-    __slots__ = ("_cache", "_stored", "_unit_size", "name", "size")
+    __slots__ = ("_cache", "_stored", "_unit_size", "budget", "name", "size")
 
     def __init__(
         self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
@@ -108,6 +110,7 @@ class CompressedData:
         self._stored = NonResidentData(volume, cluster_size, extents, name)
         self._cache: tuple[int, bytes] = (-1, b"")
         self.name = name
+        self.budget = volume.budget
         self.size = self._stored.size
 
     def read_at(self, offset: int, length: int) -> bytes:
