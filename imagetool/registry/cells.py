@@ -29,17 +29,19 @@ _SIZE = struct.Struct("<i")
 class Cells:
     """The cells of one hive.
 
-    `end` is the offset behind the last bin, counted as cells are. Raises Corrupt for a cell that
+    `end` is the offset behind the last bin, counted as cells are. Values in segments ("big data")
+    exist from version 1.4 on. Raises Corrupt for a cell that
     lies outside of the bins, is not in use, or does not fit in them; BudgetSpent.
     """
 
-    __slots__ = ("_pages", "_source", "budget", "end", "name")
+    __slots__ = ("_pages", "_source", "budget", "end", "has_big_data", "name")
 
-    def __init__(self, source: Source, end: int) -> None:
+    def __init__(self, source: Source, end: int, has_big_data: bool = True) -> None:
         self._source = source
         self.budget = source.budget
         self._pages: dict[int, bytes] = {}
         self.end = end
+        self.has_big_data = has_big_data
         self.name = source.name
 
     def damaged(self, offset: int, what: str) -> Corrupt:

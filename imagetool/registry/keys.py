@@ -18,7 +18,8 @@ from imagetool.budget import Budget
 from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
-from imagetool.registry.values import Value, ValueData
+from imagetool.registry.upper_case import upper_units
+from imagetool.registry.values import Value, ValueData, decode_name
 
 _KEY_NODE = struct.Struct("<2sHQ")
 _COUNTS = struct.Struct("<IIIIII")  # from byte 20: subkeys, volatile ones, their lists, values
@@ -31,13 +32,6 @@ _MAX_USUAL_SUBKEYS = 1012
 """Entries of one list as Windows writes it; longer ones cost of the budget where they are read."""
 _SUBKEYS_PER_OBJECT = 16
 _SUBKEYS_PER_PREFIX_BATCH = 4  # as a rule no more names share a prefix
-
-
-def _upper(name: str) -> str:
-    """Convert to upper case character by character, as the kernel does (never ß to SS)."""
-    if name.isascii():
-        return name.upper()
-    return "".join(up if len(up := char.upper()) == 1 else char for char in name)
 
 
 def _name_hash(upper: str) -> int:
@@ -88,7 +82,7 @@ class Key:
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
         if not count or list_cell == NO_CELL:
             return None
-        upper = _upper(name)
+        upper = upper_units(name)
         kind, offsets, cell = self._read_list(list_cell)
         if kind == b"ri":
             return self._search_root(offsets, upper)
@@ -107,7 +101,7 @@ class Key:
         With a prefix only those whose names begin with it, in any case of letters: found by binary
         search in the sorted list, without reading the others.
         """
-        upper = _upper(prefix)
+        upper = upper_units(prefix)
         offsets = self._subkey_offsets()
         start = self._lower_bound(offsets, upper) if prefix else 0
         size = _SUBKEYS_PER_PREFIX_BATCH if prefix else _SUBKEYS_PER_BATCH
@@ -115,7 +109,7 @@ class Key:
             batch = offsets[index : index + size]
             for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
                 key = Key(self._cells, offset, cell, self.path)
-                if prefix and not _upper(key.name).startswith(upper):
+                if prefix and not upper_units(key.name).startswith(upper):
                     return
                 yield key
 
@@ -124,7 +118,7 @@ class Key:
 
         Four steps of its binary search are read at once: more cells, and a quarter of the batches.
         """
-        upper = _upper(prefix)
+        upper = upper_units(prefix)
         offsets = self._subkey_offsets()
         low, high = 0, len(offsets)
         while low < high:
@@ -134,7 +128,7 @@ class Key:
                 if low < high:
                     middle = (low + high) // 2
                     cell = self._cells.cell(offsets[middle])
-                    if _upper(_parse_name(self._cells, offsets[middle], cell)) < upper:
+                    if upper_units(_parse_name(self._cells, offsets[middle], cell)) < upper:
                         low = middle + 1
                     else:
                         high = middle
@@ -158,7 +152,7 @@ class Key:
         return bisect_left(
             range(len(offsets)),
             upper,
-            key=lambda index: _upper(
+            key=lambda index: upper_units(
                 _parse_name(self._cells, offsets[index], self._cells.cell(offsets[index]))
             ),
         )
@@ -189,7 +183,7 @@ class Key:
                 raise self._cells.damaged(leaves[middle], "an empty list of subkeys")
             ends = (offsets[0], offsets[-1])
             first, last = (
-                _upper(_parse_name(self._cells, *item))
+                upper_units(_parse_name(self._cells, *item))
                 for item in zip(ends, self._cells.cells(ends), strict=True)
             )
             if upper < first:
@@ -221,7 +215,7 @@ class Key:
             self._cells.budget.spend(self._cells.name, len(candidates))
         for offset in candidates:
             data = self._cells.cell(offset)
-            if _upper(_parse_name(self._cells, offset, data)) == upper:
+            if upper_units(_parse_name(self._cells, offset, data)) == upper:
                 return Key(self._cells, offset, data, self.path)
         return None
 
@@ -230,7 +224,7 @@ class Key:
         while low < high:
             middle = (low + high) // 2
             data = self._cells.cell(offsets[middle])
-            name = _upper(_parse_name(self._cells, offsets[middle], data))
+            name = upper_units(_parse_name(self._cells, offsets[middle], data))
             if name == upper:
                 return Key(self._cells, offsets[middle], data, self.path)
             low, high = (middle + 1, high) if name < upper else (low, middle)
@@ -259,8 +253,8 @@ class Key:
 
     def value(self, name: str) -> Value | None:
         """The value of that name, in any case of letters, or None; "" is the default value."""
-        upper = _upper(name)
-        return next((value for value in self.values() if _upper(value.name) == upper), None)
+        upper = upper_units(name)
+        return next((value for value in self.values() if upper_units(value.name) == upper), None)
 
     def get(self, name: str) -> ValueData | None:
         """The data of the value of that name, or None if there is none."""
@@ -315,6 +309,4 @@ def _parse_name(cells: Cells, offset: int, cell: bytes) -> str:
     name = cell[_NAME_OFFSET : _NAME_OFFSET + length]
     if len(name) != length:
         raise cells.damaged(offset, f"a key's name of {length} bytes does not fit")
-    if cell[2] & _NAME_IS_LATIN1:
-        return name.decode("latin-1")
-    return name.decode("utf-16-le", "replace")
+    return decode_name(name, bool(cell[2] & _NAME_IS_LATIN1))
