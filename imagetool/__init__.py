@@ -137,14 +137,14 @@ def find(
     those below it too. With a `session` they are looked for on its host. Raises CannotOpen where
     nothing fits, or a directory cannot be listed; HostFailed.
     """
-    from imagetool.arguments import check_paths, check_session
+    from imagetool.arguments import check_flag, check_paths, check_session
     from imagetool.disk.find import find_images
     from imagetool.disk.local_files import LOCAL_FILES
     from imagetool.errors import WrongUsage
 
     if not locations:
         raise WrongUsage("no location is given", hint="Name a path, a pattern or a directory.")
-    host = check_session(session)
+    host, recursive = check_session(session), check_flag("recursive", recursive)
     files: Files = LOCAL_FILES
     if host is not None:
         from imagetool.host.reading import HostFiles
@@ -235,6 +235,7 @@ def verify(
 
     from imagetool.arguments import (
         check_choice,
+        check_flag,
         check_one_or_several,
         check_paths,
         check_version,
@@ -252,7 +253,13 @@ def verify(
         image = stack.enter_context(open_image(path, parents, session=session))
         media = [stack.enter_context(open_package(item)) for item in packages]
         criteria = Criteria(
-            wanted, media, required, strict, accept_rehearsal, accept_unclean, roots
+            at_least=wanted,
+            media=media,
+            require=required,
+            strict=check_flag("strict", strict),
+            accept_rehearsal=check_flag("accept_rehearsal", accept_rehearsal),
+            accept_unclean=check_flag("accept_unclean", accept_unclean),
+            trusted=roots,
         )
         return verify(image, criteria, volume=number)
 
@@ -296,6 +303,7 @@ def inject(
     somebody unknown, and `trust` names files with further root certificates.
     """
     from imagetool.arguments import (
+        check_flag,
         check_one_or_several,
         check_path,
         check_paths,
@@ -316,6 +324,6 @@ def inject(
         packages[0],
         opener,
         check_path("output", output),
-        allow_unsigned=allow_unsigned,
+        allow_unsigned=check_flag("allow_unsigned", allow_unsigned),
         trusted=read_trusted_roots(check_paths("trust", trust)),
     )

@@ -52,6 +52,13 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return a truth value. Raises WrongUsage for anything else: the text "no" would count."""
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False", f"Write {name}=True, or leave it out.")
+    return value
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str | None:
     """Return one of the choices, or None. Raises WrongUsage."""
     if value is not None and value not in choices:

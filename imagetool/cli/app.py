@@ -13,6 +13,7 @@ import typer
 
 from imagetool.cli.failure import report_failure, show_tracebacks
 from imagetool.cli.outputs import open_outputs
+from imagetool.cli.repeated import refuse_repeated_options
 from imagetool.connection import check_configuration
 from imagetool.errors import WrongUsage
 from imagetool.version import __version__
@@ -113,6 +114,7 @@ def answer(arguments: Sequence[str] | None) -> int:
     try:
         named = sys.argv[1:] if arguments is None else arguments
         command = typer.main.get_command(build_program(named))
+        refuse_repeated_options(command)
         code = command.main(arguments, prog_name="imagetool", standalone_mode=False, obj=named)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):

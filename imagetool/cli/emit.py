@@ -19,7 +19,8 @@ from imagetool.report import render
 if TYPE_CHECKING:
     from imagetool.contracts import Reportable
 
-_STANDARD_OUTPUT = Path("-")
+_STANDARD_OUTPUTS = (None, *map(Path, ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
+"""Opened by its name, a closed standard output would be another file."""
 _HEAD_SIZE = 512
 _PACKAGE_MANIFEST = "update.mum"  # imagetool.package.media.MANIFEST, whose import takes long
 
@@ -30,12 +31,13 @@ def emit(result: Reportable, output_format: str, output: Path | None = None) -> 
     What is written for people to standard output leaves failures to standard error, which has
     them already. Raises CannotWrite.
     """
-    if output is None or output == _STANDARD_OUTPUT:
+    if output in _STANDARD_OUTPUTS:
         try:
             typer.echo(render(result, output_format, errors_said=True), nl=False)
         except BrokenPipeError:  # the exit code is still to be given
             return False
         return True
+    assert output is not None
     text = render(result, output_format)
     try:
         _write(output, text.encode("utf-8"))
@@ -66,7 +68,7 @@ def reported(
         raise
     except BaseException as error:  # an interruption, too
         failure = as_error(error)
-        if output_format != "text" or output not in (None, _STANDARD_OUTPUT):
+        if output_format != "text" or output not in _STANDARD_OUTPUTS:
             _emit_failure(report(failure), output_format, output)
         raise
     try:
@@ -103,7 +105,7 @@ def _emit_failure(result: Reportable, output_format: str, output: Path | None) -
 
 def _remove_last_report(output: Path | None, inputs: Iterable[str | Path]) -> None:
     """Remove what an earlier run left, if it can be a report: no input is given up for one."""
-    if output is None or output == _STANDARD_OUTPUT or _is_stream(output):
+    if output is None or output in _STANDARD_OUTPUTS or _is_stream(output):
         return
     try:
         _check_output(output, inputs)

@@ -67,7 +67,7 @@ def add_commands(app: typer.Typer) -> None:
 def inspect(
     images: ImagesArgument = None,
     recursive: RecursiveOption = False,
-    name_file: FromOption = None,
+    name_files: FromOption = None,
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
     parents: ParentsOption = None,
@@ -88,7 +88,9 @@ def inspect(
         nullcontext() if output_format is Format.TEXT else reported("inspect", None, "json", report)
     )
     with document, HostSessions() as hosts:
-        for location in hosts.locations(named_images(images or (), name_file), recursive=recursive):
+        for location in hosts.locations(
+            named_images(images or (), name_files or ()), recursive=recursive
+        ):
             try:
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
@@ -106,7 +108,7 @@ def inspect(
 def verify(
     images: ImagesArgument = None,
     recursive: RecursiveOption = False,
-    name_file: FromOption = None,
+    name_files: FromOption = None,
     at_least: Annotated[
         str | None,
         typer.Option("--at-least", metavar="VERSION", help="The version that is wanted."),
@@ -148,12 +150,12 @@ def verify(
     def report(error: ImagetoolError | None) -> VerificationReport:
         return VerificationReport(tuple(results), error, started_at, tuple(seconds))
 
-    inputs = [*(images or ()), *(package or ()), *(trust or ()), name_file or "-"]
+    inputs = [*(images or ()), *(package or ()), *(trust or ()), *(name_files or ())]
     with reported("verify", output, output_format, report, inputs), ExitStack() as stack:
         version = Version.parse(at_least) if at_least is not None else None
         if at_least is not None and version is None:
             raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
-        names = named_images(images or (), name_file)
+        names = named_images(images or (), name_files or ())
         locations = stack.enter_context(HostSessions()).locations(names, recursive=recursive)
         criteria = Criteria(
             at_least=version,
@@ -163,6 +165,7 @@ def verify(
             accept_rehearsal=accept_rehearsal,
             accept_unclean=accept_unclean,
             trusted=read_trusted_roots(trust or ()),
+            services=tuple(service or ()),
         )
         try:
             for result, duration in _verify_all(locations, parents, volume, criteria):

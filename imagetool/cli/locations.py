@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _MAX_NAME_FILE_SIZE = 64 << 20
 
 
+_NAME_IMAGES = "Name images, patterns or directories; --from FILE for a list."
+
+
 class Location(NamedTuple):
     """The location of an image: its path, and the files of its machine; or the error instead."""
 
@@ -119,25 +122,23 @@ class HostSessions:
         self._stack.close()
 
 
-def named_images(images: Sequence[str], name_file: str | None) -> list[str]:
-    """Return the images of the command line and those that a file names (-: standard input).
+def named_images(images: Sequence[str], name_files: Sequence[str]) -> list[str]:
+    """Return the images of the command line and those that files name (-: standard input).
 
     One a line, in UTF-8; NULs separate them where there are any (`find -print0`). Raises
-    WrongUsage where none is named, CannotOpen.
+    WrongUsage where none is named, or a file names none; CannotOpen.
     """
     named = list(images)
-    if name_file is not None:
+    for name_file in name_files:
         text = _read_names(name_file)
         # A line feed alone ends a line: a name may have any other character that is one.
         lines = text.split("\0") if "\0" in text else text.split("\n")
-        named += [name for line in lines if (name := line.removesuffix("\r"))]
+        listed = [name for line in lines if (name := line.removesuffix("\r"))]
+        if not listed:
+            raise WrongUsage(f"{name_file}: no image is named there", hint=_NAME_IMAGES)
+        named += listed
     if not named:
-        where = (
-            "No image is named" if name_file is None else f"{name_file}: no image is named there"
-        )
-        raise WrongUsage(
-            where, hint="Name images, patterns or directories; --from FILE for a list."
-        )
+        raise WrongUsage("No image is named", hint=_NAME_IMAGES)
     return named
 
 

@@ -81,7 +81,7 @@ RecursiveOption = Annotated[
     bool, typer.Option("--recursive", help="Of a directory also the images below it.")
 ]
 FromOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--from", metavar="FILE", help="A file with images, one a line; - is the input."),
 ]
 TrustOption = Annotated[

@@ -1,10 +1,11 @@
 """Images by patterns and directories, on this machine or on a host, by one set of rules.
 
 `*`, `?` and `[…]` match within a name, `**` is any number of directories; a directory stands for
-the images in it, and with `recursive` for those below it too. Names that begin with a dot count
-like any other. The suffix of a pattern counts in any case of letters, on Windows the whole name. A
-name that exists wins over a pattern of the same text. Links to directories are followed, and no
-directory is entered twice.
+the images in it, and with `recursive` for those below it too, whether it is named or a pattern
+fits it. Names that begin with a dot count like any other. The suffix of a pattern counts in any
+case of letters, on Windows the whole name. A name that is the pattern's own text fits it as well:
+a file named so hides no other. Links to directories are followed, and no directory is entered
+twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from imagetool.contracts import Files, FolderEntry
 from imagetool.disk.files import IMAGE_SUFFIXES, is_pattern, names_an_image
-from imagetool.errors import CannotOpen, ImagetoolError, NoFile
+from imagetool.errors import CannotOpen, ImagetoolError, NoFile, WrongUsage
 
 _MAX_ENTRIES = 1_000_000
 _MAX_DEPTH = 128
@@ -40,12 +41,13 @@ def find_images(path: str, files: Files, *, recursive: bool = False, name: str =
     """Find the images that a path, a pattern or a directory stands for.
 
     A path with the suffix of an image, and one that leads to no directory, is returned as it is.
-    `name` is the path in error messages. Raises CannotOpen where nothing fits, HostFailed.
+    `name` is the path in error messages. Raises CannotOpen where nothing fits, WrongUsage for `**`
+    within a name, HostFailed.
     """
     shown = name or path
     walk = _Walk(files, shown)
     if is_pattern(path):
-        paths = walk.expand(path)
+        paths = walk.expand(path, recursive)
     elif names_an_image(path) or walk.is_no_folder(path):
         return Found((path,))
     else:
@@ -89,15 +91,18 @@ class _Walk:
 
     def images_in(self, path: str, recursive: bool) -> Iterator[str]:
         """The files of a directory, or of all below it, that have the suffix of an image."""
-        folders = [self._start(path)]
-        for folder in self._below(folders) if recursive else folders:
-            for entry in self._list([folder])[0]:
+        yield from self._images_in([self._start(path)], recursive)
+
+    def _images_in(self, folders: Sequence[_WalkedFolder], recursive: bool) -> Iterator[str]:
+        folders = self._below(folders) if recursive else folders
+        for folder, entries in zip(folders, self._list(folders), strict=True):
+            for entry in entries:
                 if not entry.is_folder and entry.name.lower().endswith(IMAGE_SUFFIXES):
                     yield self._files.join(folder.path, entry.name)
 
-    def expand(self, pattern: str) -> Iterator[str]:
-        """The files that a pattern fits."""
-        start, parts = self._split(pattern)
+    def expand(self, pattern: str, recursive: bool) -> Iterator[str]:
+        """The files that a pattern fits, and the images in the directories that it fits."""
+        start, parts, folders_only = self._split(pattern)
         folders = [self._start(start)]
         for part in parts[:-1]:
             if part == _ANY_DEPTH:
@@ -112,27 +117,41 @@ class _Walk:
         last = parts[-1]
         if last == _ANY_DEPTH:
             folders, last = self._below(folders), "*"
+            if folders_only:
+                yield from self._images_in(folders, recursive=False)
+                return
+        fitting: list[_WalkedFolder] = []
         for folder, entries in zip(folders, self._list(folders), strict=True):
             for entry in self._fitting(last, entries):
-                if not entry.is_folder:
+                if entry.is_folder:
+                    fitting.append(self._subfolder(folder, entry))
+                elif not folders_only:
                     yield self._files.join(folder.path, entry.name)
+        yield from self._images_in(fitting, recursive)
 
-    def _split(self, pattern: str) -> tuple[str, list[str]]:
-        """The directory before the first name that is a pattern, and the names from there on."""
+    def _split(self, pattern: str) -> tuple[str, list[str], bool]:
+        """The directory before the first name that is a pattern, the names from there on, and
+        whether directories alone are meant, for a separator ends it.
+        """
         drive, rest = self._path_module.splitdrive(pattern)
         separators = r"[\\/]" if self._files.on_windows else "/"
         root = drive + rest[:1] if re.match(separators, rest) else drive
         parts = [part for part in re.split(separators, rest) if part]
         first = next(position for position, part in enumerate(parts) if is_pattern(part))
+        for part in parts:
+            if _ANY_DEPTH in part and part != _ANY_DEPTH:
+                raise WrongUsage(
+                    f"{self._name}: {_ANY_DEPTH} within a name",
+                    hint=f"Write {_ANY_DEPTH}/{part.replace(_ANY_DEPTH, '*')} for any depth.",
+                )
         start = root
         for part in parts[:first]:
             start = self._files.join(start, part)
-        return start, parts[first:]
+        return start, parts[first:], bool(re.search(f"{separators}$", rest))
 
     def _fitting(self, part: str, entries: Sequence[FolderEntry]) -> list[FolderEntry]:
-        """The entries that a name or pattern fits; an entry of that very name alone."""
-        exact = [entry for entry in entries if entry.name == part]
-        return exact or [entry for entry in entries if self._fits(entry.name, part)]
+        """The entries that a name or pattern fits, that of this very name among them."""
+        return [entry for entry in entries if entry.name == part or self._fits(entry.name, part)]
 
     def _fits(self, name: str, pattern: str) -> bool:
         if self._files.on_windows:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.errors import Corrupt
+from imagetool.package.component_names import component_name
 from imagetool.package.identity import Identity, Version
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ class ServiceData(NamedTuple):
 
 
 class ComponentManifest(NamedTuple):
-    """The content of the manifest of a component or driver."""
+    """The content of the manifest of a component or driver.
+
+    `directory` is the name that its directory must have, and its manifest before the suffix.
+    """
 
     identity: Identity
+    directory: str
     is_driver: bool
     files: tuple[ComponentFile, ...]
     registry: tuple[RegistryEntry, ...]
@@ -132,6 +137,7 @@ def parse_component_manifest(data: bytes, name: str) -> ComponentManifest:
     own = _child(root, "assemblyIdentity")
     return ComponentManifest(
         identity=_identity(own, name),
+        directory=component_name(own.attrib if own is not None else {}),
         is_driver=own is not None and own.get("type") == "driverUpdate",
         files=tuple(_files(root, name)),
         registry=tuple(_registry(root)),

@@ -74,6 +74,8 @@ class Package:
         self.source = source
         """The bytes of the cabinet; None for a folder."""
         self.cabinet = cabinet
+        self.disc_doubts: tuple[str, ...] = ()
+        """Why what a system reads from this disc may be something else than this package."""
 
     def __repr__(self) -> str:
         return f"Package({self.name!r})"
@@ -272,11 +274,22 @@ def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Packa
 
 
 def _disc_packages(disc: Disc) -> list[Package]:
-    found = []
+    found, doubts = [], []
+    if disc.has_udf:
+        doubts.append("this disc also has a UDF tree, which was not looked at")
     for file in sorted(disc.files, key=lambda file: file.path.lower()):
         if _PACKAGE_PATH.fullmatch(file.path):
             source = disc.open(file)
-            found += _cabinet_packages(Cabinet(source), file.path, source)
+            packages = _cabinet_packages(Cabinet(source), file.path, source)
+            if not packages:
+                doubts.append(f"{file.path}: there is no {MANIFEST} in this cabinet")
+            found += packages
+    others = disc.shown_otherwise()
+    if others:
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        doubts.append(f"the disc shows other files to other systems: {others[0]}{more}")
+    for package in found:
+        package.disc_doubts = tuple(doubts)
     return found
 
 

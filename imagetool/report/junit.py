@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from imagetool.errors import WrongUsage
 from imagetool.report.data import Document
-from imagetool.report.text import safe
+from imagetool.report.text import safe, unchecked_files
 
 
 class _Case(NamedTuple):
@@ -113,7 +113,12 @@ def _package_check_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
             (item["judgement"], f"{item['subject']}: {item['judgement']}: {item['reason']}")
             for item in package["findings"]
         ]
-        output = (f"package {name} of {tree['package']}", *(line for _, line in lines))
+        rest = tree.get("unchecked_files")
+        output = (
+            f"package {name} of {tree['package']}",
+            *(line for _, line in lines),
+            *(() if rest is None else (unchecked_files(rest),)),
+        )
         if judgement == "genuine":
             yield _Case(name, output=output)
         else:

@@ -104,6 +104,7 @@ def make_plan(
         if chosen.applies:
             # Not the package that was opened: the very bytes that will be staged.
             staged = package_in_cabinet(cabinet, chosen.package.name)
+            staged.disc_doubts = chosen.package.disc_doubts
             signature = check_package(staged, trusted)
             _check_genuine(package, signature, allow_unsigned)
         return Plan(

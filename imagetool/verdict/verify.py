@@ -48,18 +48,16 @@ class Criteria:
     """True if a Linux volume is judged whose journal was not replayed."""
     trusted: Sequence[Certificate] = ()
     """Roots under which a package may be signed, beside Microsoft's."""
+    services: Sequence[str] = ()
+    """Services that a Linux guest must have."""
     _findings: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
 
     def check_signature(self, package: Package) -> Finding:
-        """The finding on a package's signature, made once; of a folder that on all its files."""
+        """The worst finding on a package, as `package check` makes it; made once."""
         if package not in self._findings:
-            from imagetool.package.signature.check import check_package, check_signature
+            from imagetool.package.signature.check import check_package
 
-            if package.cabinet is not None:  # every byte of which the signature covers
-                finding = check_signature(package, self.trusted)
-            else:
-                finding = check_package(package, self.trusted).worst
-            self._findings[package] = finding
+            self._findings[package] = check_package(package, self.trusted).worst
         return self._findings[package]
 
 
@@ -128,6 +126,10 @@ class Verification(Reportable):
         """True if what is required holds, and nothing objects (exit code 0)."""
         return self.verdict.holds and not self.objections
 
+    def __bool__(self) -> bool:
+        """As `holds`: nobody takes a verdict for a yes because there is one."""
+        return self.holds
+
     def __repr__(self) -> str:
         outcome = self.verdict.outcome.value
         return f"Verification({self.image!r}, {outcome!r}, holds={self.holds})"
@@ -169,6 +171,10 @@ class VerificationReport(Reportable):
         return bool(self.images and self.error is None) and all(
             isinstance(item, Verification) and item.holds for item in self.images
         )
+
+    def __bool__(self) -> bool:
+        """As `holds`."""
+        return self.holds
 
     @property
     def summary(self) -> Summary:
@@ -254,7 +260,11 @@ def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verificatio
     wanted = _wanted(image.path, criteria, packages, evidence)
     guest = evidence.guest
     verdict = judge(guest.facts, guest.evidence, wanted.version, criteria.require)
-    warnings = (*image.warnings, *guest.warnings, *wanted.warnings)
+    unasked = [
+        f"the service {name} was not asked for: --service counts for Linux guests alone"
+        for name in criteria.services
+    ]
+    warnings = (*image.warnings, *guest.warnings, *wanted.warnings, *unasked)
     return Verification(image.path, guest, verdict, wanted, criteria, warnings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import imagetool
+from imagetool.errors import WrongUsage
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = r"HKLM\SOFTWARE\Microsoft\Virtual Machine\Auto"
@@ -121,6 +123,34 @@ def test_wrong_types_are_wrong_usage(
     assert re.match(words, caught.value.message) or re.search(words, caught.value.message)
     assert caught.value.hint
     assert len(caught.value.message) < 400
+
+
+def test_every_flag_of_the_library_is_true_or_false(template: Path, tmp_path: Path) -> None:
+    """The text "no" is true for Python, and would make a gate green."""
+    found = []
+    for name in imagetool.__all__:
+        function = getattr(imagetool, name)
+        if not inspect.isfunction(function):
+            continue
+        parameters = inspect.signature(function).parameters
+        given: dict[str, object] = {
+            "path": template, "image": template, "package": template, "locations": template,
+            "output": tmp_path / "out.vhdx", "open_session": lambda: imagetool.connect("lab"),
+        }  # fmt: skip
+        positional = [given[key] for key, item in parameters.items()
+                      if item.default is item.empty and key in given]  # fmt: skip
+        for key, item in parameters.items():
+            if item.annotation == "bool":
+                found.append(f"{name} {key}")
+                for wrong in ("no", "false", 0, 1, None, [0]):
+                    with pytest.raises(WrongUsage, match=key):
+                        function(*positional, **{key: wrong})
+    assert len(found) >= 5
+
+
+def test_a_verdict_that_does_not_hold_is_not_true(template: Path) -> None:
+    assert not imagetool.verify(template, at_least="6.3.9600.19999")
+    assert imagetool.verify(template)
 
 
 def test_results_have_a_short_repr(template: Path, disc: Path) -> None:

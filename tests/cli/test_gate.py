@@ -51,6 +51,47 @@ def test_every_image_below_is_judged_and_counted(tree: Path, tmp_path: Path) -> 
     assert run("verify").returncode == 2
 
 
+def test_every_list_counts_and_an_empty_one_is_said(tree: Path, tmp_path: Path) -> None:
+    one, other, none = (tmp_path / name for name in ("one", "other", "none"))
+    one.write_text(f"{tree}/a.vhdx\n", encoding="utf-8")
+    other.write_text(f"{tree}/x/y/bad.vhdx\n", encoding="utf-8")
+    none.write_text("\n", encoding="utf-8")
+    summary = document("--from", one, "--from", other)["summary"]
+    assert summary == {"judged": 1, "hold": 1, "fail": 0, "unreadable": 1}
+    assert run("verify", tree / "a.vhdx", "--from", none).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--at-least", (NEW, OLD)),
+        ("--require", ("confirmed", "installed")),
+        ("--volume", ("9", "1")),
+        ("--format", ("json", "junit")),
+        ("--output", ("a", "b")),
+    ],
+)
+def test_an_option_with_one_value_is_not_given_twice(
+    template: Path, tmp_path: Path, option: str, values: tuple[str, str]
+) -> None:
+    first, last = ((tmp_path / item if option == "--output" else item) for item in values)
+    done = run("verify", template, option, first, option, last)
+    assert done.returncode == 2
+    assert f"'{option}': it takes one value, and is given 2 times" in done.stderr
+    for arguments in (("disk", "map"), ("registry", "list"), ("package", "check"), ("inject",)):
+        done = run(*arguments, template, "--format", "text", "--format", "json")
+        assert done.returncode == 2
+        assert "is given 2 times" in done.stderr
+
+
+def test_a_service_that_nobody_looked_for_is_said(template: Path) -> None:
+    said = "the service kvp was not asked for"
+    for output_format in ("text", "json", "junit"):
+        done = run("verify", template, "--service", "kvp", "--format", output_format)
+        assert (done.returncode, said in done.stdout) == (0, True)
+    assert run("verify", template, "--service", "kvp", "--strict").returncode == 1
+
+
 def test_an_image_that_was_compared_with_itself_says_so(template: Path, disc: Path) -> None:
     said = "no version was asked for: compared with itself"
     assert said in run("verify", template).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -303,6 +304,9 @@ def test_a_report_goes_into_pipes_and_streams_and_they_stay(template: Path, tmp_
         line = command_line("verify", template, "--output", "/dev/stdout")
         assert subprocess.run(line, stdout=file).returncode == 0
     assert log.read_text().startswith(f"before\n{template}: current")
+    line = shlex.join(command_line("verify", template, "--output", "/dev/stdout"))
+    closed = subprocess.run(f"{line} >&-", shell=True, capture_output=True, text=True)
+    assert (closed.returncode, closed.stderr.count("standard output is closed")) == (7, 1)
     assert run("verify", template, "--output", "/dev/null").returncode == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 

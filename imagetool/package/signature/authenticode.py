@@ -50,7 +50,7 @@ class IndirectData(NamedTuple):
     def parse(cls, element: der.Element) -> IndirectData:
         """Parse one element. Raises Corrupt."""
         fields = element.fields()
-        kind = der.identifier(fields.take(der.SEQUENCE).fields().take())
+        kind = der.identifier(fields.take(der.SEQUENCE).fields().take(der.IDENTIFIER))
         info = fields.take(der.SEQUENCE).fields()
         fields.end()
         algorithm = digest_algorithm(info.take(der.SEQUENCE))

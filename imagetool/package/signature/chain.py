@@ -13,6 +13,8 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from imagetool.errors import Corrupt
+from imagetool.package.signature import der
 from imagetool.package.signature.certificates import (
     CODE_SIGNING,
     TIME_STAMPING,
@@ -22,6 +24,7 @@ from imagetool.package.signature.certificates import (
     extension,
     is_signed_by,
     microsoft_roots,
+    serial_number,
     usages,
 )
 from imagetool.package.signature.signed_data import Altered
@@ -39,6 +42,15 @@ _KNOWN_EXTENSIONS = {
     x509.NameConstraints.oid,
 }
 """The extensions that may be critical."""
+
+
+_LIMITS = {
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.1.7"),  # blocks of addresses (RFC 3779)
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.1.8"),  # autonomous systems
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14"),  # proxies (RFC 3820)
+}
+"""Extensions that bound what a certificate is for, and are not understood here."""
+_NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
 
 
 class Trust(NamedTuple):
@@ -89,20 +101,14 @@ def check_chain(
 
 
 def check_certificates(
-    certificates: Sequence[x509.Certificate], signers: Sequence[x509.Certificate]
+    certificates: Sequence[x509.Certificate], *chains: Sequence[x509.Certificate]
 ) -> None:
-    """Check that every certificate is a signer's, or issued one: any other is a payload.
+    """Check that every certificate is in one of these chains, which hold: any other is a payload.
 
     Raises Altered.
     """
-    needed, waiting = list(signers), list(signers)
-    while waiting:
-        for issuer in _issuers(waiting.pop(), certificates):
-            if issuer not in needed:
-                needed.append(issuer)
-                waiting.append(issuer)
     for item in certificates:
-        if item not in needed:
+        if not any(item in chain for chain in chains):
             raise Altered(f"the certificate of {common_name(item)} belongs to no signature")
 
 
@@ -156,7 +162,7 @@ def _is_named(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
         if isinstance(name, x509.DirectoryName) and name.value != issuer.issuer:
             return False
     serial = named.authority_cert_serial_number
-    return serial is None or serial == issuer.serial_number
+    return serial is None or serial == serial_number(issuer)
 
 
 def _check_path(
@@ -172,10 +178,13 @@ def _check_path(
     _check_signer(signer, purpose, needed)
     below = 0
     for index, item in enumerate(chain):
+        if item is not chain[-1] and item.subject == item.issuer and _is_named(item, item):
+            raise Untrusted(f"{common_name(item)} is issued under its own name, as only roots are")
         _check_time(item, at)
         _check_extensions(item)
         if index:
-            _check_authority(item, below, needed)
+            is_old_root = item is chain[-1] and _is_old_root(item, trust)
+            _check_authority(item, below, needed, is_old_root=is_old_root)
             _check_names(item, chain[:index])
             below += item.subject != item.issuer
     if not authorities and signer not in trust.named:
@@ -193,11 +202,22 @@ def _check_time(certificate: x509.Certificate, at: datetime) -> None:
 
 def _check_extensions(certificate: x509.Certificate) -> None:
     for item in certificate.extensions:
-        if item.critical and item.oid not in _KNOWN_EXTENSIONS:
+        if (item.critical and item.oid not in _KNOWN_EXTENSIONS) or item.oid in _LIMITS:
+            critical = "critical " if item.critical else ""
             raise Untrusted(
-                f"{common_name(certificate)} has the critical extension "
+                f"{common_name(certificate)} has the {critical}extension "
                 f"{item.oid.dotted_string}, which is not understood"
             )
+        if item.oid == _NETSCAPE_TYPE and not _is_bit_string(item.value):
+            raise Untrusted(f"{common_name(certificate)} has a malformed extension")
+
+
+def _is_bit_string(value: x509.ExtensionType) -> bool:
+    data = value.value if isinstance(value, x509.UnrecognizedExtension) else b""
+    try:
+        return der.parse(data, der.BIT_STRING, "") is not None
+    except Corrupt:
+        return False
 
 
 def _check_signer(
@@ -217,17 +237,24 @@ def _check_signer(
         raise Untrusted(f"the key of {common_name(signer)} is not one for signatures")
 
 
+def _is_old_root(root: x509.Certificate, trust: Trust) -> bool:
+    """True for roots that need no basic constraints: Microsoft's own, and those of version 1."""
+    return root in trust.roots or root.version is x509.Version.v1
+
+
 def _check_authority(
-    certificate: x509.Certificate, below: int, needed: set[x509.ObjectIdentifier]
+    certificate: x509.Certificate,
+    below: int,
+    needed: set[x509.ObjectIdentifier],
+    *,
+    is_old_root: bool,
 ) -> None:
     usage = extension(certificate, x509.KeyUsage)
     may_not_sign = usage is not None and not usage.key_cert_sign
     constraints = extension(certificate, x509.BasicConstraints)
-    if constraints is None and certificate.issuer == certificate.subject and not may_not_sign:
-        return  # the oldest roots have no extensions, and are accepted only if trusted
-    if constraints is None or not constraints.ca or may_not_sign:
+    if may_not_sign or not (constraints.ca if constraints else is_old_root):
         raise Untrusted(f"{common_name(certificate)} may not issue certificates")
-    if constraints.path_length is not None and constraints.path_length < below:
+    if constraints and constraints.path_length is not None and constraints.path_length < below:
         raise Untrusted(f"{common_name(certificate)} may not stand so far from the signer")
     allowed = usages(certificate)
     if allowed and _ANY_USAGE not in allowed and not needed <= allowed:

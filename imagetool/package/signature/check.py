@@ -123,6 +123,7 @@ def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) ->
     findings.append(finding)
     if catalog is not None:
         findings += _check_content(package, catalog)
+    findings += [Finding("disc", Judgement.UNSIGNED, doubt) for doubt in package.disc_doubts]
     return PackageReport(package.name, tuple(findings))
 
 

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 CATALOG, UPDATE = "update.cat", "update.mum"
 _MAX_REASONS = 20
-_MAX_NAME_LENGTH = 40
 _MAX_SIZE = 256 << 20
 """The sum of all files: many members may be the same bytes."""
 
 
 def name_key(name: str) -> str:
-    """Return what Windows compares of a name; lists hold ASCII names only, so others stay apart."""
+    """Return what Windows compares of a name; lists hold ASCII names only, so others stay apart.
+
+    Two names of one key are one for Windows. A name counts as it is listed, or in lower case, as
+    Microsoft's packages have what their manifests write in both.
+    """
     return name.lower() if name.isascii() else name
 
 
@@ -58,7 +61,7 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
     if irregular or len(names) < len(members):
         return  # a name is not enough to know what would be installed
     missing = set(catalog.files)
-    vouched = {name_key(CATALOG)}
+    vouched: set[str] = set()
     payload: dict[str, ComponentFile] = {}
     present: set[tuple[str, str]] = set()
     updates: list[Identity] = []
@@ -77,27 +80,30 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
             manifest = parse_package_manifest(data, where)
             updates += [item.identity for item in manifest.drivers]
             updates += [item.identity for item in manifest.components]
-            if key == UPDATE and manifest.identity != package.identity:
+            if name == UPDATE and manifest.identity != package.identity:
                 yield f"{name} changed while it was read"
-            if key != UPDATE:
+            if name != UPDATE:
                 yield f"{name} describes a package of its own"
             continue
         component = parse_component_manifest(data, where)
         directory = name[: -len(".manifest")]
         present.add(_short(component.identity))
-        if not _is_named_for(name_key(directory), component.identity):
+        if name != f"{component.directory}.manifest":
             yield f"{name} describes {component.identity.name}, and not what its name says"
         for file in component.files:
             path = f"{directory}/{file.name}".replace("\\", "/")
             if payload.setdefault(name_key(path), file) is not file:
                 yield f"{path} is listed twice"
-            if name_key(path) not in names:
+            found = names.get(name_key(path))
+            if found is None:
                 yield f"{path} is missing"
+            elif found not in (path, f"{directory}/{path[len(directory) + 1 :].lower()}"):
+                yield f"{found} is listed as {path}"
     for identity in updates:
         if _short(identity) not in present:
             yield f"{UPDATE} names {identity.name}, whose manifest is missing"
     for key, name in names.items():
-        if key == CATALOG:
+        if name == CATALOG:
             continue
         if key in payload:
             vouched.add(key)
@@ -133,15 +139,3 @@ def _forms(data: bytes) -> set[ListedFile]:
 
 def _short(identity: Identity) -> tuple[str, str]:
     return identity.name.lower(), f"{identity.architecture} {identity.version}"
-
-
-def _is_named_for(directory: str, identity: Identity) -> bool:
-    """True if a name is that of a component: architecture, name, key token, version, language."""
-    name = identity.name.lower()
-    if len(name) > _MAX_NAME_LENGTH:
-        name = f"{name[:19]}..{name[-19:]}"
-    language = (identity.language or "none").lower()
-    token = identity.public_key_token.lower()
-    return directory.startswith(
-        f"{identity.architecture}_{name}_{token}_{identity.version}_{language}_"
-    )

@@ -18,7 +18,9 @@ from imagetool.package.signature.certificates import (
     Untrusted,
     common_name,
     is_signed_by,
+    key_kind,
     parse_certificate,
+    serial_number,
 )
 
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -40,21 +42,20 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha512": hashes.SHA512(),
 }
 _SIGNATURE_ALGORITHMS = {
-    # RSA and ECDSA with the digest named elsewhere; with SHA-1, SHA-256, SHA-384, SHA-512
-    "1.2.840.113549.1.1.1": "",
-    "1.2.840.10045.2.1": "",
-    "1.2.840.113549.1.1.5": "sha1",
-    "1.2.840.10045.4.1": "sha1",
-    "1.2.840.113549.1.1.11": "sha256",
-    "1.2.840.10045.4.3.2": "sha256",
-    "1.2.840.113549.1.1.12": "sha384",
-    "1.2.840.10045.4.3.3": "sha384",
-    "1.2.840.113549.1.1.13": "sha512",
-    "1.2.840.10045.4.3.4": "sha512",
+    # The kind of key, and the digest where it is not named elsewhere.
+    "1.2.840.113549.1.1.1": ("RSA", ""),
+    "1.2.840.113549.1.1.5": ("RSA", "sha1"),
+    "1.2.840.113549.1.1.11": ("RSA", "sha256"),
+    "1.2.840.113549.1.1.12": ("RSA", "sha384"),
+    "1.2.840.113549.1.1.13": ("RSA", "sha512"),
+    "1.2.840.10045.2.1": ("EC", ""),
+    "1.2.840.10045.4.1": ("EC", "sha1"),
+    "1.2.840.10045.4.3.2": ("EC", "sha256"),
+    "1.2.840.10045.4.3.3": ("EC", "sha384"),
+    "1.2.840.10045.4.3.4": ("EC", "sha512"),
 }
 _MAX_CERTIFICATES = 64
 _MAX_CERTIFICATE_SIZE = 1 << 16
-_MAX_ATTRIBUTE_CERTIFICATE_SIZE = 4096
 _MAX_NESTED_SIGNATURES = 4
 _MAX_ATTRIBUTES = 64
 
@@ -69,17 +70,18 @@ class SignerInfo:
     def __init__(self, element: der.Element) -> None:
         self.where = element.where
         fields = element.fields()
-        if der.integer(fields.take()) != 1:
+        if der.integer(fields.take(der.INTEGER)) != 1:
             raise element.damaged("a signer of an unknown version")
         identity = fields.take(der.SEQUENCE).fields()
         self.issuer = identity.take(der.SEQUENCE).whole
-        self.serial = identity.take(der.INTEGER).contents
+        self.serial = identity.take(der.INTEGER).contents  # compared as a number
         identity.end()
         self.digest_algorithm = digest_algorithm(fields.take(der.SEQUENCE))
         self._signed_attributes = fields.optional(der.context(0))
         self.signed = _attributes(self._signed_attributes)
         algorithm = der.algorithm(fields.take(der.SEQUENCE))
-        if _SIGNATURE_ALGORITHMS.get(algorithm) not in ("", self.digest_algorithm):
+        self._key_kind, digest = _SIGNATURE_ALGORITHMS.get(algorithm, ("", "none"))
+        if digest not in ("", self.digest_algorithm):
             raise element.damaged(f"a signature of the unknown kind {algorithm}")
         self.signature = fields.take(der.OCTET_STRING).contents
         self.unsigned = _attributes(fields.optional(der.context(1)))
@@ -107,6 +109,8 @@ class SignerInfo:
         # The signature covers the attributes as a SET (RFC 5652, 5.4).
         signed = bytes([der.SET]) + self._signed_attributes.whole[1:]
         digest = _HASHES[self.digest_algorithm]
+        if self._key_kind != key_kind(certificate):
+            raise Altered(f"the signature is not of the kind of {common_name(certificate)}'s key")
         if not is_signed_by(certificate, self.signature, signed, digest):
             raise Altered(f"the signature of {common_name(certificate)} does not fit")
         return certificate
@@ -125,35 +129,43 @@ class SignerInfo:
 
     def _is_by(self, certificate: x509.Certificate) -> bool:
         serial = int.from_bytes(self.serial, "big", signed=True)
-        return certificate.serial_number == serial and (
+        return serial_number(certificate) == serial and (
             certificate.issuer.public_bytes() == self.issuer
         )
 
 
 class SignedData:
-    """A PKCS#7 signature with one signer. Raises Corrupt."""
+    """A PKCS#7 signature with one signer, of version 1; a time stamp token has another.
 
-    def __init__(self, element: der.Element) -> None:
+    Raises Corrupt.
+    """
+
+    def __init__(self, element: der.Element, version: int = 1) -> None:
         self.where = element.where
         outer = element.fields()
-        if der.identifier(outer.take()) != _SIGNED_DATA:
+        if der.identifier(outer.take(der.IDENTIFIER)) != _SIGNED_DATA:
             raise Corrupt(f"{self.where}: this is no PKCS#7 signature")
-        (inner,) = _exactly(outer.take(der.context(0)), 1)
+        inner = _only(outer.take(der.context(0)), der.SEQUENCE)
         outer.end()
         fields = inner.fields()
-        if der.integer(fields.take()) not in (1, 3):
+        if der.integer(fields.take(der.INTEGER)) != version:
             raise inner.damaged("a signature of an unknown version")
-        algorithms = [digest_algorithm(item) for item in _exactly(fields.take(der.SET), 1)]
+        announced = digest_algorithm(_only(fields.take(der.SET), der.SEQUENCE))
         content = fields.take(der.SEQUENCE).fields()
-        self.content_type = der.identifier(content.take())
-        (self.content,) = _exactly(content.take(der.context(0)), 1)
+        self.content_type = der.identifier(content.take(der.IDENTIFIER))
+        self.content = _only(content.take(der.context(0)), der.SEQUENCE, der.OCTET_STRING)
         """The signed content: one element."""
         content.end()
-        self.certificates = tuple(_certificates(fields.optional(der.context(0))))
-        (signer,) = _exactly(fields.take(der.SET), 1)  # revocation lists would stand before it
+        carried = _carried(fields.optional(der.context(0)))
+        self.certificates = tuple(_certificates(carried))
+        self.attribute_certificates = [item for item in carried if item.tag != der.SEQUENCE]
+        if version == 1 and self.attribute_certificates:
+            raise inner.damaged("an attribute certificate, which only time stamps have")
+        # Revocation lists would stand before the signer.
+        signer = _only(fields.take(der.SET), der.SEQUENCE)
         fields.end()
         self.signer = SignerInfo(signer)
-        if algorithms != [self.signer.digest_algorithm]:
+        if announced != self.signer.digest_algorithm:
             raise inner.damaged("the digest of the signer is not the one that is announced")
         for kind in self.signer.unsigned.keys() - _UNSIGNED_ATTRIBUTES:
             raise inner.damaged(f"the unsigned attribute {kind}, for which nobody vouches")
@@ -175,10 +187,14 @@ class SignedData:
         found = self.signer.unsigned.get(_NESTED_SIGNATURE, [])
         if len(found) > _MAX_NESTED_SIGNATURES:
             raise Corrupt(f"{self.where}: {len(found)} nested signatures")
+        before = [self]
         for element in found:
             nested = SignedData(element)
             if nested.signer.has_nested:
                 raise element.damaged("a nested signature that nests others")
+            if any(nested.signer.signature == item.signer.signature for item in before):
+                raise element.damaged("a nested signature that is there twice")
+            before.append(nested)
             yield nested
 
 
@@ -190,43 +206,43 @@ def digest_algorithm(element: der.Element) -> str:
     return _DIGEST_ALGORITHMS[identifier]
 
 
-def _exactly(element: der.Element, count: int) -> list[der.Element]:
-    found = []
-    for item in element.elements():
-        found.append(item)
-        if len(found) > count:
-            break
-    if len(found) != count:
-        raise element.damaged(f"not {count} element where {count} belongs")
+def _only(element: der.Element, *tags: int) -> der.Element:
+    found = next(element.elements(*tags), None)
+    if found is None or found.end != element.end:
+        raise element.damaged("not one element where one belongs")
     return found
 
 
-def _certificates(field: der.Element | None) -> Iterator[x509.Certificate]:
-    """Parse the certificates; one attribute certificate, as Microsoft's clocks have, is left out.
-
-    It is of version 1, states how exact the clock is, and decides nothing.
-    """
-    attributes = 0
-    for number, item in enumerate(field.elements() if field else ()):
-        if number == _MAX_CERTIFICATES:
+def _carried(field: der.Element | None) -> list[der.Element]:
+    """Return the certificates that come along, each there once."""
+    found: dict[bytes, der.Element] = {}
+    for item in field.elements(der.SEQUENCE, der.context(1)) if field else ():
+        if len(found) == _MAX_CERTIFICATES:
             raise item.damaged(f"more than {_MAX_CERTIFICATES} certificates")
-        data = item.whole
-        if item.tag == der.context(1) and len(data) <= _MAX_ATTRIBUTE_CERTIFICATE_SIZE:
-            attributes += 1
-            if attributes == 1:
-                continue
-        certificate = parse_certificate(data) if len(data) <= _MAX_CERTIFICATE_SIZE else None
-        if certificate is None:
-            raise item.damaged("no sound certificate")
-        yield certificate
+        if found.setdefault(item.whole, item) is not item:
+            raise item.damaged("a certificate that is there twice")
+    return list(found.values())
+
+
+def _certificates(carried: Sequence[der.Element]) -> Iterator[x509.Certificate]:
+    for item in carried:
+        if item.tag == der.SEQUENCE:
+            small = item.end - item.start <= _MAX_CERTIFICATE_SIZE
+            certificate = parse_certificate(item) if small else None
+            if certificate is None:
+                raise item.damaged("no sound certificate")
+            yield certificate
 
 
 def _attributes(field: der.Element | None) -> dict[str, list[der.Element]]:
     """Return attributes by type, with their values."""
     found: dict[str, list[der.Element]] = {}
-    for number, item in enumerate(field.elements() if field else ()):
+    for number, item in enumerate(field.elements(der.SEQUENCE) if field else ()):
         fields = item.fields()
-        kind, values = der.identifier(fields.take()), list(fields.take(der.SET).elements())
+        kind, values = (
+            der.identifier(fields.take(der.IDENTIFIER)),
+            list(fields.take(der.SET).elements()),
+        )
         fields.end()
         if number == _MAX_ATTRIBUTES or kind in found or not values:
             raise item.damaged(f"the attribute {kind} is there twice, or without a value")

@@ -26,6 +26,11 @@ from imagetool.package.signature.signed_data import (
     digest_algorithm,
 )
 
+_TOKEN_VERSION = 3
+"""Of SignedData whose content is not data (RFC 5652, 5.1)."""
+_MAX_ATTRIBUTE_CERTIFICATE_SIZE = 1024
+_MAX_SIGNATURE_SIZE = 513
+_DIGEST_OF_CERTIFICATE = b"\1"
 _DATA = "1.2.840.113549.1.7.1"
 _TST_INFO = "1.2.840.113549.1.9.16.1.4"
 _SIGNING_TIME = "1.2.840.113549.1.9.5"
@@ -34,13 +39,13 @@ _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
 
 
 class Stamp(NamedTuple):
-    """A confirmed time, and the signer of a countersignature.
+    """A confirmed time, and the chain of a countersignature.
 
     The certificates of a countersignature lie among those of the signature; a token has its own.
     """
 
     at: datetime
-    signers: tuple[x509.Certificate, ...]
+    chain: tuple[x509.Certificate, ...]
 
 
 def read_stamp(signed: SignedData, trust: Trust) -> Stamp | None:
@@ -56,7 +61,7 @@ def read_stamp(signed: SignedData, trust: Trust) -> Stamp | None:
     for kind, element in kinds:
         if kind == COUNTERSIGNATURE:
             return _verify_countersignature(SignerInfo(element), signed, trust)
-        return _verify_token(SignedData(element), signed.signer.signature, trust)
+        return _verify_token(SignedData(element, _TOKEN_VERSION), signed.signer.signature, trust)
     return None
 
 
@@ -68,8 +73,7 @@ def _verify_countersignature(signer: SignerInfo, signed: SignedData, trust: Trus
     if value is None:
         raise Corrupt(f"{signed.where}: a countersignature without a time")
     at = der.time(value)
-    check_chain(certificate, signed.certificates, trust, at, TIME_STAMPING)
-    return Stamp(at, (certificate,))
+    return Stamp(at, check_chain(certificate, signed.certificates, trust, at, TIME_STAMPING))
 
 
 def _verify_token(token: SignedData, signature: bytes, trust: Trust) -> Stamp:
@@ -80,7 +84,7 @@ def _verify_token(token: SignedData, signature: bytes, trust: Trust) -> Stamp:
     content = token.content.contents
     certificate = token.verify_signer()
     fields = der.parse(content, der.SEQUENCE, token.where).fields()
-    if der.integer(fields.take()) != 1:
+    if der.integer(fields.take(der.INTEGER)) != 1:
         raise Corrupt(f"{token.where}: a time stamp of an unknown version")
     fields.take(der.IDENTIFIER)  # the authority's policy
     imprint = fields.take(der.SEQUENCE).fields()
@@ -90,14 +94,52 @@ def _verify_token(token: SignedData, signature: bytes, trust: Trust) -> Stamp:
     fields.take(der.INTEGER)
     at = der.time(fields.take(der.GENERALIZED_TIME))
     _check_named(token.signer, certificate)
-    check_chain(certificate, token.certificates, trust, at, TIME_STAMPING)
-    check_certificates(token.certificates, [certificate])
+    _check_attribute_certificates(token, certificate)
+    chain = check_chain(certificate, token.certificates, trust, at, TIME_STAMPING)
+    check_certificates(token.certificates, chain)
     return Stamp(at, ())
+
+
+def _check_attribute_certificates(token: SignedData, certificate: x509.Certificate) -> None:
+    """Check that the one attribute certificate of a clock is about it (RFC 5755, 4.1 and 4.2.2).
+
+    It states how exact the clock is, and decides nothing; the key of who issued it is not known.
+    """
+    for number, item in enumerate(token.attribute_certificates):
+        fields = der.Fields(item)
+        info, algorithm = fields.take(der.SEQUENCE).fields(), fields.take(der.SEQUENCE)
+        value = fields.take(der.BIT_STRING).contents
+        fields.end()
+        is_sound = der.integer(info.take(der.INTEGER)) == 1
+        holder = der.Fields(info.take(der.SEQUENCE))
+        holder.optional(der.context(1))
+        stated = der.Fields(holder.take(der.context(2)))
+        is_sound &= stated.take(der.ENUMERATED).contents == _DIGEST_OF_CERTIFICATE
+        digest = hashlib.new(digest_algorithm(stated.take(der.SEQUENCE)), _whole(certificate))
+        is_sound &= stated.take(der.BIT_STRING).contents == b"\0" + digest.digest()
+        stated.end()
+        holder.end()
+        info.take(der.context(0))  # who issued it
+        is_sound &= info.take(der.SEQUENCE).whole == algorithm.whole
+        info.take(der.INTEGER)  # its serial number
+        validity = info.take(der.SEQUENCE).fields()
+        validity.take(der.GENERALIZED_TIME)
+        validity.take(der.GENERALIZED_TIME)
+        validity.end()
+        info.take(der.SEQUENCE)  # the attributes
+        info.end()
+        is_small = len(item.contents) <= _MAX_ATTRIBUTE_CERTIFICATE_SIZE
+        if number or not is_sound or not is_small or len(value) > _MAX_SIGNATURE_SIZE:
+            raise item.damaged("an attribute certificate that is not of this clock")
+
+
+def _whole(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
 
 
 def _check_named(signer: SignerInfo, certificate: x509.Certificate) -> None:
     """Check that the signed attributes name this certificate (RFC 3161, 2.4.2)."""
-    data = certificate.public_bytes(Encoding.DER)
+    data = _whole(certificate)
     found = False
     for kind in (_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2):
         value = signer.signed_value(kind)

@@ -36,5 +36,5 @@ def verify_signature(signed: SignedData, trust: Trust, now: datetime | None = No
     at = stamp.at if stamp and LIFETIME_SIGNING not in usages(certificate) else None
     valid_at = at or now or datetime.now(UTC)
     chain = check_chain(certificate, signed.certificates, trust, valid_at, CODE_SIGNING)
-    check_certificates(signed.certificates, [certificate, *(stamp.signers if stamp else ())])
+    check_certificates(signed.certificates, chain, stamp.chain if stamp else ())
     return Signer(common_name(certificate), common_name(chain[-1]), at, signed.digest_algorithm)

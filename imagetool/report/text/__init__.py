@@ -69,6 +69,11 @@ def _safe_character(char: str, keep_line_feeds: bool) -> str:
     return char
 
 
+def unchecked_files(count: int) -> str:
+    """What is said of the files of a disc that are no package, in every format for people."""
+    return f"nothing is said of the other files that were seen there ({count}), nor of the disc"
+
+
 def format_table(rows: Iterable[Sequence[object]], indent: str = "") -> str:
     """Return rows with aligned columns, a line each; the last cell of a row is not padded."""
     cells = [[safe(cell) for cell in row] for row in rows]

@@ -7,7 +7,7 @@ from typing import Any
 
 from imagetool.package import Version
 from imagetool.report.data import Document
-from imagetool.report.text import format_size, format_table, format_time, safe
+from imagetool.report.text import format_size, format_table, format_time, safe, unchecked_files
 
 
 def package_list(document: Document) -> str:
@@ -30,7 +30,7 @@ def package_check(document: Document) -> str:
     if unchecked is None:
         return text
     name = safe(str(document.tree["package"]))
-    return f"{text}{name}: nothing is said of its other files ({unchecked}), nor of the disc\n"
+    return f"{text}{name}: {unchecked_files(unchecked)}\n"
 
 
 def package_show(document: Document) -> str:
