@@ -118,7 +118,7 @@ class Extraction:
 
 
 def _child_path(node: Node, entry: Entry) -> str:
-    return f"{node.path}\\{entry.name}" if node.path else entry.name
+    return f"{node.path}{node.volume.separators[0]}{entry.name}" if node.path else entry.name
 
 
 def _prefetch_start(volume: Volume, path: str) -> None:

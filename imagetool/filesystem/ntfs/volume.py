@@ -41,6 +41,7 @@ class Ntfs(MasterFileTable):
     """An NTFS volume in a source. Raises Corrupt where its boot sector or table is damaged."""
 
     file_system = "NTFS"
+    separators = "\\/"
     needs_replay = False
 
     def __init__(self, source: Source) -> None:
