@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from imagetool.budget import Budget
 from imagetool.errors import HostFailed, ImagetoolError
 
 T = TypeVar("T")
@@ -37,6 +38,10 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """The length in bytes."""
+
+    @property
+    def budget(self) -> Budget:
+        """What a question on it may cost: that of the file below, for all that is stacked on it."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`, fewer only where the source ends before."""

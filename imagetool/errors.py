@@ -80,6 +80,10 @@ class Encrypted(Unsupported):
     """The volume is encrypted."""
 
 
+class BudgetSpent(Unreadable):
+    """An input describes more than an answer may take, as damaged and hostile ones do."""
+
+
 class Unclean(Unreadable):
     """A journal holds writes that are not in place, so no verdict follows from the files."""
 

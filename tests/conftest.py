@@ -34,7 +34,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-MAY_SKIP = ("IMAGETOOL_REAL_PACKAGES names no folder", "root may read everything")
+MAY_SKIP = ("IMAGETOOL_REAL_PACKAGES names no folder", "root may read everything",
+            "only root may mount")  # fmt: skip
 """How the reasons begin for which a test may skip even where CI is set."""
 
 

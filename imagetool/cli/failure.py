@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import typer
 
+from imagetool.budget import MAX_BYTES, MAX_OBJECTS, Budget
 from imagetool.errors import CannotWrite, ImagetoolError, Interrupted
 from imagetool.report.text import safe
 
@@ -23,6 +24,16 @@ def print_traceback(error: BaseException) -> None:
         import traceback
 
         traceback.print_exception(error)
+
+
+def report_spending(name: str, budget: Budget) -> None:
+    """Print on standard error what the last question on an image cost (--debug)."""
+    if _shown[0]:
+        typer.echo(
+            f"{safe(name)}: {budget.objects:,} of {MAX_OBJECTS:,} objects, "
+            f"{budget.bytes:,} of {MAX_BYTES:,} bytes",
+            err=True,
+        )
 
 
 def as_error(error: BaseException) -> ImagetoolError:

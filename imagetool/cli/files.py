@@ -26,7 +26,7 @@ from imagetool.errors import SeveralInstallations, WrongUsage
 from imagetool.report.text import safe
 
 if TYPE_CHECKING:
-    from imagetool.filesystem import Node
+    from imagetool.filesystem import Node, Volume
     from imagetool.guest.image import Image
 
 _CHUNK_SIZE = 1 << 20
@@ -54,17 +54,29 @@ def _opened_node(
     image: str, path: str, volume: int | None, parents: Sequence[str] | None
 ) -> Iterator[tuple[Image, Node]]:
     """Open an image and the node at `path` in it, on `volume` or the default volume."""
-    drive, rest = path[:2], path[2:]
-    if len(drive) == 2 and drive[1] == ":" and drive[0].isalpha():
-        if drive[0].upper() != "C":
-            raise WrongUsage(
-                f"{path}: only C: is known, the volume of Windows",
-                hint="Choose another volume with --volume N, and leave the letter out.",
-            )
-        path = rest
+    with _opened_volume(image, volume, parents) as (opened, found):
+        yield opened, found.lookup(_without_drive(path, found))
+
+
+@contextmanager
+def _opened_volume(
+    image: str, volume: int | None, parents: Sequence[str] | None
+) -> Iterator[tuple[Image, Volume]]:
     with opened_image(image, parents) as opened:
         number = _default_volume(opened, image) if volume is None else volume
-        yield opened, opened.volume(opened.block_device(number)).lookup(path)
+        yield opened, opened.volume(opened.block_device(number))
+
+
+def _without_drive(path: str, volume: Volume) -> str:
+    """Leave out the C: of a path; on the volumes of Linux a colon is part of a name."""
+    if "\\" not in volume.separators or path[1:2] != ":" or not path[0].isalpha():
+        return path
+    if path[0].upper() != "C":
+        raise WrongUsage(
+            f"{path}: only C: is known, the volume of Windows",
+            hint="Choose another volume with --volume N, and leave the letter out.",
+        )
+    return path[2:]
 
 
 def _default_volume(opened: Image, image: str) -> int:
@@ -109,10 +121,10 @@ def list_files(
 
 
 def _split_stream(path: str) -> tuple[str, str]:
-    """Split a path from the alternate data stream behind its last colon, if there is one."""
-    head, _, last = path.replace("/", "\\").rpartition("\\")
-    name, _, stream = last.partition(":") if not (len(last) == 2 and not head) else (last, "", "")
-    return (f"{head}\\{name}" if head else name), stream
+    """Split a path of a Windows volume from the alternate data stream behind its last colon."""
+    start = max(path.rfind("/"), path.rfind("\\")) + 1
+    name, _, stream = path[start:].partition(":")
+    return path[:start] + name, stream
 
 
 def read(
@@ -122,10 +134,11 @@ def read(
     parents: ParentsOption = None,
 ) -> None:
     """Write a file's bytes to standard output; `path:stream` reads an alternate stream."""
-    drive = path[:2] if path[1:2] == ":" else ""
-    name, stream = _split_stream(path[len(drive) :])
-    with _opened_node(image, drive + name, volume, parents) as (opened, node):
-        source = node.open(stream)
+    with _opened_volume(image, volume, parents) as (opened, found):
+        name, stream = _without_drive(path, found), ""
+        if "\\" in found.separators:
+            name, stream = _split_stream(name)
+        source = found.lookup(name).open(stream)
         report_warnings(image, opened.warnings)
         for offset in range(0, source.size, _CHUNK_SIZE):
             sys.stdout.buffer.write(source.read_at(offset, _CHUNK_SIZE))
@@ -154,7 +167,9 @@ def extract(
     ):
         report_warnings(image, opened.warnings)
         if target.is_dir():
-            target = target / safe_name(node.path.rpartition("\\")[2] or "volume")
+            target = target / safe_name(
+                node.path.rpartition(node.volume.separators[0])[2] or "volume"
+            )
         extraction = Extraction(max_size, progress, opened.prefetch)
         if node.is_directory:
             extraction.extract_tree(node.volume, node, target)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.emit import emit, reported
-from imagetool.cli.failure import report_failure
+from imagetool.cli.failure import report_failure, report_spending, show_tracebacks
 from imagetool.cli.locations import HostSessions, Location, named_images
 from imagetool.cli.options import (
+    DebugOption,
     Format,
     FormatOption,
     FromOption,
@@ -70,10 +71,13 @@ def inspect(
     output_format: FormatOption = Format.TEXT,
     volume: VolumeOption = None,
     parents: ParentsOption = None,
+    debug: DebugOption = False,
 ) -> None:
     """Show the contents of images: disk, volumes, Windows, integration components."""
     from imagetool.guest.inspection import InspectionReport, NoInspection, inspect_image
 
+    if debug:
+        show_tracebacks(True)
     codes: list[int] = []
     results: list[Inspection | NoInspection] = []
 
@@ -90,6 +94,7 @@ def inspect(
             try:
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
+                    report_spending(location.name, image.budget)
             except ImagetoolError as error:
                 codes.append(report_failure(error, location.name))
                 results.append(NoInspection(location.name, error))

@@ -51,6 +51,10 @@ OutputOption = Annotated[
         help="Where they are written to; - is the output.",
     ),
 ]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show what it cost, and a traceback with every failure."),
+]
 VolumeOption = Annotated[
     int | None,
     typer.Option("--volume", metavar="N", help="Which volume, as `disk map` numbers them."),

@@ -62,6 +62,7 @@ class RawDisk:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.name = source.name
+        self.budget = source.budget
         self.size = source.size
         self.warnings = file_size_warnings(source)
 

@@ -55,12 +55,13 @@ class ExtentMap:
     Bytes that no extent covers read as zeros. Raises Corrupt if two extents overlap.
     """
 
-    __slots__ = ("_ends", "_source", "_source_offsets", "_starts", "name", "size")
+    __slots__ = ("_ends", "_source", "_source_offsets", "_starts", "budget", "name", "size")
 
     def __init__(
         self, source: Source, extents: Iterable[tuple[int, int, int]], size: int, name: str
     ) -> None:
         self._source = source
+        self.budget = source.budget
         self.size = size
         self.name = name
         self._starts: list[int] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from imagetool.budget import Budget
 from imagetool.contracts import FolderEntry, Range, Task
 from imagetool.errors import CannotOpen, EmptyFile, ImagetoolError, NoFile
 
@@ -44,10 +45,11 @@ class FileSource:
 
     warnings: tuple[str, ...] = ()
 
-    __slots__ = ("_descriptor", "_lock", "name", "size")
+    __slots__ = ("_descriptor", "_lock", "budget", "name", "size")
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
+        self.budget = Budget()
         self._descriptor = -1
         try:
             self._descriptor = os.open(path, _OPEN_FLAGS)

@@ -14,7 +14,7 @@ class PatchedSource:
     reads as zeros.
     """
 
-    __slots__ = ("_sector_size", "_sectors", "_source", "_zeros", "name", "size")
+    __slots__ = ("_sector_size", "_sectors", "_source", "_zeros", "budget", "name", "size")
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class PatchedSource:
         zeros: Sequence[Range] = (),
     ) -> None:
         self._source = source
+        self.budget = source.budget
         self._sector_size = sector_size
         self._sectors = sectors
         self._zeros = zeros

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from imagetool.budget import Budget
 from imagetool.contracts import Range, Source
 from imagetool.errors import Corrupt
 
@@ -32,7 +33,7 @@ def file_size_warnings(source: Source) -> tuple[str, ...]:
 class SourceSlice:
     """A range of a source as a source of its own: a partition, a cabinet in a disc."""
 
-    __slots__ = ("_offset", "_source", "name", "size")
+    __slots__ = ("_offset", "_source", "budget", "name", "size")
 
     def __init__(self, source: Source, offset: int, size: int, name: str) -> None:
         if offset < 0 or size < 0 or offset + size > source.size:
@@ -42,6 +43,7 @@ class SourceSlice:
                 hint="The image is truncated or damaged: compare it with its origin.",
             )
         self._source = source
+        self.budget = source.budget
         self._offset = offset
         self.size = size
         self.name = name
@@ -62,10 +64,11 @@ class SourceSlice:
 class MemorySource:
     """Bytes in memory as a source."""
 
-    __slots__ = ("_data", "name")
+    __slots__ = ("_data", "budget", "name")
 
     def __init__(self, data: bytes, name: str = "memory") -> None:
         self._data = data
+        self.budget = Budget()
         self.name = name
 
     @property

@@ -14,7 +14,7 @@ from typing import Protocol
 from imagetool.contracts import Task
 from imagetool.disk.new_file import new_file
 from imagetool.disk.safe_names import safe_name
-from imagetool.errors import CannotWrite, Encrypted, NotFound
+from imagetool.errors import CannotWrite, NotFound, Unsupported
 from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT, Entry, Node, Volume
 
 _COPY_BYTES = 1 << 20
@@ -113,12 +113,12 @@ class Extraction:
             return
         try:
             self.extract_file(child, destination)
-        except (Encrypted, NotFound) as error:  # EFS; a device, a pipe, a socket
+        except (Unsupported, NotFound) as error:  # data that lies elsewhere, EFS; a device, a pipe
             self.skipped.append(error.message)
 
 
 def _child_path(node: Node, entry: Entry) -> str:
-    return f"{node.path}\\{entry.name}" if node.path else entry.name
+    return f"{node.path}{node.volume.separators[0]}{entry.name}" if node.path else entry.name
 
 
 def _prefetch_start(volume: Volume, path: str) -> None:

@@ -7,7 +7,7 @@ directory, and the extents of a file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -20,6 +20,9 @@ from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT
 _MAX_LINKS = 40  # as Linux bounds them
 _MAX_LINK_SIZE = 4096
 _MAX_PENDING_NAMES = 4096
+_LOOK_UPS_BEFORE_REMEMBERING = 4
+_MAX_REMEMBERED_DIRECTORIES = 16
+_MAX_REMEMBERED_NAMES = 65536
 
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
@@ -83,6 +86,7 @@ class InodeVolume(ABC, Generic[InodeT]):
     """A volume; imagetool.filesystem.Volume describes its properties and methods."""
 
     file_system: str
+    separators = "/"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -97,6 +101,8 @@ class InodeVolume(ABC, Generic[InodeT]):
     def __init__(self, source: Source) -> None:
         self.source = source
         self.name = source.name
+        self._look_ups: dict[int, int] = {}
+        self._names: dict[int, dict[bytes, int]] = {}
 
     @abstractmethod
     def root(self) -> InodeT:
@@ -105,6 +111,34 @@ class InodeVolume(ABC, Generic[InodeT]):
     @abstractmethod
     def child(self, directory: InodeT, name: str) -> InodeT | None:
         """The inode of `name` in a directory, links not followed; None where there is none."""
+
+    def find_number(
+        self, directory: int, name: bytes, entries: Callable[[], Iterator[tuple[bytes, int]]]
+    ) -> int | None:
+        """The inode number of a name in a directory, by its number and its `entries`.
+
+        They are gone through up to the name; a directory that is asked again and again is
+        remembered, so that going through a tree takes no longer the larger its directories are.
+        """
+        known = self._names.get(directory)
+        if known is not None:
+            return known.get(name)
+        asked = self._look_ups[directory] = self._look_ups.get(directory, 0) + 1
+        if asked <= _LOOK_UPS_BEFORE_REMEMBERING:
+            return next((number for found, number in entries() if found == name), None)
+        if len(self._names) == _MAX_REMEMBERED_DIRECTORIES:
+            self._look_ups.pop(next(iter(self._names)))
+            del self._names[next(iter(self._names))]
+        names: dict[bytes, int] = {}
+        for found, number in entries():
+            if len(names) == _MAX_REMEMBERED_NAMES:  # it is searched each time
+                self._look_ups[directory] = -(1 << 30)
+                break
+            names.setdefault(found, number)
+        else:
+            self._names[directory] = names
+            return names.get(name)
+        return self.find_number(directory, name, entries)
 
     @abstractmethod
     def children(self, directory: InodeT) -> Iterator[tuple[str, InodeT]]:
@@ -115,8 +149,8 @@ class InodeVolume(ABC, Generic[InodeT]):
         """The bytes of a file or link; messages call them `name`."""
 
     def find(self, path: str) -> InodeNode[InodeT] | None:
-        """The node at `path` (/ or \\), links followed, or None."""
-        names = _reversed_names(path)
+        """The node at `path`, links followed, or None."""
+        names = self._reversed_names(path)
         trail = [self.root()]
         links = 0
         while names:
@@ -134,7 +168,7 @@ class InodeVolume(ABC, Generic[InodeT]):
                 continue
             links += 1
             target = self.read_link(inode, path)
-            names += _reversed_names(target)
+            names += self._reversed_names(target)
             if links > _MAX_LINKS or len(names) > _MAX_PENDING_NAMES:
                 raise Corrupt(
                     f"{self.name}: {path} goes through more than {_MAX_LINKS} symbolic links",
@@ -142,7 +176,14 @@ class InodeVolume(ABC, Generic[InodeT]):
                 )
             if target.startswith("/"):
                 del trail[1:]
-        return InodeNode(self, trail[-1], "\\".join(reversed(_reversed_names(path))))
+        return InodeNode(self, trail[-1], self.separators[0].join(self._reversed_names(path)[::-1]))
+
+    def _reversed_names(self, path: str) -> list[str]:
+        """The components of a path, the last one first: a stack for `find`."""
+        for separator in self.separators[1:]:
+            path = path.replace(separator, self.separators[0])
+        names = path.split(self.separators[0])
+        return [name for name in reversed(names) if name not in ("", ".")]
 
     def read_link(self, inode: InodeT, path: str) -> str:
         """The target of a symbolic link. Raises Corrupt for one that is too long."""
@@ -218,9 +259,3 @@ class InodeNode(Generic[InodeT]):
                 directory = inode.file_type is FileType.DIRECTORY
                 size = 0 if directory else inode.size
                 yield InodeEntry(name, directory, size, inode.modified, inode.attributes)
-
-
-def _reversed_names(path: str) -> list[str]:
-    """The components of a path, the last one first: a stack for `find`."""
-    names = path.replace("\\", "/").split("/")
-    return [name for name in reversed(names) if name not in ("", ".")]

@@ -40,7 +40,7 @@ def recognise(source: Source) -> str:
         return "LUKS"
     if head[:4] == b"XFSB":
         return "XFS"
-    if any(head[offset : offset + 8] == b"LABELONE" for offset in (0, 512)):
+    if any(head[offset : offset + 8] == b"LABELONE" for offset in range(0, 2048, 512)):
         return "LVM"
     if superblock[56:58] == b"\x53\xef":
         return "ext"

@@ -45,7 +45,7 @@ class Node(Protocol):
 
     @property
     def path(self) -> str:
-        """The path as the caller gave it, with backslashes and without a leading one."""
+        """The path as the caller gave it, with the volume's separator and without a leading one."""
 
     @property
     def is_directory(self) -> bool:
@@ -80,6 +80,11 @@ class Volume(Protocol):
         """NTFS, ext, XFS or FAT."""
 
     @property
+    def separators(self) -> str:
+        """The characters between the names of a path, the first one in paths given out: \\ and /,
+        or / alone where a backslash is part of a name."""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about a state that hinders servicing: a dirty or hibernated volume."""
 
@@ -91,7 +96,7 @@ class Volume(Protocol):
         """
 
     def find(self, path: str) -> Node | None:
-        """The node at `path` (/ or \\), or None; NTFS and FAT ignore the case of letters."""
+        """The node at `path`, or None; NTFS and FAT ignore the case of letters."""
 
     def find_many(self, paths: Sequence[str]) -> Sequence[Node | None]:
         """The nodes at several paths, in the order of the paths; reads are batched."""

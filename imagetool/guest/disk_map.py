@@ -97,8 +97,9 @@ def _describe_volume(device: BlockDevice) -> VolumeDescription:
 
 def map_disk(image: Image) -> DiskMap:
     """Map an image's disk, with what is allocated of it. Raises Corrupt."""
-    allocated = tuple(image.disk.allocated_ranges())
-    disk = describe_disk(image)
-    for device in image.block_devices:
-        image.open_if_readable(device)
+    with image.budget:
+        allocated = tuple(image.disk.allocated_ranges())
+        disk = describe_disk(image)
+        for device in image.block_devices:
+            image.open_if_readable(device)
     return DiskMap(image.path, disk, allocated, image.warnings)

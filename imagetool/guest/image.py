@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from imagetool.budget import Budget
 from imagetool.contracts import Files, OpenFile, Source, Task
 from imagetool.disk import Disk, Partition, PartitionTable, open_disk, read_partitions
 from imagetool.disk.files import expected_ranges
@@ -120,6 +121,11 @@ class Image:
     def prefetch(self, *tasks: Task) -> None:
         """Run tasks for the sake of what they read, where a read is a round trip."""
         self._file.prefetch(tasks)
+
+    @property
+    def budget(self) -> Budget:
+        """What a question may cost: `with image.budget:` around several makes one of them."""
+        return self._file.budget
 
     @property
     def file_size(self) -> int:

@@ -70,8 +70,9 @@ class InspectionReport(Reportable):
 
 
 def inspect_image(image: Image, volume: int | None = None) -> Inspection:
-    """Inspect the image. Raises SeveralInstallations, Encrypted, Corrupt."""
-    (inspection,) = image.gather(partial(_inspect, image, volume))
+    """Inspect the image. Raises SeveralInstallations, Encrypted, Corrupt, BudgetSpent."""
+    with image.budget:
+        (inspection,) = image.gather(partial(_inspect, image, volume))
     return inspection
 
 

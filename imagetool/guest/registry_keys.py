@@ -70,7 +70,8 @@ def is_hive(file: OpenFile) -> bool:
 
 def find_value(image: Image, key: str, name: str, volume: int | None = None) -> Value:
     """Find the value `name` of the key at the full path `key` in an image. Raises NotFound."""
-    return get_value(find_key(image, key, volume), key, name)
+    with image.budget:
+        return get_value(find_key(image, key, volume), key, name)
 
 
 def get_value(key: Key, path: str, name: str) -> Value:

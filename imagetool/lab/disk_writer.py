@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from google_crc32c import value as crc32c
 
+from imagetool.budget import Budget
 from imagetool.contracts import Range
 from imagetool.disk.vhdx import Vhdx
 from imagetool.disk.vhdx import structs as s
@@ -26,6 +27,7 @@ class _GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.budget = Budget()
         try:
             self.descriptor = os.open(path, os.O_RDWR)
         except OSError as error:
@@ -60,6 +62,7 @@ class WritableDisk:
             os.close(self._file.descriptor)
             raise Unsupported(f"{path}: the emulated host does not write a disk with a full log")
         self.size = self._disk.size
+        self.budget = self._disk.budget
         self._headers_renewed = False
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -29,16 +29,19 @@ _SIZE = struct.Struct("<i")
 class Cells:
     """The cells of one hive.
 
-    `end` is the offset behind the last bin, counted as cells are. Raises Corrupt for a cell that
-    lies outside of the bins, is not in use, or does not fit in them.
+    `end` is the offset behind the last bin, counted as cells are. Values in segments ("big data")
+    exist from version 1.4 on. Raises Corrupt for a cell that
+    lies outside of the bins, is not in use, or does not fit in them; BudgetSpent.
     """
 
-    __slots__ = ("_pages", "_source", "end", "name")
+    __slots__ = ("_pages", "_source", "budget", "end", "has_big_data", "name")
 
-    def __init__(self, source: Source, end: int) -> None:
+    def __init__(self, source: Source, end: int, has_big_data: bool = True) -> None:
         self._source = source
+        self.budget = source.budget
         self._pages: dict[int, bytes] = {}
         self.end = end
+        self.has_big_data = has_big_data
         self.name = source.name
 
     def damaged(self, offset: int, what: str) -> Corrupt:
@@ -65,8 +68,10 @@ class Cells:
         for offset in offsets:
             if offset & 7 or not 0 <= offset <= self.end - 8:
                 raise self.damaged(offset, "no cell can lie here")
+        self.budget.spend(self.name, len(offsets))
         self._load_pages({offset // PAGE_SIZE for offset in offsets})
         sizes = [self._read_size(offset) for offset in offsets]
+        self.budget.spend(self.name, 0, sum(sizes))
         pages: set[int] = set()
         for offset, size in zip(offsets, sizes, strict=True):
             pages.update(range(offset // PAGE_SIZE, (offset + size - 1) // PAGE_SIZE + 1))

@@ -76,7 +76,8 @@ class Hive:
         self.sequence: int = base.secondary_sequence
         self.last_written: datetime = from_filetime(base.last_written)
         # A hive may be longer than its bins, never shorter: cells beyond the end are refused.
-        self._cells = Cells(source, min(base.bins_size, max(0, source.size - BASE_BLOCK_SIZE)))
+        end = min(base.bins_size, max(0, source.size - BASE_BLOCK_SIZE))
+        self._cells = Cells(source, end, has_big_data=base.minor >= 4)
         self._root_cell: int = base.root_cell
         self._root: Key | None = None
 

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain
 
+from imagetool.budget import Budget
 from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
-from imagetool.registry.values import Value, ValueData
+from imagetool.registry.upper_case import upper_units
+from imagetool.registry.values import Value, ValueData, decode_name
 
 _KEY_NODE = struct.Struct("<2sHQ")
 _COUNTS = struct.Struct("<IIIIII")  # from byte 20: subkeys, volatile ones, their lists, values
@@ -26,14 +28,10 @@ _NAME_OFFSET = 76
 _NAME_IS_LATIN1 = 0x20
 _SUBKEYS_PER_BATCH = 512
 _SEARCH_STEPS_PER_BATCH = 4
+_MAX_USUAL_SUBKEYS = 1012
+"""Entries of one list as Windows writes it; longer ones cost of the budget where they are read."""
+_SUBKEYS_PER_OBJECT = 16
 _SUBKEYS_PER_PREFIX_BATCH = 4  # as a rule no more names share a prefix
-
-
-def _upper(name: str) -> str:
-    """Convert to upper case character by character, as the kernel does (never ß to SS)."""
-    if name.isascii():
-        return name.upper()
-    return "".join(up if len(up := char.upper()) == 1 else char for char in name)
 
 
 def _name_hash(upper: str) -> int:
@@ -63,6 +61,11 @@ class Key:
         return f"Key({self.path!r})"
 
     @property
+    def budget(self) -> Budget:
+        """What a question on its hive may cost."""
+        return self._cells.budget
+
+    @property
     def last_written(self) -> datetime:
         """The time of the last change of the key or its values, in UTC."""
         return from_filetime(_KEY_NODE.unpack_from(self._cell)[2])
@@ -79,7 +82,7 @@ class Key:
         count, _, list_cell, *_ = _COUNTS.unpack_from(self._cell, 20)
         if not count or list_cell == NO_CELL:
             return None
-        upper = _upper(name)
+        upper = upper_units(name)
         kind, offsets, cell = self._read_list(list_cell)
         if kind == b"ri":
             return self._search_root(offsets, upper)
@@ -98,7 +101,7 @@ class Key:
         With a prefix only those whose names begin with it, in any case of letters: found by binary
         search in the sorted list, without reading the others.
         """
-        upper = _upper(prefix)
+        upper = upper_units(prefix)
         offsets = self._subkey_offsets()
         start = self._lower_bound(offsets, upper) if prefix else 0
         size = _SUBKEYS_PER_PREFIX_BATCH if prefix else _SUBKEYS_PER_BATCH
@@ -106,7 +109,7 @@ class Key:
             batch = offsets[index : index + size]
             for offset, cell in zip(batch, self._cells.cells(batch), strict=True):
                 key = Key(self._cells, offset, cell, self.path)
-                if prefix and not _upper(key.name).startswith(upper):
+                if prefix and not upper_units(key.name).startswith(upper):
                     return
                 yield key
 
@@ -115,7 +118,7 @@ class Key:
 
         Four steps of its binary search are read at once: more cells, and a quarter of the batches.
         """
-        upper = _upper(prefix)
+        upper = upper_units(prefix)
         offsets = self._subkey_offsets()
         low, high = 0, len(offsets)
         while low < high:
@@ -125,7 +128,7 @@ class Key:
                 if low < high:
                     middle = (low + high) // 2
                     cell = self._cells.cell(offsets[middle])
-                    if _upper(_parse_name(self._cells, offsets[middle], cell)) < upper:
+                    if upper_units(_parse_name(self._cells, offsets[middle], cell)) < upper:
                         low = middle + 1
                     else:
                         high = middle
@@ -149,7 +152,7 @@ class Key:
         return bisect_left(
             range(len(offsets)),
             upper,
-            key=lambda index: _upper(
+            key=lambda index: upper_units(
                 _parse_name(self._cells, offsets[index], self._cells.cell(offsets[index]))
             ),
         )
@@ -157,6 +160,8 @@ class Key:
     def _read_list(self, offset: int) -> tuple[bytes, tuple[int, ...], bytes]:
         cell = self._cells.cell(offset)
         kind, count = cell[:2], int.from_bytes(cell[2:4], "little")
+        if count > _MAX_USUAL_SUBKEYS:
+            self._cells.budget.spend(self._cells.name, count // _SUBKEYS_PER_OBJECT)
         words = count * (2 if kind in (b"lf", b"lh") else 1)
         if kind not in (b"lf", b"lh", b"li", b"ri") or len(cell) < 4 + 4 * words:
             raise self._cells.damaged(offset, f"no sound list of {count} subkeys")
@@ -178,7 +183,7 @@ class Key:
                 raise self._cells.damaged(leaves[middle], "an empty list of subkeys")
             ends = (offsets[0], offsets[-1])
             first, last = (
-                _upper(_parse_name(self._cells, *item))
+                upper_units(_parse_name(self._cells, *item))
                 for item in zip(ends, self._cells.cells(ends), strict=True)
             )
             if upper < first:
@@ -206,9 +211,11 @@ class Key:
                 for index, hint in enumerate(hints)
                 if not hint or hint.to_bytes(4, "little").upper() == start or not upper.isascii()
             ]
+        if len(candidates) > 1:
+            self._cells.budget.spend(self._cells.name, len(candidates))
         for offset in candidates:
             data = self._cells.cell(offset)
-            if _upper(_parse_name(self._cells, offset, data)) == upper:
+            if upper_units(_parse_name(self._cells, offset, data)) == upper:
                 return Key(self._cells, offset, data, self.path)
         return None
 
@@ -217,7 +224,7 @@ class Key:
         while low < high:
             middle = (low + high) // 2
             data = self._cells.cell(offsets[middle])
-            name = _upper(_parse_name(self._cells, offsets[middle], data))
+            name = upper_units(_parse_name(self._cells, offsets[middle], data))
             if name == upper:
                 return Key(self._cells, offsets[middle], data, self.path)
             low, high = (middle + 1, high) if name < upper else (low, middle)
@@ -246,8 +253,8 @@ class Key:
 
     def value(self, name: str) -> Value | None:
         """The value of that name, in any case of letters, or None; "" is the default value."""
-        upper = _upper(name)
-        return next((value for value in self.values() if _upper(value.name) == upper), None)
+        upper = upper_units(name)
+        return next((value for value in self.values() if upper_units(value.name) == upper), None)
 
     def get(self, name: str) -> ValueData | None:
         """The data of the value of that name, or None if there is none."""
@@ -302,6 +309,4 @@ def _parse_name(cells: Cells, offset: int, cell: bytes) -> str:
     name = cell[_NAME_OFFSET : _NAME_OFFSET + length]
     if len(name) != length:
         raise cells.damaged(offset, f"a key's name of {length} bytes does not fit")
-    if cell[2] & _NAME_IS_LATIN1:
-        return name.decode("latin-1")
-    return name.decode("utf-16-le", "replace")
+    return decode_name(name, bool(cell[2] & _NAME_IS_LATIN1))

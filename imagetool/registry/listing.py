@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from imagetool.contracts import Reportable
+from imagetool.registry.cells import PAGE_SIZE
 from imagetool.registry.keys import Key
 from imagetool.registry.values import Value, ValueData
 
@@ -62,7 +63,17 @@ def describe_value(
 
 def list_key(key: Key, path: str, warnings: tuple[str, ...] = ()) -> KeyListing:
     """List a key, whose path is `path`. Raises Corrupt."""
-    subkeys, values = list(key.subkeys()), key.values()
+    with key.budget:
+        subkeys, values = list(key.subkeys()), key.values()
+        # Larger ones are charged where their cells are read.
+        sizes = (value.size for value in values)
+        key.budget.spend(path, 0, sum(size for size in sizes if size <= PAGE_SIZE))
+        return _listing(key, path, subkeys, values, warnings)
+
+
+def _listing(
+    key: Key, path: str, subkeys: list[Key], values: list[Value], warnings: tuple[str, ...]
+) -> KeyListing:
     return KeyListing(
         path,
         key.last_written,

@@ -19,6 +19,8 @@ from imagetool.registry.structs import BASE_BLOCK_SIZE, checksum, is_valid_base_
 
 SECTOR = 512
 _MAX_LOG_SIZE = 16 << 20  # hashing takes a second for five megabytes
+_HASHED_BYTES_PER_OBJECT = 64
+"""Hashing costs as much time as making objects."""
 _ENTRY = struct.Struct("<4s5IQQ")
 _ENTRY_SIZE = 40
 _MAX_BINS_SIZE = 1 << 31
@@ -81,6 +83,7 @@ class _HiveLogEntry:
 
 @dataclass(frozen=True, slots=True)
 class _Log:
+    source: Source
     base_block: bytes
     data: bytes
     sequence: int
@@ -94,7 +97,7 @@ class _Log:
         fields = _BASE_BLOCK.unpack_from(head)
         if fields[1] != fields[2] or fields[9] % 4096 or fields[9] > _MAX_BINS_SIZE:
             return None
-        return cls(head, source.read_at(0, source.size), fields[1], fields[9])
+        return cls(source, head, source.read_at(0, source.size), fields[1], fields[9])
 
     def entries(self) -> list[_HiveLogEntry]:
         if self.data[SECTOR : SECTOR + 4] == b"DIRT":
@@ -103,6 +106,9 @@ class _Log:
         entries: list[_HiveLogEntry] = []
         offset = SECTOR
         while entry := self._parse_entry(offset):
+            self.source.budget.spend(
+                self.source.name, len(entry.sectors) * SECTOR // _HASHED_BYTES_PER_OBJECT
+            )
             if entries and entry.sequence != entries[-1].sequence + 1:
                 break
             entries.append(entry)

@@ -16,7 +16,7 @@ _BIG_DATA = struct.Struct("<2sHI")
 _SEGMENT_SIZE = 16344
 _RESIDENT = 0x80000000
 _NAME_IS_LATIN1 = 1
-_MAX_VALUE_SIZE = 64 << 20
+_MAX_VALUE_SIZE = 16 << 20
 
 ValueData = str | int | list[str] | bytes
 
@@ -57,8 +57,7 @@ class Value:
         name = cell[20 : 20 + length]
         if len(name) != length:
             raise cells.damaged(offset, f"a value's name of {length} bytes does not fit")
-        latin1 = flags & _NAME_IS_LATIN1
-        self.name: str = name.decode(*(("latin-1",) if latin1 else ("utf-16-le", "replace")))
+        self.name: str = decode_name(name, bool(flags & _NAME_IS_LATIN1))
         self.type: int = ValueType(number) if number <= ValueType.REG_QWORD else number
         self._cells = cells
         self._raw: bytes | None = None
@@ -94,7 +93,8 @@ class Value:
         if size > _MAX_VALUE_SIZE:
             raise self._cells.damaged(self._data_cell, f"a value of {size} bytes")
         cell = self._cells.cell(self._data_cell)
-        if size > _SEGMENT_SIZE and cell[:2] == b"db" and len(cell) >= _BIG_DATA.size:
+        segmented = size > _SEGMENT_SIZE and self._cells.has_big_data
+        if segmented and cell[:2] == b"db" and len(cell) >= _BIG_DATA.size:
             cell = self._read_segments(cell, size)
         if len(cell) < size:
             raise self._cells.damaged(self._data_cell, f"{size} bytes of data do not fit")
@@ -115,7 +115,8 @@ class Value:
         if self.type in _TEXT_TYPES:
             return _decode_text(raw)
         if self.type == ValueType.REG_MULTI_SZ:
-            text = _decode_text(raw)
+            # Empty items within a list count: a pending rename to nothing is a deletion.
+            text = _decode_units(raw).rstrip("\0")
             return text.split("\0") if text else []
         if self.type == ValueType.REG_DWORD and len(raw) == 4:
             return int.from_bytes(raw, "little")
@@ -130,6 +131,11 @@ class Value:
         return format_data(self.data)
 
 
+def decode_name(name: bytes, is_latin1: bool) -> str:
+    """Return the name of a key or value; a surrogate that stands alone stays one."""
+    return name.decode("latin-1") if is_latin1 else _decode_units(name)
+
+
 def format_data(data: ValueData) -> str:
     """Return data as text: lists one item a line, bytes in hexadecimal, numbers in decimal."""
     if isinstance(data, bytes):
@@ -138,4 +144,9 @@ def format_data(data: ValueData) -> str:
 
 
 def _decode_text(raw: bytes) -> str:
-    return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass").rstrip("\0")
+    """A text ends at its NUL, as for Windows; what lies behind is in `raw` alone."""
+    return _decode_units(raw).partition("\0")[0]
+
+
+def _decode_units(raw: bytes) -> str:
+    return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass")

@@ -243,9 +243,10 @@ def verify(
     """Judge an image's integration components.
 
     Raises DoesNotApply where no package fits, NoOperatingSystem, SeveralInstallations, Encrypted,
-    Unclean, Unsupported, Corrupt.
+    Unclean, Unsupported, Corrupt, BudgetSpent.
     """
-    (verification,) = image.gather(partial(_verify, image, criteria, volume))
+    with image.budget:
+        (verification,) = image.gather(partial(_verify, image, criteria, volume))
     return verification
 
 

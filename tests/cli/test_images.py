@@ -318,7 +318,7 @@ def test_the_tree_of_a_linux_volume_leaves_links_out(tmp_path: Path, oracle: obj
     done = run("file", "extract", path, "/", target)
     assert done.returncode == 0, done.stderr
     assert hashes(target) == hashes(tree)
-    assert "etc\\loop: a link" in done.stderr
+    assert "etc/loop: a link" in done.stderr
     assert not any(item.is_symlink() for item in target.rglob("*"))
 
 

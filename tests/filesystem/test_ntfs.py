@@ -32,6 +32,7 @@ class Counted:
 
     def __init__(self, below: Source) -> None:
         self.below, self.name, self.size = below, below.name, below.size
+        self.budget = below.budget
         self.batches = self.bytes = 0
 
     def read_at(self, offset: int, length: int) -> bytes:

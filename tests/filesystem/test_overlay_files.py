@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fixtures.disks import format_ntfs
 from fixtures.overlays import METHODS, OverlayFile, compress, point, stored, write
+from imagetool.budget import Budget
 from imagetool.compression import xpress
 from imagetool.compression.lzx import LzxChunk
 from imagetool.disk import FileSource, MemorySource
@@ -200,6 +201,7 @@ class Sparse:
 
     def __init__(self, count: int, chunk: int) -> None:
         self.count, self.chunk = count, chunk
+        self.budget = Budget()
         self.size = 8 * (count - 1) + count * chunk
 
     def read_at(self, offset: int, length: int) -> bytes:

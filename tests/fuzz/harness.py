@@ -33,6 +33,7 @@ from fixtures.disks import MIB, format_ntfs, run
 from fixtures.guests import SERVER_2008_R2, SERVER_2012_R2, GuestSpec, cached_guest
 from fixtures.hives import RegistryText
 from fixtures.packages import package_files
+from imagetool.budget import Budget
 from imagetool.contracts import Range, Source
 from imagetool.disk import FileSource, MemorySource, open_disk, read_partitions
 from imagetool.disk.local_files import LOCAL_FILES
@@ -63,6 +64,7 @@ class Patched:
         self._patches = patches
         self.size = size
         self.name = "input"
+        self.budget = Budget()
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""

@@ -9,13 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "imagetool"
 
-GROUND = {"contracts", "errors", "version"}
+GROUND = {"budget", "contracts", "errors", "version"}
 BYTES = GROUND | {"compression", "disk", "filesystem", "registry"}
 FACTS = {"package", "guest"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
-    "contracts": {"errors"},
+    "budget": {"errors"},
+    "contracts": {"budget", "errors"},
     "compression": GROUND,
     "disk": GROUND | {"compression"},
     "filesystem": GROUND | {"disk", "compression"},

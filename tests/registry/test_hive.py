@@ -24,6 +24,7 @@ class Counted:
     def __init__(self, data: bytes) -> None:
         self._memory = MemorySource(data, "counted")
         self.name, self.size = "counted", len(data)
+        self.budget = self._memory.budget
         self.batches = self.bytes = 0
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -62,6 +62,7 @@ class Vhd:
 
     def __init__(self, source: Source, find_parent: FindParent | None = None) -> None:
         self.name = source.name
+        self.budget = source.budget
         self._file = source
         raw = find_footer(source)
         try:

@@ -36,6 +36,7 @@ class Vhdx:
         self, source: Source, find_parent: Callable[[ParentLocator], Vhdx] | None = None
     ) -> None:
         self.name = source.name
+        self.budget = source.budget
         self._file = self._source = source
         self._warnings = file_size_warnings(source)
         header = read_header(source)

@@ -61,10 +61,11 @@ def file_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int
 class BlockMapData:
     """A file with a block map: twelve block numbers in the inode, the others in map blocks."""
 
-    __slots__ = ("_maps", "_root", "_volume", "name", "size")
+    __slots__ = ("_maps", "_root", "_volume", "budget", "name", "size")
 
     def __init__(self, volume: Ext, root: bytes, size: int, name: str) -> None:
         self._volume = volume
+        self.budget = volume.source.budget
         self._root = _block_numbers(root)
         self._maps: dict[int, array[int]] = {}
         self.size = size

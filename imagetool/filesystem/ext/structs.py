@@ -39,6 +39,9 @@ SuperBlock = StructLayout(
         "first_meta_group" / Int32ul,
         Padding(72),
         "blocks_count_high" / Int32ul,
+        Padding(248),
+        "backup_group_1" / Int32ul,
+        "backup_group_2" / Int32ul,
     )
 )
 MAGIC = 0xEF53
@@ -52,6 +55,8 @@ READABLE_FEATURES = (
 READABLE_FEATURES |= 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000
 FEATURE_NAMES = {0x1: "compression", 0x8: "an external journal", 0x1000: "data in directories"}
 SPARSE_SUPER = 1
+SPARSE_SUPER2 = 0x200
+"""Compatible: copies in the two groups that the superblock names."""
 """Read-only compatible: copies of the superblock in some groups only."""
 
 # "Inode Table"

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
@@ -203,19 +204,21 @@ class Ext(InodeVolume[ExtInode]):
         """The offset of a group's descriptor; "Meta Block Groups" spread them over the volume."""
         per_block = self.block_size // self._descriptor_size
         meta, inside = divmod(group, per_block)
-        first = self._superblock.first_data_block
         spread = self._superblock.incompatible & s.META_GROUPS
         if not spread or meta < self._superblock.first_meta_group:
-            block = first + 1 + meta
+            block = s.SUPERBLOCK_OFFSET // self.block_size + 1 + meta
         else:
             start = meta * per_block
-            block = (
-                first + start * self._superblock.blocks_per_group + self._has_superblock_copy(start)
-            )
+            block = self._superblock.first_data_block + start * self._superblock.blocks_per_group
+            block += self._has_superblock_copy(start)
+            if not start and self.block_size == 1024 and not self._superblock.first_data_block:
+                block += 1  # clusters of blocks of 1 KiB count from the boot block
         return int(block * self.block_size + inside * self._descriptor_size)
 
     def _has_superblock_copy(self, group: int) -> bool:
         """True where a group begins with a copy of the superblock."""
+        if group and self._superblock.compatible & s.SPARSE_SUPER2:
+            return group in (self._superblock.backup_group_1, self._superblock.backup_group_2)
         if group < 2 or not self._superblock.read_only_compatible & s.SPARSE_SUPER:
             return True
         for base in (3, 5, 7):
@@ -235,10 +238,9 @@ class Ext(InodeVolume[ExtInode]):
     def child(self, directory: ExtInode, name: str) -> ExtInode | None:
         """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
-        for raw, number in self._directory_entries(directory):
-            if raw == wanted:
-                return self.read_inodes([number])[0]
-        return None
+        entries = partial(self._directory_entries, directory)
+        number = self.find_number(directory.number, wanted, entries)
+        return None if number is None else self.read_inodes([number])[0]
 
     def children(self, directory: ExtInode) -> Iterator[tuple[str, ExtInode]]:
         """The names in a directory; inodes are read in batches."""

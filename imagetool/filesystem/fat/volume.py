@@ -44,6 +44,7 @@ class Fat(InodeVolume[FatEntry]):
     """A FAT volume in a source. Raises Corrupt."""
 
     file_system = "FAT"
+    separators = "\\/"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -65,7 +66,7 @@ class Fat(InodeVolume[FatEntry]):
         self._stated_size = total * sector
         self.cluster_count = (total - first) // per_cluster
         self._bits = 12 if self.cluster_count < s.MIN_FAT16_CLUSTERS else 16
-        if self.cluster_count >= s.MIN_FAT32_CLUSTERS:
+        if not fields.table_sectors_16:  # as Windows and Linux decide, whatever the count
             self._bits = 32
         self._table_offset = fields.reserved_sectors * sector
         self._table_size = table_sectors * sector

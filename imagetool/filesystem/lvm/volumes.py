@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from imagetool.budget import Budget
 from imagetool.contracts import Range, Source
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import read_exactly
@@ -138,6 +139,7 @@ class Concatenation:
     def __init__(self, sources: Sequence[Source], name: str) -> None:
         self._sources = sources
         self.name = name
+        self.budget = sources[0].budget if sources else Budget()
         self.size = sum(source.size for source in sources)
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -22,13 +22,15 @@ _MAX_UNIT_SIZE = 1 << 20
 class NonResidentData:
     """The value of a non-resident attribute that is not compressed; it may be sparse."""
 
-    __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "name", "size")
+    __slots__ = ("_cluster_size", "_initialised", "_lcns", "_vcns", "_volume", "budget", "name",
+                 "size")  # fmt: skip
 
     def __init__(
         self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
     ) -> None:
         first = extents[0]
         self._volume = volume
+        self.budget = volume.budget
         self._cluster_size = cluster_size
         self.name = name
         self.size = first.size
@@ -53,7 +55,8 @@ class NonResidentData:
             if end not in (-1, extent.first_vcn):
                 raise Corrupt(f"{self.name}: its run lists leave a gap", hint=_DAMAGED)
             end = extent.first_vcn
-            runs = decode_runs(extent.run_bytes, extent.first_vcn, total, self.name)
+            runs = list(decode_runs(extent.run_bytes, extent.first_vcn, total, self.name))
+            self.budget.spend(self.name, len(runs))
             for start, count, lcn in runs:
                 self._vcns.append(start)
                 self._lcns.append(lcn)
@@ -85,6 +88,25 @@ class NonResidentData:
             extents.append((HOLE, zeros))
         return extents
 
+    def stored_extents(self, vcn: int, count: int) -> tuple[list[Extent], bool]:
+        """The parts of the volume that hold these clusters, up to the first hole or the end of the
+        run list, whatever the sizes of the value; and whether they hold all of them."""
+        extents: list[Extent] = []
+        run = bisect_right(self._vcns, vcn) - 1
+        while count and 0 <= run < len(self._lcns) and self._lcns[run] != SPARSE:
+            inside = vcn - self._vcns[run]
+            part = min(count, self._vcns[run + 1] - vcn)
+            extents.append(
+                ((self._lcns[run] + inside) * self._cluster_size, part * self._cluster_size)
+            )
+            vcn, count, run = vcn + part, count - part, run + 1
+        return extents, not count
+
+    @property
+    def is_hole(self) -> bool:
+        """True if it has runs, and none has clusters."""
+        return bool(self._lcns) and all(lcn == SPARSE for lcn in self._lcns)
+
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
         return read_extent_data(self._volume, [self.extents_at(offset, length)])[0]
@@ -97,17 +119,21 @@ class NonResidentData:
 class CompressedData:
     """The value of a compressed attribute: units of clusters, each compressed (LZNT1) or not."""
 
-    __slots__ = ("_cache", "_stored", "_unit_size", "name", "size")
+    __slots__ = ("_cache", "_initialised", "_stored", "_unit_clusters", "_unit_size", "budget",
+                 "name", "size")  # fmt: skip
 
     def __init__(
         self, volume: Source, cluster_size: int, extents: Sequence[Attribute], name: str
     ) -> None:
         self._unit_size = cluster_size << extents[0].compression_unit
+        self._unit_clusters = 1 << extents[0].compression_unit
+        self._initialised = min(extents[0].initialised_size, extents[0].size)
         if not 0 < self._unit_size <= _MAX_UNIT_SIZE:
             raise Corrupt(f"{name}: a compression unit of {self._unit_size} bytes", hint=_DAMAGED)
         self._stored = NonResidentData(volume, cluster_size, extents, name)
         self._cache: tuple[int, bytes] = (-1, b"")
         self.name = name
+        self.budget = volume.budget
         self.size = self._stored.size
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -129,17 +155,18 @@ class CompressedData:
             return self._cache[1]
         start = number * self._unit_size
         wanted = min(self._unit_size, self.size - start)
-        extents = self._stored.extents_at(start, self._unit_size)
-        # A unit that ends with a hole is compressed: its data is shorter than the unit.
-        if any(offset < 0 for offset, _ in extents) and any(offset >= 0 for offset, _ in extents):
+        written = min(wanted, max(0, self._initialised - start))
+        extents, whole = self._stored.stored_extents(
+            number * self._unit_clusters, self._unit_clusters
+        )
+        data = read_extent_data(self._stored._volume, [extents])[0] if written else b""
+        # A unit that ends with a hole is compressed: its data is shorter than the unit. The sizes
+        # of the value say nothing about it: they may end anywhere within.
+        if data and not whole:
             from imagetool.compression.lznt1 import decompress
 
-            packed = read_extent_data(
-                self._stored._volume, [[extent for extent in extents if extent[0] >= 0]]
-            )[0]
-            data = decompress(packed, wanted, self.name).ljust(wanted, b"\0")
-        else:
-            data = read_extent_data(self._stored._volume, [extents])[0]
+            data = decompress(data, wanted, self.name)
+        data = data[:written].ljust(wanted, b"\0")
         self._cache = (number, data)
         return data
 

@@ -22,6 +22,9 @@ _ENTRY_HEADER = struct.Struct("<QHHI")
 _NAME_OFFSET = 82
 _RECORD_NUMBER_MASK = 0xFFFFFFFFFFFF
 
+EXACT, BELOW, NONE, OTHER_CASE = range(4)
+"""The results of `search`."""
+
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 
 LoadUpcase = Callable[[], bytes]
@@ -107,31 +110,33 @@ def is_dos_name(node: bytes, offset: int) -> bool:
 def search(
     node: bytes, header_offset: int, name: str, upcase: LoadUpcase, where: str
 ) -> tuple[int, int, int]:
-    """Search one node for a name: (0, offset, length) of its entry.
+    """Search one node for a name: (EXACT, offset, length) of its entry.
 
-    (1, offset, length) where the search goes on in the node below that entry, (2, 0, 0) where there
-    is no such name.
+    OTHER_CASE for one whose name differs in the case of letters alone; (BELOW, offset, length)
+    where the search goes on in the node below that entry; (NONE, 0, 0) where there is no such name.
     """
     if name.isascii():
-        found = _search_ascii(node, header_offset, name.upper())
+        found = _search_ascii(node, header_offset, name)
         if found is not None:
             return found
     for offset, length, flags in iter_entries(node, header_offset, where):
         if not flags & s.IS_LAST:
-            order = compare_names(name, entry_name(node, offset), upcase)
+            other = entry_name(node, offset)
+            order = compare_names(name, other, upcase)
             if order > 0:
                 continue
             if order == 0:
-                return 0, offset, length
-        return (1, offset, length) if flags & s.HAS_SUBNODE else (2, 0, 0)
-    return 2, 0, 0
+                return EXACT if name == other else OTHER_CASE, offset, length
+        return (BELOW, offset, length) if flags & s.HAS_SUBNODE else (NONE, 0, 0)
+    return NONE, 0, 0
 
 
-def _search_ascii(node: bytes, header_offset: int, upper: str) -> tuple[int, int, int] | None:
+def _search_ascii(node: bytes, header_offset: int, name: str) -> tuple[int, int, int] | None:
     """As `search`; None where a name is not ASCII or the node is damaged.
 
     The fast path: it serves nearly every look-up, and takes most of its time.
     """
+    upper = name.upper()
     first, used, _, _ = _INDEX_HEADER.unpack_from(node, header_offset)
     offset, end = header_offset + first, min(header_offset + used, len(node))
     unpack = _ENTRY_HEADER.unpack_from
@@ -143,18 +148,18 @@ def _search_ascii(node: bytes, header_offset: int, upper: str) -> tuple[int, int
         if not flags & 2:
             start = offset + _NAME_OFFSET
             stop = start + 2 * node[offset + 80] if length > _NAME_OFFSET else after + 1
-            other = utf_16_le_decode(node[start:stop], "replace")[0]
-            if stop > after or not other.isascii():
+            raw = utf_16_le_decode(node[start:stop], "replace")[0]
+            if stop > after or not raw.isascii():
                 return None
-            other = other.upper()
+            other = raw.upper()
             if upper > other:
                 offset = after
                 continue
             if upper == other:
-                return 0, offset, length
+                return EXACT if name == raw else OTHER_CASE, offset, length
         if flags & 1:
-            return (1, offset, length) if length >= 24 else None
-        return 2, 0, 0
+            return (BELOW, offset, length) if length >= 24 else None
+        return NONE, 0, 0
     return None
 
 

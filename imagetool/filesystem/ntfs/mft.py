@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 from imagetool.contracts import Source
 from imagetool.disk.extents import read_extent_data
+from imagetool.disk.lazy import lazy
 from imagetool.errors import Corrupt
 from imagetool.filesystem.ntfs import structs as s
 from imagetool.filesystem.ntfs.data import NonResidentData
+from imagetool.filesystem.ntfs.index import compare_names
 from imagetool.filesystem.ntfs.record import Attribute, FileRecord, apply_fixups
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 MAX_CACHED_BLOCKS = 2048
 """Records and index blocks; then the cache starts afresh."""
 
+_UPCASE_SIZE = 2 << 16
 _MAX_ATTRIBUTE_LIST_SIZE = 1 << 20  # bytes of an attribute list; Windows stops at 256 KiB
 
 
@@ -152,13 +155,37 @@ class MasterFileTable:
         """
         own = record.attributes_of_type(s.ATTRIBUTE_LIST)
         if not own:
-            return [item for item in record.attributes_of_type(attribute_type) if item.name == name]
+            return self._of_name(record.attributes_of_type(attribute_type), name)
         found = [
-            item
-            for item in self._listed_attributes(record, own[0])
-            if item.type == attribute_type and item.name.upper() == name.upper()
+            item for item in self._listed_attributes(record, own[0]) if item.type == attribute_type
         ]
-        return sorted(found, key=lambda item: item.first_vcn)
+        return sorted(self._of_name(found, name), key=lambda item: item.first_vcn)
+
+    def _of_name(self, attributes: list[Attribute], name: str) -> list[Attribute]:
+        """Those of that very name, else those of the first whose name differs in case alone."""
+        exact = [item for item in attributes if item.name == name]
+        if exact or not name:
+            return exact
+        for other in attributes:
+            if compare_names(other.name, name, self.upcase) == 0:
+                return [item for item in attributes if item.name == other.name]
+        return []
+
+    def upcase(self) -> bytes:
+        """The volume's own upper case: $UpCase, a UTF-16 code unit for each of 65,536."""
+        return self._upcase_table
+
+    @lazy
+    def _upcase_table(self) -> bytes:
+        extents = self.attribute_extents(self.read_records([s.UPCASE])[0], s.DATA, "")
+        name = f"{self.name}: $UpCase"
+        if not extents or extents[0].resident:
+            raise Corrupt(f"{name} holds no table", hint=_DAMAGED)
+        table = NonResidentData(self.source, self.cluster_size, extents, name)
+        data = table.read_at(0, _UPCASE_SIZE)
+        if len(data) != _UPCASE_SIZE:
+            raise Corrupt(f"{name} holds {len(data)} bytes", hint=_DAMAGED)
+        return data
 
     def _listed_attributes(self, record: FileRecord, listing: Attribute) -> list[Attribute]:
         where = f"{self.name}: record {record.number}"
@@ -179,7 +206,9 @@ class MasterFileTable:
                 raise Corrupt(f"{where}: a damaged attribute list", hint=_DAMAGED)
             wanted.append((reference & 0xFFFFFFFFFFFF, identifier))
             offset += length
+        wanted = list(dict.fromkeys(wanted))  # some name an attribute twice, none has two of one
         numbers = sorted({number for number, _ in wanted} - {record.number})
+        self.source.budget.spend(self.name, len(wanted), len(numbers) * self.record_size)
         others = {other.number: other for other in self.read_records(numbers)} | {
             record.number: record
         }

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from imagetool.contracts import Source
 from imagetool.disk.source import MemorySource
-from imagetool.errors import Corrupt, NotFound
+from imagetool.errors import Corrupt, NotFound, Unsupported
 from imagetool.filesystem.ntfs import index
 from imagetool.filesystem.ntfs import structs as s
-from imagetool.filesystem.ntfs.data import open_data
+from imagetool.filesystem.ntfs.data import NonResidentData, open_data
 from imagetool.filesystem.ntfs.record import Attribute, FileRecord
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class NtfsNode:
     def open(self, stream: str = "") -> Source:
         """The data as a source, or that of an alternate stream.
 
-        Raises NotFound where there is none, Unsupported for a file whose data the Windows overlay
-        filter keeps outside of the volume, Encrypted for one that EFS encrypted.
+        Raises NotFound where there is none, Unsupported for a link and for a file whose data a
+        filter keeps elsewhere, Encrypted for one that EFS encrypted.
         """
         path = self.path or "the root"
         name = f"{self._volume.name}: {path}" + (f":{stream}" if stream else "")
@@ -61,25 +61,38 @@ class NtfsNode:
         if not extents:
             what = "is a directory" if self.is_directory and not stream else "has no such data"
             raise NotFound(f"{name} {what}", hint="`imagetool file list` shows what is there.")
-        if not stream:
-            point = self._wof_reparse_point()
-            if point:
-                return self._open_wof(point, extents[0].size, name)
-        return self._open_extents(extents, name)
+        point = b"" if stream else self._reparse_point()
+        if point[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little"):
+            return self._open_wof(point, extents[0].size, name)
+        data = self._open_extents(extents, name)
+        if point:
+            self._check_data_is_here(int.from_bytes(point[:4], "little"), data)
+        return data
+
+    @staticmethod
+    def _check_data_is_here(tag: int, data: Source) -> None:
+        """Raise Unsupported for a reparse point whose data lies elsewhere."""
+        meaning = s.REPARSE_TAGS.get(tag & ~s.REPARSE_TAG_VARIANTS, s.REPARSE_TAGS.get(tag, ""))
+        hole = isinstance(data, NonResidentData) and data.is_hole and data.size > 0
+        if meaning or hole:
+            raise Unsupported(
+                f"{data.name}: {meaning or 'a reparse point of a filter that is not known'} "
+                f"(reparse tag 0x{tag:08X}): its data does not lie in the file",
+                hint="Start the guest and copy it there, or read the file that it leads to.",
+            )
 
     def _open_extents(self, extents: list[Attribute], name: str) -> Source:
         if extents[0].resident:
             return MemorySource(extents[0].value, name)
         return open_data(self._volume.source, self._volume.cluster_size, extents, name)
 
-    def _wof_reparse_point(self) -> bytes:
-        """The reparse point of the overlay filter; empty for any other, and for none."""
+    def _reparse_point(self) -> bytes:
+        """The beginning of its reparse point; empty for none."""
         extents = self._volume.attribute_extents(self._record, s.REPARSE_POINT, "")
         if not extents:
             return b""
         name = f"{self._volume.name}: {self.path}: its reparse point"
-        point = self._open_extents(extents, name).read_at(0, _REPARSE_POINT_SIZE)
-        return point if point[:4] == s.WOF_REPARSE_TAG.to_bytes(4, "little") else b""
+        return self._open_extents(extents, name).read_at(0, _REPARSE_POINT_SIZE)
 
     def _open_wof(self, point: bytes, size: int, name: str) -> Source:
         # Such files are rare: their decompressors are imported only when one is opened.

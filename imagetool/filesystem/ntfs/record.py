@@ -66,7 +66,9 @@ class Attribute:
         self.type, length, non_resident, name_length, name_offset, self.flags, self.identifier = (
             _ATTRIBUTE_HEADER.unpack_from(data)
         )
-        self.name = data[name_offset : name_offset + 2 * name_length].decode("utf-16-le", "replace")
+        self.name = data[name_offset : name_offset + 2 * name_length].decode(
+            "utf-16-le", "surrogatepass"
+        )
         self.resident = not non_resident
         self.value = self.run_bytes = b""
         self.first_vcn = self.last_vcn = self.compression_unit = 0

@@ -76,5 +76,29 @@ IS_DIRECTORY = 0x10000000
 WOF_REPARSE_TAG = 0x80000017
 """A file compressed by the Windows overlay filter (CompactOS); [MS-FSCC] 2.1.2.1."""
 
+REPARSE_TAG_VARIANTS = 0xF000
+"""The bits by which tags of one filter differ, where `REPARSE_TAGS` has it without them."""
+
+REPARSE_TAGS = {
+    0xA0000003: "a directory junction",
+    0xA000000C: "a symbolic link",
+    0xA000001D: "a symbolic link of WSL",
+    0x8000001B: "an alias of an app",
+    0xC0000004: "a file in hierarchical storage",
+    0x80000006: "a file in hierarchical storage",
+    0x80000007: "a file of single instance storage",
+    0x80000008: "a file in a mounted WIM",
+    0x80000013: "a deduplicated file",
+    0x80000015: "a placeholder of cloud storage",
+    0x80000018: "a file of a container's base image",
+    0x90000018: "a file of a container's base image",
+    0x8000001E: "a file of Azure File Sync",
+    0x80000021: "a placeholder of OneDrive",
+    0x9000001A: "a placeholder of cloud storage",
+    0x9000001C: "a placeholder of a projected file system",
+    0x90000024: "a file of a container's base image",
+}
+"""Reparse points of files whose data lies elsewhere; [MS-FSCC] 2.1.2.1."""
+
 WOF_PROVIDER_WIM, WOF_PROVIDER_FILE = 1, 2
 """The provider of such a file's data: a WIM archive, or an alternate stream; wofapi.h."""

@@ -42,6 +42,7 @@ class Ntfs(MasterFileTable):
     """An NTFS volume in a source. Raises Corrupt where its boot sector or table is damaged."""
 
     file_system = "NTFS"
+    separators = "\\/"
     needs_replay = False
 
     def __init__(self, source: Source) -> None:
@@ -88,12 +89,11 @@ class Ntfs(MasterFileTable):
     def _walk_path(self, path: str) -> PathWalk:
         """Walk from the root, or the deepest cached directory, along the names of `path`."""
         names = path.split("\\") if path else []
-        upper = path.upper().split("\\")
         depth = len(names) - 1
-        while depth > 0 and "\\".join(upper[:depth]) not in self._directory_cache:
+        while depth > 0 and "\\".join(names[:depth]) not in self._directory_cache:
             depth -= 1
         if depth > 0:
-            record = self._directory_cache["\\".join(upper[:depth])]
+            record = self._directory_cache["\\".join(names[:depth])]
         else:
             depth = 0
             record = self.parse_record(s.ROOT, (yield self.record_request(s.ROOT)))
@@ -103,7 +103,7 @@ class Ntfs(MasterFileTable):
             if position > depth:
                 if len(self._directory_cache) >= MAX_CACHED_BLOCKS:
                     self._directory_cache.clear()
-                self._directory_cache["\\".join(upper[:position])] = record
+                self._directory_cache["\\".join(names[:position])] = record
             reference = yield from self._search_directory(record, name)
             if reference is None:
                 return None
@@ -126,10 +126,12 @@ class Ntfs(MasterFileTable):
         allocation: NonResidentData | None = None
         seen: set[int] = set()
         while True:
-            result, offset, length = index.search(node, header_offset, name, self._upcase, where)
-            if result == 0:
+            result, offset, length = index.search(node, header_offset, name, self.upcase, where)
+            if result == index.EXACT:
                 return index.entry_reference(node, offset)
-            if result == 2:
+            if result == index.OTHER_CASE:
+                return self._best_match(directory, name, node, header_offset, offset, length)
+            if result == index.NONE:
                 return None
             cluster = index.entry_subnode(node, offset, length)
             if cluster in seen or len(seen) > _MAX_INDEX_DEPTH:
@@ -140,6 +142,37 @@ class Ntfs(MasterFileTable):
             request = self._index_block_request(allocation, directory.number, cluster)
             node, header_offset = (yield request), 24
             self._check_index_block(node, cluster, where)
+
+    def _best_match(
+        self,
+        directory: FileRecord,
+        name: str,
+        node: bytes,
+        header_offset: int,
+        offset: int,
+        length: int,
+    ) -> tuple[int, int]:
+        """The file of that very name, else the first whose name differs in case alone.
+
+        The entry at `offset` is such a one. Others lie beside it in its node, for no entry on the
+        way down was one; or below, where it has a node below it.
+        """
+        where = f"{self.name}: record {directory.number}"
+        same: list[tuple[str, int, int]] = []
+        entries = index.iter_entries(node, header_offset, where)
+        if any(flags & s.HAS_SUBNODE for *_, flags in entries):
+            same = [
+                (entry.name, entry.record_number, entry.sequence)
+                for entry in self._list_entries(directory, name)
+            ]
+        else:
+            same = [
+                (index.entry_name(node, start), *index.entry_reference(node, start))
+                for start, _, flags in index.iter_entries(node, header_offset, where)
+                if not flags & s.IS_LAST
+            ]
+        exact = next((item for item in same if item[0] == name), None)
+        return index.entry_reference(node, offset) if exact is None else exact[1:]
 
     def _index_root(self, directory: FileRecord) -> bytes:
         roots = self.attribute_extents(directory, s.INDEX_ROOT, "$I30")
@@ -168,36 +201,29 @@ class Ntfs(MasterFileTable):
         if int.from_bytes(node[16:24], "little") != cluster:
             raise Corrupt(f"{where}: an index block that belongs elsewhere", hint=_DAMAGED)
 
-    def _upcase(self) -> bytes:
-        return self._upcase_table
-
-    @lazy
-    def _upcase_table(self) -> bytes:
-        record = self.read_records([s.UPCASE])[0]
-        table = NtfsNode(self, record, "$UpCase").open()
-        data = table.read_at(0, 131072)
-        if len(data) != 131072:
-            raise Corrupt(f"{self.name}: $UpCase holds {len(data)} bytes", hint=_DAMAGED)
-        return data
-
     def list_directory(self, directory: FileRecord, prefix: str = "") -> Iterator[index.IndexEntry]:
         """The entries of a directory in the order of its index, without short (8.3) names.
 
         With a prefix only names that begin with it, in any case: only the branches of the index
         that can hold them are read.
         """
+        for entry in self._list_entries(directory, prefix):
+            if entry.record_number >= s.FIRST_USER_RECORD:
+                yield entry
+
+    def _list_entries(self, directory: FileRecord, prefix: str) -> Iterator[index.IndexEntry]:
         where = f"{self.name}: record {directory.number}"
         root = self._index_root(directory)
         large = any(i.type == s.INDEX_ALLOCATION for i in self.all_attributes(directory))
         allocation = self._index_allocation(directory) if large else None
         listing = _Listing(directory.number, allocation, prefix, where, set())
-        for entry in self._list_node(root, 16, listing):
-            if entry.record_number >= s.FIRST_USER_RECORD:
-                yield entry
+        yield from self._list_node(root, 16, listing, 0)
 
     def _list_node(
-        self, node: bytes, header_offset: int, listing: _Listing
+        self, node: bytes, header_offset: int, listing: _Listing, depth: int
     ) -> Iterator[index.IndexEntry]:
+        if depth > _MAX_INDEX_DEPTH:
+            raise Corrupt(f"{listing.where}: its index is too deep", hint=_DAMAGED)
         entries = []
         for offset, length, flags in index.iter_entries(node, header_offset, listing.where):
             order = 0
@@ -205,12 +231,13 @@ class Ntfs(MasterFileTable):
                 order = 1
                 if not flags & s.IS_LAST:
                     start = index.entry_name(node, offset)[: len(listing.prefix)]
-                    order = index.compare_names(start, listing.prefix, self._upcase)
+                    order = index.compare_names(start, listing.prefix, self.upcase)
             # Names in the node below an entry sort before it: none can fit where order < 0.
             if order >= 0:
                 entries.append((offset, length, flags, order))
             if order > 0:
                 break
+        self.source.budget.spend(self.name, len(entries))
         below = [
             index.entry_subnode(node, offset, length)
             for offset, length, flags, _ in entries
@@ -230,7 +257,7 @@ class Ntfs(MasterFileTable):
             if flags & s.HAS_SUBNODE:
                 cluster = index.entry_subnode(node, offset, length)
                 self._check_index_block(blocks[cluster], cluster, listing.where)
-                yield from self._list_node(blocks[cluster], 24, listing)
+                yield from self._list_node(blocks[cluster], 24, listing, depth + 1)
             if not order and not flags & s.IS_LAST and not index.is_dos_name(node, offset):
                 yield index.read_entry(node, offset)
 

@@ -122,12 +122,14 @@ class WofData:
         "_entry_size",
         "_pages",
         "_stream",
+        "budget",
         "name",
         "size",
     )
 
     def __init__(self, stream: Source, size: int, algorithm: Algorithm, name: str) -> None:
         self._stream = stream
+        self.budget = stream.budget
         self._algorithm = algorithm
         self.name = name
         self.size = size

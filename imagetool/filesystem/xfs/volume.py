@@ -7,6 +7,7 @@ Directories are read from their start; their hash index only speeds up the searc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
@@ -137,10 +138,9 @@ class Xfs(InodeVolume[XfsInode]):
     def child(self, directory: XfsInode, name: str) -> XfsInode | None:
         """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
-        for raw, number in self._directory_entries(directory):
-            if raw == wanted:
-                return self.read_inodes([number])[0]
-        return None
+        entries = partial(self._directory_entries, directory)
+        number = self.find_number(directory.number, wanted, entries)
+        return None if number is None else self.read_inodes([number])[0]
 
     def children(self, directory: XfsInode) -> Iterator[tuple[str, XfsInode]]:
         """The names in a directory; inodes are read in batches."""

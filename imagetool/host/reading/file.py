@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from imagetool.budget import Budget
 from imagetool.contracts import Range, Task
 from imagetool.errors import CannotOpen
 from imagetool.host.reading.open_errors import BUSY_WARNING
@@ -33,8 +34,8 @@ _MIN_READAHEAD_PAGES = 8
 class HostFile:
     """A file of a host, open for reading (imagetool.contracts.OpenFile)."""
 
-    __slots__ = ("_next_page", "_open", "_predicted", "_profile", "_readahead", "_touched", "files",
-                 "name", "number", "path", "size", "warnings")  # fmt: skip
+    __slots__ = ("_next_page", "_open", "_predicted", "_profile", "_readahead", "_touched",
+                 "budget", "files", "name", "number", "path", "size", "warnings")  # fmt: skip
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class HostFile:
         self.path = path
         self.name = files.display_name(path)
         self.size = size
+        self.budget = Budget()
         self.warnings: tuple[str, ...] = (BUSY_WARNING,) if busy else ()
         self._profile = profile
         self._predicted = predicted

@@ -29,7 +29,7 @@ _LAYOUTS = {
 """The module of this folder that has the layout of a command."""
 
 _LINE_FEED = "\n"
-_ESCAPED_CATEGORIES = ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
+_ESCAPED_CATEGORIES = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 
 
 def render(document: Document) -> str:
@@ -50,8 +50,8 @@ def render(document: Document) -> str:
 def safe(value: object, *, keep_line_feeds: bool = False) -> str:
     """Return text that is safe to print: no control characters, no bidirectional marks.
 
-    Characters of the categories Cc, Cf, Co, Cn, Zl and Zp become \\x or \\u escapes, lone
-    surrogates U+FFFD. Line feeds are kept with `keep_line_feeds`.
+    Characters of the categories Cc, Cf, Co, Cn, Zl and Zp become \\x or \\u escapes, and so do lone
+    surrogates. Line feeds are kept with `keep_line_feeds`.
     """
     text = str(value)
     if text.isascii() and text.isprintable():
@@ -63,8 +63,6 @@ def _safe_character(char: str, keep_line_feeds: bool) -> str:
     if keep_line_feeds and char == _LINE_FEED:
         return char
     category = unicodedata.category(char)
-    if category == "Cs":
-        return "\ufffd"
     if category in _ESCAPED_CATEGORIES:
         code = ord(char)
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
