@@ -68,10 +68,10 @@ class Cells:
         for offset in offsets:
             if offset & 7 or not 0 <= offset <= self.end - 8:
                 raise self.damaged(offset, "no cell can lie here")
-        self.budget.spend(self.name, len(offsets))
         self._load_pages({offset // PAGE_SIZE for offset in offsets})
         sizes = [self._read_size(offset) for offset in offsets]
-        self.budget.spend(self.name, 0, sum(sizes))
+        if sum(sizes) > PAGE_SIZE:  # less costs nothing of the budget
+            self.budget.spend(self.name, len(offsets), sum(sizes))
         pages: set[int] = set()
         for offset, size in zip(offsets, sizes, strict=True):
             pages.update(range(offset // PAGE_SIZE, (offset + size - 1) // PAGE_SIZE + 1))

@@ -19,7 +19,7 @@ from imagetool.disk.filetime import from_filetime
 from imagetool.errors import NotFound
 from imagetool.registry.cells import NO_CELL, Cells
 from imagetool.registry.upper_case import upper_units
-from imagetool.registry.values import Value, ValueData, decode_name
+from imagetool.registry.values import Value, ValueData, decode_units
 
 _KEY_NODE = struct.Struct("<2sHQ")
 _COUNTS = struct.Struct("<IIIIII")  # from byte 20: subkeys, volatile ones, their lists, values
@@ -309,4 +309,6 @@ def _parse_name(cells: Cells, offset: int, cell: bytes) -> str:
     name = cell[_NAME_OFFSET : _NAME_OFFSET + length]
     if len(name) != length:
         raise cells.damaged(offset, f"a key's name of {length} bytes does not fit")
-    return decode_name(name, bool(cell[2] & _NAME_IS_LATIN1))
+    if cell[2] & _NAME_IS_LATIN1:
+        return name.decode("latin-1")
+    return decode_units(name)

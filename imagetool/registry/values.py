@@ -57,7 +57,8 @@ class Value:
         name = cell[20 : 20 + length]
         if len(name) != length:
             raise cells.damaged(offset, f"a value's name of {length} bytes does not fit")
-        self.name: str = decode_name(name, bool(flags & _NAME_IS_LATIN1))
+        latin1 = flags & _NAME_IS_LATIN1
+        self.name: str = name.decode("latin-1") if latin1 else decode_units(name)
         self.type: int = ValueType(number) if number <= ValueType.REG_QWORD else number
         self._cells = cells
         self._raw: bytes | None = None
@@ -116,7 +117,7 @@ class Value:
             return _decode_text(raw)
         if self.type == ValueType.REG_MULTI_SZ:
             # Empty items within a list count: a pending rename to nothing is a deletion.
-            text = _decode_units(raw).rstrip("\0")
+            text = decode_units(raw).rstrip("\0")
             return text.split("\0") if text else []
         if self.type == ValueType.REG_DWORD and len(raw) == 4:
             return int.from_bytes(raw, "little")
@@ -131,11 +132,6 @@ class Value:
         return format_data(self.data)
 
 
-def decode_name(name: bytes, is_latin1: bool) -> str:
-    """Return the name of a key or value; a surrogate that stands alone stays one."""
-    return name.decode("latin-1") if is_latin1 else _decode_units(name)
-
-
 def format_data(data: ValueData) -> str:
     """Return data as text: lists one item a line, bytes in hexadecimal, numbers in decimal."""
     if isinstance(data, bytes):
@@ -145,8 +141,9 @@ def format_data(data: ValueData) -> str:
 
 def _decode_text(raw: bytes) -> str:
     """A text ends at its NUL, as for Windows; what lies behind is in `raw` alone."""
-    return _decode_units(raw).partition("\0")[0]
+    return decode_units(raw).partition("\0")[0]
 
 
-def _decode_units(raw: bytes) -> str:
+def decode_units(raw: bytes) -> str:
+    """Return UTF-16 code units as text; a surrogate that stands alone stays one."""
     return raw[: len(raw) & ~1].decode("utf-16-le", "surrogatepass")

@@ -17,6 +17,7 @@ from imagetool.filesystem.ntfs.runs import SPARSE, decode_runs
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _MAX_UNIT_SIZE = 1 << 20
+_FEW_RUNS = 16  # cost nothing of the budget
 
 
 class NonResidentData:
@@ -55,12 +56,14 @@ class NonResidentData:
             if end not in (-1, extent.first_vcn):
                 raise Corrupt(f"{self.name}: its run lists leave a gap", hint=_DAMAGED)
             end = extent.first_vcn
-            runs = list(decode_runs(extent.run_bytes, extent.first_vcn, total, self.name))
-            self.budget.spend(self.name, len(runs))
+            known = len(self._lcns)
+            runs = decode_runs(extent.run_bytes, extent.first_vcn, total, self.name)
             for start, count, lcn in runs:
                 self._vcns.append(start)
                 self._lcns.append(lcn)
                 end = start + count
+            if len(self._lcns) - known > _FEW_RUNS:
+                self.budget.spend(self.name, len(self._lcns) - known)
         self._vcns.append(max(end, 0))
 
     def extents_at(self, offset: int, length: int) -> list[Extent]:

@@ -155,7 +155,9 @@ class MasterFileTable:
         """
         own = record.attributes_of_type(s.ATTRIBUTE_LIST)
         if not own:
-            return self._of_name(record.attributes_of_type(attribute_type), name)
+            found = record.attributes_of_type(attribute_type)
+            exact = [item for item in found if item.name == name]  # nearly always
+            return exact if exact or not name else self._of_name(found, name)
         found = [
             item for item in self._listed_attributes(record, own[0]) if item.type == attribute_type
         ]
