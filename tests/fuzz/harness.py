@@ -240,7 +240,7 @@ class Opened:
     files = LOCAL_FILES
 
     def __init__(self, source: Source) -> None:
-        self.size = source.size
+        self.size, self.budget = source.size, source.budget
         self.read_at = source.read_at
         self.read_many = source.read_many
 
