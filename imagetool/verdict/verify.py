@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Reportable
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from imagetool.package.signature.check import Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """The question that is asked of an image."""
+class CriteriaFields(NamedTuple):
+    """The fields of Criteria. A dataclass of as many takes six times as long to import."""
 
     at_least: Version | None = None
     media: Sequence[Media] = ()
@@ -51,7 +49,14 @@ class Criteria:
     """Roots under which a package may be signed, beside Microsoft's."""
     services: Sequence[str] = ()
     """Services that a Linux guest must have."""
-    _findings: dict[Package, Finding] = field(default_factory=dict, repr=False, compare=False)
+
+
+class Criteria(CriteriaFields):
+    """The question that is asked of an image."""
+
+    @cached_property
+    def _findings(self) -> dict[Package, Finding]:
+        return {}
 
     def check_signature(self, package: Package) -> Finding:
         """The worst finding on a package, as `package check` makes it; made once."""
@@ -60,6 +65,10 @@ class Criteria:
 
             self._findings[package] = check_package(package, self.trusted).worst
         return self._findings[package]
+
+
+_PRESENT_VERSION = Criteria()
+"""Nothing is asked for: the image is compared with itself."""
 
 
 class WantedFrom(Enum):
@@ -80,9 +89,8 @@ class Wanted(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Verification(Reportable):
-    """A verdict with the guest and the evidence that it follows from."""
+class VerificationFields(NamedTuple):
+    """The fields of Verification."""
 
     image: str
     guest: WindowsGuest
@@ -91,6 +99,12 @@ class Verification(Reportable):
     criteria: Criteria
     warnings: tuple[str, ...] = ()
     """Warnings about all that was read, and about the guest."""
+
+
+class Verification(VerificationFields, Reportable):
+    """A verdict with the guest and the evidence that it follows from."""
+
+    __slots__ = ()
 
     @property
     def facts(self) -> WindowsFacts:
@@ -155,9 +169,8 @@ class Summary(NamedTuple):
     unreadable: int
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationReport(Reportable):
-    """The verdicts on several images, and the errors of those that could not be judged."""
+class VerificationReportFields(NamedTuple):
+    """The fields of VerificationReport."""
 
     images: tuple[Verification | NoVerdict, ...]
     error: ImagetoolError | None = None
@@ -165,6 +178,12 @@ class VerificationReport(Reportable):
     started_at: datetime | None = None
     seconds: tuple[float, ...] = ()
     """The time that each image took."""
+
+
+class VerificationReport(VerificationReportFields, Reportable):
+    """The verdicts on several images, and the errors of those that could not be judged."""
+
+    __slots__ = ()
 
     @property
     def holds(self) -> bool:
@@ -238,7 +257,7 @@ def read_evidence(windows: WindowsInstallation, packages: Sequence[Package] = ()
 
 
 def verify(
-    image: Image, criteria: Criteria = Criteria(), *, volume: int | None = None
+    image: Image, criteria: Criteria = _PRESENT_VERSION, *, volume: int | None = None
 ) -> Verification:
     """Judge an image's integration components.
 

@@ -516,4 +516,4 @@ def test_beside_a_windows_that_can_be_read_any_damage_of_another_is_a_warning(
     (warning,) = found.warnings
     assert "partition 3" in warning or "volume 3" in warning
     assert "SOFTWARE" in warning
-    assert not replace(found, criteria=Criteria(strict=True)).holds
+    assert not found._replace(criteria=Criteria(strict=True)).holds

@@ -7,7 +7,7 @@ system has it, empty. PendingFileRenameOperations is informational.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.registry import Key
@@ -17,8 +17,7 @@ _PENDING_XML = "Windows\\WinSxS\\pending.xml"
 _COMPLETE = 1
 
 
-@dataclass(frozen=True, slots=True)
-class PendingOperations:
+class PendingOperations(NamedTuple):
     """Pending operations, each a sentence that names its evidence."""
 
     operations: tuple[str, ...]
