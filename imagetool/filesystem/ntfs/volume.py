@@ -22,6 +22,7 @@ from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _MAX_INDEX_DEPTH = 32
+_MAX_CACHED_INDEXES = 256
 
 
 class _Listing(NamedTuple):
@@ -48,6 +49,8 @@ class Ntfs(MasterFileTable):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self._directory_cache: dict[str, FileRecord] = {}
+        self._roots: dict[int, bytes] = {}
+        self._allocations: dict[int, NonResidentData] = {}
 
     # Paths
 
@@ -175,20 +178,33 @@ class Ntfs(MasterFileTable):
         return index.entry_reference(node, offset) if exact is None else exact[1:]
 
     def _index_root(self, directory: FileRecord) -> bytes:
+        known = self._roots.get(directory.number)
+        if known is not None:
+            return known
         roots = self.attribute_extents(directory, s.INDEX_ROOT, "$I30")
         if not roots or not roots[0].resident or roots[0].size < 32:
             raise Corrupt(
                 f"{self.name}: record {directory.number} is a directory without an index",
                 hint=_DAMAGED,
             )
-        return roots[0].value
+        if len(self._roots) >= _MAX_CACHED_INDEXES:
+            self._roots.clear()
+        self._roots[directory.number] = root = roots[0].value
+        return root
 
     def _index_allocation(self, directory: FileRecord) -> NonResidentData:
+        known = self._allocations.get(directory.number)
+        if known is not None:
+            return known
         extents = self.attribute_extents(directory, s.INDEX_ALLOCATION, "$I30")
         name = f"{self.name}: index of record {directory.number}"
         if not extents or extents[0].resident:
             raise Corrupt(f"{name}: it has no blocks", hint=_DAMAGED)
-        return NonResidentData(self.source, self.cluster_size, extents, name)
+        if len(self._allocations) >= _MAX_CACHED_INDEXES:
+            self._allocations.clear()
+        found = NonResidentData(self.source, self.cluster_size, extents, name)
+        self._allocations[directory.number] = found
+        return found
 
     def _index_block_request(
         self, allocation: NonResidentData, owner: int, cluster: int
@@ -214,7 +230,9 @@ class Ntfs(MasterFileTable):
     def _list_entries(self, directory: FileRecord, prefix: str) -> Iterator[index.IndexEntry]:
         where = f"{self.name}: record {directory.number}"
         root = self._index_root(directory)
-        large = any(i.type == s.INDEX_ALLOCATION for i in self.all_attributes(directory))
+        large = directory.number in self._allocations or any(
+            item.type == s.INDEX_ALLOCATION for item in self.all_attributes(directory)
+        )
         allocation = self._index_allocation(directory) if large else None
         listing = _Listing(directory.number, allocation, prefix, where, set())
         yield from self._list_node(root, 16, listing, 0)
