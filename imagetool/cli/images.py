@@ -1,6 +1,7 @@
-"""inspect and verify."""
+"""inspect and verify.
 
-from __future__ import annotations
+Without postponed annotations: typer would compile each of them several times at a start.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from imagetool.cli.progress import Progress
 from imagetool.errors import ImagetoolError, WrongUsage
 
 if TYPE_CHECKING:
-    from imagetool.guest.inspection import Inspection, NoInspection
+    from imagetool.guest.inspection import Inspection
     from imagetool.package import Media
     from imagetool.verdict.verify import Criteria, NoVerdict, Verification
 
@@ -81,7 +82,7 @@ def inspect(
     codes: list[int] = []
     results: list[Inspection | NoInspection] = []
 
-    def report(error: ImagetoolError | None) -> InspectionReport:
+    def report(error: ImagetoolError | None) -> "InspectionReport":
         return InspectionReport(tuple(results), error)
 
     document = (
@@ -147,7 +148,7 @@ def verify(
     seconds: list[float] = []
     started_at = datetime.now(UTC)
 
-    def report(error: ImagetoolError | None) -> VerificationReport:
+    def report(error: ImagetoolError | None) -> "VerificationReport":
         return VerificationReport(tuple(results), error, started_at, tuple(seconds))
 
     inputs = [*(images or ()), *(package or ()), *(trust or ()), *(name_files or ())]
@@ -185,7 +186,7 @@ def verify(
     raise typer.Exit(worst_exit_code(codes))
 
 
-def _open_package(path: str) -> Media:
+def _open_package(path: str) -> "Media":
     from imagetool.package import open_package
 
     return open_package(local_path(path))
@@ -195,8 +196,8 @@ def _verify_all(
     locations: Sequence[Location],
     parents: Sequence[str] | None,
     volume: int | None,
-    criteria: Criteria,
-) -> Iterator[tuple[VerifyResult, float]]:
+    criteria: "Criteria",
+) -> "Iterator[tuple[VerifyResult, float]]":
     """Yield a verdict or an error for each image, and the seconds that it took.
 
     Errors are printed as they occur.
