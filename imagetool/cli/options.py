@@ -11,7 +11,7 @@ import typer
 
 from imagetool.errors import Unsupported, WrongUsage
 
-_HOST_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)", re.DOTALL)
+_HOST_PATH = r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)"
 _EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
 
 
@@ -96,7 +96,7 @@ def split_host_path(image: str) -> tuple[str, str]:
     A file of that name on this machine takes precedence, and a single letter before the colon is a
     drive. `local:` is this machine, whose files are read without a session.
     """
-    match = _HOST_PATH.fullmatch(image)
+    match = re.fullmatch(_HOST_PATH, image, re.DOTALL) if ":" in image else None
     if match is None or _exists(image):
         return "", image
     known = match[1].lower()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
-
-_VERSION = re.compile(r"\s*([0-9]{1,5})\.([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.([0-9]{1,5}))?\s*")
 
 
 class Version(NamedTuple):
@@ -22,10 +19,10 @@ class Version(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Version | None:
         """Parse two to four numbers with dots between them; None for any other text."""
-        match = _VERSION.fullmatch(text.rstrip("\0"))
-        if not match:
+        parts = text.rstrip("\0").strip().split(".")
+        if not 2 <= len(parts) <= 4 or not all(map(_is_number, parts)):
             return None
-        numbers = [int(group or 0) for group in match.groups()]
+        numbers = [int(part) for part in parts]
         return cls(*numbers) if max(numbers) <= 0xFFFF else None
 
     @classmethod
@@ -57,3 +54,8 @@ class Identity(NamedTuple):
         if version is None or not parts[0]:
             return None
         return cls(parts[0], parts[1], parts[2].lower(), parts[3], version)
+
+
+def _is_number(text: str) -> bool:
+    """True for one to five digits; Python's own test would take any script's."""
+    return len(text) <= 5 and text.isascii() and text.isdigit()

@@ -28,7 +28,7 @@ VMBUS_SYS = "Windows\\System32\\drivers\\vmbus.sys"
 
 _DRIVER_PACKAGES_KEY = "DriverDatabase\\DriverPackages"
 _MAX_INF_SIZE = 1 << 20
-_DRIVER_VER = re.compile(r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)", re.I | re.M)
+_DRIVER_VER = r"^\s*DriverVer\s*=\s*[^,\r\n;]*,\s*([0-9.]+)"
 
 
 def active_driver(windows: WindowsInstallation) -> tuple[Version | None, str]:
@@ -94,7 +94,7 @@ def read_inf_version(node: Node) -> Version | None:
     data = node.open().read_at(0, _MAX_INF_SIZE)
     mark = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb": "utf-8"}
     text = data.decode(mark.get(data[:2], "latin-1"), "replace")
-    found = _DRIVER_VER.search(text)
+    found = re.search(_DRIVER_VER, text, re.I | re.M)
     return Version.parse(found[1]) if found else None
 
 
