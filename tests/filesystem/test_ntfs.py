@@ -328,7 +328,7 @@ def test_a_volume_reads_through_a_partition_of_a_disk(template: Path) -> None:
 def test_what_is_kept_of_a_volume_is_bounded(
     template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def listed() -> tuple[list[str], int]:
+    def listed() -> tuple[list[str], int, int]:
         with open_image(template) as image:
             volume = image.windows().volume
             names: list[str] = []
@@ -341,11 +341,16 @@ def test_what_is_kept_of_a_volume_is_bounded(
                         folders.append(names[-1])
             found = volume.find_many(names)
             assert all(node is not None for node in found)
-            return sorted(names), len(volume._blocks)  # type: ignore[attr-defined]
+            assert isinstance(volume, Ntfs)
+            indexes = max(len(volume._roots), len(volume._allocations))
+            return sorted(names), len(volume._blocks), indexes
 
-    everything, kept = listed()
+    everything, kept, indexes = listed()
     assert kept > 60
+    assert indexes > 10
     monkeypatch.setattr("imagetool.filesystem.ntfs.mft.MAX_CACHED_BLOCKS", 10)
-    again, kept = listed()
+    monkeypatch.setattr("imagetool.filesystem.ntfs.volume._MAX_CACHED_INDEXES", 2)
+    again, kept, indexes = listed()
     assert again == everything
     assert kept < 60
+    assert indexes <= 2
