@@ -197,6 +197,7 @@ def test_a_run_that_a_signal_ends_has_its_report(tmp_path: Path, name: str) -> N
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup had it ignored
     )
     assert until(lambda: not report.exists())  # it waits for the list by now
     started.send_signal(number)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fixtures import disks, guests
 from fixtures.guests import GuestSpec, Serviced
+from fixtures.hives import Data
 from imagetool.disk import MemorySource
 from imagetool.errors import (
     ImagetoolError,
@@ -366,6 +367,27 @@ def test_pending_operations_are_said_and_an_empty_list_of_sessions_is_healthy(bu
     with open_image(build(guests.PENDING)) as image:
         judged = verify(image, Criteria(strict=True))
     assert judged.warnings == tuple(f"work is pending: {text}" for text in said.split(" | "))
+    assert not judged.holds
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        (["6.3.9600.19456"], "REG_MULTI_SZ '6.3.9600.19456'"),
+        (b"6.3.9600.19456", "REG_BINARY '362e"),
+        (6, "REG_DWORD '6'"),
+        ("none", "REG_SZ 'none'"),
+        ("", "REG_SZ ''"),
+    ],
+)
+def test_a_recorded_version_that_no_guest_writes_counts_as_none_and_is_said(
+    build: Callable[..., Path], recorded: Data, shown: str
+) -> None:
+    with open_image(build(replace(guests.SERVER_2012_R2, recorded=recorded))) as image:
+        judged = verify(image)
+    assert judged.verdict.outcome is Outcome.UNCONFIRMED
+    assert judged.verdict.recorded is None
+    assert [f"IntegrationServicesVersion is {shown}" in text for text in judged.warnings] == [True]
     assert not judged.holds
 
 

@@ -100,6 +100,8 @@ class IntegrationComponents(NamedTuple):
     icsvc_dll: Version | None
     boots_by_uefi: bool = False
     """True if the disk has a GPT with an EFI system partition."""
+    recorded_type: str = "REG_SZ"
+    """The type of the value; of another than REG_SZ, which a guest writes, it is no version."""
 
     def service(self, name: str) -> GuestService | None:
         """The service or boot driver of that name; None where there is none."""
@@ -114,7 +116,17 @@ class IntegrationComponents(NamedTuple):
     @property
     def recorded_version(self) -> Version | None:
         """`recorded` parsed; None where it is absent or no version."""
-        return Version.parse(self.recorded) if self.recorded is not None else None
+        if self.recorded is None or self.recorded_type != "REG_SZ":
+            return None
+        return Version.parse(self.recorded)
+
+    @property
+    def recorded_oddity(self) -> str | None:
+        """Why `recorded` is no version that a guest writes, as a sentence; None where it is."""
+        if self.recorded is None or self.recorded_version is not None:
+            return None
+        found = f"{INTEGRATION_VERSION_NAME} is {self.recorded_type} {self.recorded!r}"
+        return f"{found}, and no version that a guest writes: it counts as none"
 
 
 def read_integration_components(windows: WindowsInstallation) -> IntegrationComponents:
@@ -144,16 +156,17 @@ def read_integration_components(windows: WindowsInstallation) -> IntegrationComp
         boots_by_uefi=any(
             item.type == EFI_SYSTEM_PARTITION for item in windows.image.partition_table.partitions
         ),
+        recorded_type=recorded[2],
     )
 
 
-def _recorded(windows: WindowsInstallation) -> tuple[str | None, datetime | None]:
-    """IntegrationServicesVersion and when its key was written."""
+def _recorded(windows: WindowsInstallation) -> tuple[str | None, datetime | None, str]:
+    """IntegrationServicesVersion, when its key was written, and its type."""
     key = windows.software.find(INTEGRATION_VERSION_KEY)
     value = key.value(INTEGRATION_VERSION_NAME) if key is not None else None
     if key is None or value is None:
-        return None, None
-    return value.text(), key.last_written
+        return None, None, ""
+    return value.text(), key.last_written, value.type_name
 
 
 def _file_versions(windows: WindowsInstallation) -> tuple[Version | None, ...]:

@@ -40,8 +40,9 @@ class WindowsGuest(NamedTuple):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Conditions that may hinder the guest's boot on Hyper-V, and decide no verdict."""
-        return boot_warnings(self.evidence)
+        """What may hinder the guest's boot on Hyper-V or is unusual, and decides no verdict."""
+        oddity = self.evidence.recorded_oddity
+        return (*boot_warnings(self.evidence), *([oddity] if oddity else []))
 
 
 def read_windows_guest(windows: WindowsInstallation) -> WindowsGuest:
