@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import typer
 
 from imagetool.budget import MAX_BYTES, MAX_OBJECTS, Budget
-from imagetool.errors import CannotWrite, ImagetoolError, Interrupted
+from imagetool.errors import BudgetSpent, CannotWrite, ImagetoolError, Interrupted
 from imagetool.report.text import safe
 
 _shown = [False]
@@ -36,6 +36,17 @@ def report_spending(name: str, budget: Budget) -> None:
         )
 
 
+OF_ONE_IMAGE = (ImagetoolError, MemoryError, RecursionError)
+"""What fails one image of several; the others are still judged."""
+
+
+def without_frames(error: BaseException) -> ImagetoolError:
+    """Return what is said of an exception, without what its readers had in memory."""
+    failure = as_error(error)
+    failure.__traceback__ = failure.__context__ = failure.__cause__ = None
+    return failure
+
+
 def as_error(error: BaseException) -> ImagetoolError:
     """Return what is said of any exception that ends a command."""
     if isinstance(error, ImagetoolError):
@@ -43,6 +54,12 @@ def as_error(error: BaseException) -> ImagetoolError:
     if isinstance(error, KeyboardInterrupt):
         message = str(error) or "interrupted before all was done"
         return Interrupted(message, hint="Run it again.")
+    if isinstance(error, (MemoryError, RecursionError)):
+        what = "more memory than there is" if isinstance(error, MemoryError) else "too many levels"
+        return BudgetSpent(
+            f"the input takes {what} to read",
+            hint="It is damaged or made to harm, or too large for this machine.",
+        )
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return CannotWrite(

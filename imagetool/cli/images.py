@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagetool.cli.emit import emit, reported
-from imagetool.cli.failure import report_failure, report_spending, show_tracebacks
+from imagetool.cli.failure import (
+    OF_ONE_IMAGE,
+    report_failure,
+    report_spending,
+    show_tracebacks,
+    without_frames,
+)
 from imagetool.cli.locations import HostSessions, Location, named_images
 from imagetool.cli.options import (
     DebugOption,
@@ -96,9 +102,9 @@ def inspect(
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
                     report_spending(location.name, image.budget)
-            except ImagetoolError as error:
+            except OF_ONE_IMAGE as error:
                 codes.append(report_failure(error, location.name))
-                results.append(NoInspection(location.name, error))
+                results.append(NoInspection(location.name, without_frames(error)))
                 continue
             results.append(result)
             if output_format is Format.TEXT and not emit(result, output_format):
@@ -212,8 +218,8 @@ def _verify_all(
             try:
                 with location.open(parents) as image:
                     result = judge(image, criteria, volume=volume)
-            except ImagetoolError as error:
+            except OF_ONE_IMAGE as error:
                 report_failure(error, location.name)
-                result = NoVerdict(location.name, error)
+                result = NoVerdict(location.name, without_frames(error))
             yield result, time.perf_counter() - begun
             progress(number, len(locations))

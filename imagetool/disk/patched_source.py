@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from imagetool.contracts import Range, Source
@@ -28,7 +29,7 @@ class PatchedSource:
         self.budget = source.budget
         self._sector_size = sector_size
         self._sectors = sectors
-        self._zeros = zeros
+        self._zeros = _merged(zeros)
         self.name = source.name
         self.size = size
 
@@ -49,8 +50,12 @@ class PatchedSource:
 
     def _apply_patches(self, start: int, length: int, data: bytes) -> bytes:
         patched = bytearray(data.ljust(length, b"\0"))
-        for offset, count in self._zeros:
-            first, last = max(offset, start) - start, min(offset + count, start + length) - start
+        end = start + length
+        for index in range(bisect_right(self._zeros, (start, end)) - 1, len(self._zeros)):
+            offset, zeros_end = self._zeros[index] if index >= 0 else (start, start)
+            if offset >= end:
+                break
+            first, last = max(offset, start) - start, min(zeros_end, end) - start
             if first < last:
                 patched[first:last] = bytes(last - first)
         size = self._sector_size
@@ -61,3 +66,14 @@ class PatchedSource:
                 first, last = max(0, -position), min(size, length - position)
                 patched[position + first : position + last] = new[first:last]
         return bytes(patched)
+
+
+def _merged(ranges: Sequence[Range]) -> list[tuple[int, int]]:
+    """The ranges by their start and end, ascending and apart."""
+    merged: list[tuple[int, int]] = []
+    for offset, length in sorted(ranges):
+        if merged and offset <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], offset + length)
+        else:
+            merged.append((offset, offset + length))
+    return merged

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Range, Reportable
 
 if TYPE_CHECKING:
     from imagetool.guest.image import BlockDevice, Image
+
+_RANGES_PER_BATCH = 1024
+_RANGES_PER_OBJECT = 4
 
 
 class VolumeDescription(NamedTuple):
@@ -95,10 +99,18 @@ def _describe_volume(device: BlockDevice) -> VolumeDescription:
     )
 
 
+def _charged(image: Image) -> Iterator[Range]:
+    """The allocated ranges, each of which costs of the budget."""
+    ranges = image.disk.allocated_ranges()
+    while batch := tuple(islice(ranges, _RANGES_PER_BATCH)):
+        image.budget.spend(image.path, len(batch) // _RANGES_PER_OBJECT)
+        yield from batch
+
+
 def map_disk(image: Image) -> DiskMap:
     """Map an image's disk, with what is allocated of it. Raises Corrupt."""
     with image.budget:
-        allocated = tuple(image.disk.allocated_ranges())
+        allocated = tuple(_charged(image))
         disk = describe_disk(image)
         for device in image.block_devices:
             image.open_if_readable(device)

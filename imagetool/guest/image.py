@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from imagetool.disk.files import expected_ranges
 from imagetool.disk.lazy import lazy
 from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import (
+    BudgetSpent,
     Encrypted,
     ImagetoolError,
     NoOperatingSystem,
@@ -43,6 +45,8 @@ F = TypeVar("F")
 _PREFETCHED_RANGES = ((0, 34 * 512), (1 << 20, 4096))
 _NOT_READABLE = (Unreadable, NotFound)
 """Errors of one volume, which the others outlive; a host that fails ends the question."""
+_OBJECTS_PER_VOLUME = 100
+"""Opening a volume takes as long as making so many objects."""
 _LINUX_FILE_SYSTEMS = ("ext", "XFS", "Btrfs")
 
 
@@ -145,6 +149,10 @@ class Image:
 
         A disk without a partition table is one block device, number 1.
         """
+        with self.budget:
+            return self._find_devices()
+
+    def _find_devices(self) -> tuple[BlockDevice, ...]:
         if self.partition_table.scheme == "none":
             found = [BlockDevice(1, None, self.disk, recognise(self.disk))]
         else:
@@ -194,6 +202,7 @@ class Image:
         Raises Unsupported, Encrypted, NotRecognised, Corrupt.
         """
         if device.number not in self._volumes:
+            self.budget.spend(self.path, _OBJECTS_PER_VOLUME)
             volume = self._volumes[device.number] = open_volume(device.source)
             self.read.add(f"volume {device.number}: ", volume)
         return self._volumes[device.number]
@@ -222,6 +231,10 @@ class Image:
     @lazy
     def installations(self) -> tuple[WindowsInstallation, ...]:
         """Every Windows installation on the disk."""
+        with self.budget:
+            return self._find_installations()
+
+    def _find_installations(self) -> tuple[WindowsInstallation, ...]:
         devices = [device for device in self.block_devices if device.file_system == "NTFS"]
         found: list[WindowsInstallation] = []
         for result in self.gather(*(partial(self._installation_on, device) for device in devices)):
@@ -255,6 +268,10 @@ class Image:
     @lazy
     def linux(self) -> tuple[tuple[BlockDevice, LinuxGuest], ...]:
         """Every block device that holds the root of a Linux, and that Linux."""
+        with self.budget:
+            return self._find_linux()
+
+    def _find_linux(self) -> tuple[tuple[BlockDevice, LinuxGuest], ...]:
         from imagetool.guest.linux.guest import read_linux_guest
 
         found = []
@@ -276,6 +293,10 @@ class Image:
         return []
 
     def _record_failure(self, error: ImagetoolError) -> None:
+        """Keep an error that others outlive. Raises one of the budget, which ends the question."""
+        if isinstance(error, BudgetSpent):
+            raise error
+        error.__traceback__ = None  # with it would stay what its readers had in memory
         if all(error.message != other.message for other in self._failures):
             self._failures.append(error)
 
@@ -323,11 +344,10 @@ class Image:
                     return error
         if self._failures:
             return self._failures[0]
-        seen = (
-            ", ".join(device.file_system or "unknown" for device in self.block_devices) or "nothing"
-        )
+        counts = Counter(device.file_system or "unknown" for device in self.block_devices)
+        seen = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
         return NoOperatingSystem(
-            f"{self.path}: no Windows was found (volumes: {seen})",
+            f"{self.path}: no Windows was found (volumes: {seen or 'none'})",
             hint="`imagetool disk map` shows what lies on the disk.",
         )
 

@@ -7,7 +7,13 @@ from functools import partial
 from typing import NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import Corrupt, ImagetoolError, SeveralInstallations, Unreadable
+from imagetool.errors import (
+    BudgetSpent,
+    Corrupt,
+    ImagetoolError,
+    SeveralInstallations,
+    Unreadable,
+)
 from imagetool.guest.disk_map import DiskDescription, describe_disk
 from imagetool.guest.guest import Guest
 from imagetool.guest.image import Image
@@ -80,7 +86,7 @@ def _inspect(image: Image, volume: int | None) -> Inspection:
     image.prefetch(partial(prefetch_windows, image))
     try:
         windows = image.windows(volume)
-    except (SeveralInstallations, Corrupt):
+    except (SeveralInstallations, Corrupt, BudgetSpent):
         raise
     except Unreadable as error:
         linux = image.linux[0][1] if image.linux else None

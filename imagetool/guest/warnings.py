@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from imagetool.errors import NotFound, Unreadable
+from imagetool.errors import BudgetSpent, NotFound, Unreadable
 
 if TYPE_CHECKING:
     from imagetool.guest.image import BlockDevice
@@ -49,11 +49,13 @@ class WarningCollector:
     def collect(self) -> Iterator[str]:
         """The warnings of all readers, in the order in which they were added.
 
-        A reader whose state cannot be read is warned of. Raises HostFailed.
+        A reader whose state cannot be read is warned of. Raises HostFailed, BudgetSpent.
         """
         for prefix, reader in list(self._readers):
             try:
                 found = reader.warnings
+            except BudgetSpent:
+                raise
             except (Unreadable, NotFound) as error:
                 found = (f"its state cannot be read: {error.message}",)
             for text in found:

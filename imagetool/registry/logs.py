@@ -106,9 +106,6 @@ class _Log:
         entries: list[_HiveLogEntry] = []
         offset = SECTOR
         while entry := self._parse_entry(offset):
-            self.source.budget.spend(
-                self.source.name, len(entry.sectors) * SECTOR // _HASHED_BYTES_PER_OBJECT
-            )
             if entries and entry.sequence != entries[-1].sequence + 1:
                 break
             entries.append(entry)
@@ -155,6 +152,7 @@ class _Log:
             or page_offset > end
         ):
             return None
+        self.source.budget.spend(self.source.name, size // _HASHED_BYTES_PER_OBJECT)
         if bins % 4096 or bins > _MAX_BINS_SIZE or marvin32(data[offset : offset + 32]) != hash2:
             return None
         if marvin32(data[offset + _ENTRY_SIZE : end]) != hash1:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import DoesNotApply, ImagetoolError, Unclean, Unreadable
+from imagetool.errors import BudgetSpent, DoesNotApply, ImagetoolError, Unclean, Unreadable
 from imagetool.guest.image import Image
 from imagetool.guest.windows.components import (
     IntegrationComponents,
@@ -273,6 +273,8 @@ def _verify(image: Image, criteria: Criteria, volume: int | None) -> Verificatio
     image.prefetch(partial(prefetch_windows, image))
     try:
         windows = image.windows(volume)
+    except BudgetSpent:
+        raise
     except Unreadable:
         if not criteria.accept_unclean:
             _check_replayed(image)

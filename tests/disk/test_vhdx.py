@@ -126,7 +126,7 @@ def shuffle(path: Path) -> bytes:
         disk = open_disk(source)
         layout, table = disk.metadata, disk.bat  # type: ignore[attr-defined]
         ratio, size = table.chunk_ratio, layout.block_size
-        blocks = list(table.present_blocks())
+        blocks = [block for run in table.present_blocks() for block in range(*run)]
         places = [table.offset_of(block) for block in blocks]
     new = bytearray(data)
     for block, source_place, target in zip(blocks, places, reversed(places), strict=True):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fixtures import linux
 from fixtures.cache import cached_folder
+from imagetool.budget import Budget
 from imagetool.disk import FileSource, MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotFound
 from imagetool.filesystem import Volume, open_volume
@@ -212,7 +213,7 @@ def test_a_linux_on_lvm_says_what_it_is(lvm_disk: Path) -> None:
 )
 def test_a_damaged_description_of_a_group_is_said(text: str) -> None:
     try:
-        parsed = metadata.parse_metadata(text, "group")
+        parsed = metadata.parse_metadata(text, "group", Budget())
     except Corrupt:
         return
     assert isinstance(parsed, dict)

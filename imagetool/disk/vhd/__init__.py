@@ -8,6 +8,8 @@ PC: their geometry gives it.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from typing import Any
@@ -24,6 +26,11 @@ from imagetool.errors import Corrupt, Unsupported
 _DAMAGED = "The image is damaged or truncated: compare it with its origin."
 _MAX_DISK_SIZE = 2040 << 30
 _MAX_CACHED_BITMAPS = 1024
+_ENTRIES_PER_PAGE = 1024
+_MAX_CACHED_PAGES = 4096
+_PAGES_PER_BATCH = 64
+_OBJECTS_PER_PAGE = 8  # the walk over its entries takes as long as making so many
+_EMPTY_PAGE = array("I", [s.NO_BLOCK]) * _ENTRIES_PER_PAGE
 _LOCATOR_ENCODINGS = {b"W2ru": "utf-16-le", b"W2ku": "utf-16-le"}
 _ZEROS, _FILE, _PARENT = 0, 1, 2
 
@@ -92,7 +99,7 @@ class Vhd:
             raise Unsupported(f"{source.name}: VHD disks of type {self.footer.disk_type}")
         self.kind = kind
         self.parent: Vhd | None = None
-        self._bat: dict[int, int] = {}
+        self._pages: dict[int, array[int]] = {}
         self._bitmaps: dict[int, bytes] = {}
         self.block_size = 0
         if kind == "fixed":
@@ -189,10 +196,19 @@ class Vhd:
 
     def _load_blocks(self, blocks: set[int]) -> None:
         """Read the table entries of these blocks, and the bitmaps if there is a parent."""
-        fresh = sorted(blocks - self._bat.keys())
-        pages = sorted({block // 1024 for block in fresh})
+        self._load_pages({block // _ENTRIES_PER_PAGE for block in blocks})
+        if self.parent is not None:
+            self._load_bitmaps(blocks)
+
+    def _load_pages(self, wanted: set[int]) -> None:
+        if len(self._pages) + len(wanted) > _MAX_CACHED_PAGES:
+            self._pages.clear()
+        pages = sorted(wanted - self._pages.keys())
         ranges = [
-            (self.header.table_offset + page * 4096, min(4096, (self._blocks - page * 1024) * 4))
+            (
+                self.header.table_offset + page * 4 * _ENTRIES_PER_PAGE,
+                4 * min(_ENTRIES_PER_PAGE, self._blocks - page * _ENTRIES_PER_PAGE),
+            )
             for page in pages
         ]
         for page, (file_offset, length), data in zip(
@@ -200,14 +216,11 @@ class Vhd:
         ):
             if len(data) != length:
                 read_exactly(self._file, file_offset, length, "the block allocation table")
-            for index in range(length // 4):
-                entry = int.from_bytes(data[4 * index : 4 * index + 4], "big")
-                block = page * 1024 + index
-                self._bat[block] = entry
-                if entry != s.NO_BLOCK and not self._truncation:
-                    self._look_beyond_end(block, entry)
-        if self.parent is not None:
-            self._load_bitmaps(blocks)
+            entries = self._pages[page] = array("I", data)
+            if sys.byteorder == "little":
+                entries.byteswap()
+            if not self._truncation:
+                self._look_beyond_end(page, entries)
 
     def _load_bitmaps(self, blocks: set[int]) -> None:
         if len(self._bitmaps) + len(blocks) > _MAX_CACHED_BITMAPS:
@@ -223,17 +236,24 @@ class Vhd:
         length = min(self.block_size, self.size - block * self.block_size)
         return entry * s.SECTOR + int(self._bitmap_size) + length
 
-    def _look_beyond_end(self, block: int, entry: int) -> None:
-        end = self._end_of(block, entry)
-        if end > self._file.size:
-            self._truncation = (
-                f"{self.name} is truncated: block {block} ends at {end}, and the file has "
-                f"{self._file.size} bytes"
-            )
+    def _look_beyond_end(self, page: int, entries: array[int]) -> None:
+        most = (self._file.size - self._bitmap_size - self.block_size) // s.SECTOR
+        if max(entries) <= most:
+            return
+        for block, entry in enumerate(entries, page * _ENTRIES_PER_PAGE):
+            if most < entry != s.NO_BLOCK and self._end_of(block, entry) > self._file.size:
+                self._truncation = (
+                    f"{self.name} is truncated: block {block} ends at {self._end_of(block, entry)},"
+                    f" and the file has {self._file.size} bytes"
+                )
+                return
 
     def _block_offset(self, block: int) -> int:
         """The offset of the block's data in the file; -1 if it is not stored."""
-        entry = self._bat[block]
+        page, index = divmod(block, _ENTRIES_PER_PAGE)
+        if page not in self._pages:  # another thread emptied the cache
+            self._load_pages({page})
+        entry = self._pages[page][index]
         if entry == s.NO_BLOCK:
             return -1
         file_offset: int = entry * s.SECTOR + self._bitmap_size
@@ -341,14 +361,24 @@ class Vhd:
             yield start, end - start
 
     def _stored_blocks(self) -> Iterator[tuple[int, int]]:
-        for first in range(0, self._blocks, 65536):
-            blocks = range(first, min(first + 65536, self._blocks))
-            self._load_blocks(set(blocks) if self.parent is None else set())
-            for block in blocks:
-                if block not in self._bat:
-                    self._load_blocks({block})
-                if self._bat[block] != s.NO_BLOCK:
-                    yield block * self.block_size, (block + 1) * self.block_size
+        page_count = -(-self._blocks // _ENTRIES_PER_PAGE)
+        for start in range(0, page_count, _PAGES_PER_BATCH):
+            pages = range(start, min(start + _PAGES_PER_BATCH, page_count))
+            self._load_pages(set(pages))
+            for page in pages:
+                if page not in self._pages:  # another thread emptied the cache
+                    self._load_pages({page})
+                entries = self._pages[page]
+                if entries == _EMPTY_PAGE:
+                    continue
+                self.budget.spend(self.name, _OBJECTS_PER_PAGE)
+                first = start = page * _ENTRIES_PER_PAGE
+                size = self.block_size
+                for block, entry in enumerate([*entries, s.NO_BLOCK], first):
+                    if entry == s.NO_BLOCK:
+                        if start < block:
+                            yield start * size, block * size
+                        start = block + 1
 
 
 def _disk_size(footer: Any) -> int:

@@ -245,7 +245,7 @@ class Vhdx:
     def allocated_ranges(self) -> Iterator[Range]:
         """The ranges of the virtual disk that this file or a parent stores, merged."""
         size = self.metadata.block_size
-        own = ((block * size, (block + 1) * size) for block in self.bat.present_blocks())
+        own = ((first * size, last * size) for first, last in self.bat.present_blocks())
         inherited = ((o, o + n) for o, n in (self.parent.allocated_ranges() if self.parent else ()))
         start = end = 0
         for first, last in merge(own, inherited):

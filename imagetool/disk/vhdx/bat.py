@@ -25,6 +25,9 @@ _MAX_CACHED_PAGES = 4096
 _PAGES_OF_A_SMALL_TABLE = 8  # 128 GiB in blocks of 32 MiB
 _MAX_CACHED_OFFSETS = 65536
 _OFFSET_MASK = ~(s.MIB - 1)
+_PAGES_PER_BATCH = 128
+_OBJECTS_PER_PAGE = 8  # the walk over its entries takes as long as making so many
+_MAYBE_STORED = 4  # a bit of both states of blocks in the file, of none of the others
 
 
 class BlockAllocationTable:
@@ -202,11 +205,45 @@ class BlockAllocationTable:
             hint="The image is truncated or damaged: compare it with its origin.",
         )
 
-    def present_blocks(self) -> Iterator[int]:
-        """The numbers of the blocks that are stored in the file, ascending."""
-        for start in range(0, self.block_count, 65536):
-            blocks = range(start, min(start + 65536, self.block_count))
-            self.load(blocks)
-            for block in blocks:
-                if self.offset_of(block) >= 0:
-                    yield block
+    def present_blocks(self) -> Iterator[tuple[int, int]]:
+        """The blocks that are stored in the file, as ascending runs: first, and last + 1."""
+        page_count = -(-self.entry_count // _ENTRIES_PER_PAGE)
+        for start in range(0, page_count, _PAGES_PER_BATCH):
+            pages = range(start, min(start + _PAGES_PER_BATCH, page_count))
+            self._load_pages(set(pages))
+            for page in pages:
+                yield from self._present_in(page)
+
+    def _present_in(self, page: int) -> Iterator[tuple[int, int]]:
+        if page not in self._pages:  # another thread emptied the cache
+            self._load_pages({page})
+        entries = self._pages[page]
+        if not any(entries):
+            return
+        self._source.budget.spend(self._source.name, _OBJECTS_PER_PAGE)
+        index = page * _ENTRIES_PER_PAGE
+        end = min(index + len(entries), self.entry_count)
+        while index < end:  # up to the next entry of a sector bitmap
+            chunk, inside = divmod(index, self.chunk_ratio + 1)
+            stop = min(end, index + self.chunk_ratio - inside)
+            part = entries[index - page * _ENTRIES_PER_PAGE : stop - page * _ENTRIES_PER_PAGE]
+            yield from self._present_among(part, chunk * self.chunk_ratio + inside)
+            index = stop + 1
+
+    def _present_among(self, entries: array[int], first: int) -> Iterator[tuple[int, int]]:
+        """The runs of stored blocks in entries that begin with that of block `first`."""
+        metadata, start = self._metadata, -1
+        lowest = metadata.bat_offset + metadata.bat_length  # behind it an offset needs no more
+        highest = self._source.size - metadata.block_size + s.MIB - 1
+        for block, entry in enumerate(entries, first):
+            if entry & _MAYBE_STORED and (
+                (entry & 7 == s.FULLY_PRESENT and lowest <= entry <= highest)
+                or self._stored_offset(block) >= 0
+            ):
+                if start < 0:
+                    start = block
+            elif start >= 0:
+                yield start, block
+                start = -1
+        if start >= 0:
+            yield start, first + len(entries)

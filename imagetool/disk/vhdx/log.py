@@ -69,6 +69,7 @@ def replay(source: Source, guid: bytes, offset: int, length: int) -> tuple[Sourc
     sectors: dict[int, bytes] = {}
     zeros: list[Range] = []
     for entry in active:
+        source.budget.spend(source.name, len(entry.zeros) * (1 + len(sectors) // 64))
         for start, count in entry.zeros:
             zeros.append((start, count))
             for sector in [s for s in sectors if start <= s * SECTOR < start + count]:

@@ -26,6 +26,7 @@ _VHDX_LOCATOR = UUID("b04aefb7-d19e-4a81-b789-25b8e9445913").bytes_le
 _MAX_LOCATOR_SIZE = 1 << 20
 _PATHS = ("relative_path", "volume_path", "absolute_win32_path")
 _LINKAGES = ("parent_linkage", "parent_linkage2")
+_KEYS = {key.encode("utf-16-le"): key for key in (*_PATHS, *_LINKAGES)}
 _DAMAGED = "The image is damaged: compare it with its origin."
 
 
@@ -41,16 +42,19 @@ def read_locator(source: Source, offset: int, length: int) -> ParentLocator:
         )
     if _HEAD_SIZE + head.count * _ENTRY_SIZE > length:
         raise Corrupt(f"{source.name}: a parent locator of {head.count} entries", hint=_DAMAGED)
-    found: dict[str, str] = {}
+    values: dict[str, bytes] = {}
     for index in range(head.count):
         entry = Entry.parse(data[_HEAD_SIZE + index * _ENTRY_SIZE :][:_ENTRY_SIZE])
-        key = data[entry.key_offset : entry.key_offset + entry.key_length]
-        value = data[entry.value_offset : entry.value_offset + entry.value_length]
-        if len(key) != entry.key_length or len(value) != entry.value_length:
+        key_end = entry.key_offset + entry.key_length
+        value_end = entry.value_offset + entry.value_length
+        if max(key_end, value_end) > length:
             raise Corrupt(
                 f"{source.name}: entry {index} of the parent locator ends beyond it", hint=_DAMAGED
             )
-        found[key.decode("utf-16-le", "replace")] = value.decode("utf-16-le", "replace")
+        key = _KEYS.get(data[entry.key_offset : key_end])
+        if key is not None:
+            values[key] = data[entry.value_offset : value_end]
+    found = {key: value.decode("utf-16-le", "replace") for key, value in values.items()}
     paths = tuple(found[key].rstrip("\0") for key in _PATHS if found.get(key))
     linkages = []
     for name in _LINKAGES:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
+from imagetool.budget import Budget
 from imagetool.errors import Corrupt
 
 Section = dict[str, "Value"]
 Value = int | str | list["Value"] | Section
 
 _MAX_DEPTH = 16
+_TOKENS_PER_BATCH = 1000
 _TOKEN = re.compile(
     r"""\s*(?:\#[^\n]*\n\s*)*(?:
         (?P<text>"(?:[^"\\]|\\.)*") | (?P<mark>[={}\[\],]) | (?P<word>[^\s={}\[\],"\#]+)
@@ -21,10 +24,16 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+_REST = re.compile(r"\s*(?:\#[^\n]*(?:\n\s*|$))*")
 
-def parse_metadata(text: str, where: str) -> Section:
-    """Parse the text of a volume group. Raises Corrupt, naming `where`."""
-    tokens = list(_tokens(text, where))
+
+def parse_metadata(text: str, where: str, budget: Budget) -> Section:
+    """Parse the text of a volume group. Raises Corrupt, naming `where`, and BudgetSpent."""
+    tokens: list[str] = []
+    unread = _tokens(text, where)
+    while batch := list(islice(unread, _TOKENS_PER_BATCH)):
+        budget.spend(where, len(batch))
+        tokens += batch
     section, position = _section(tokens, 0, 0, where)
     if position != len(tokens):
         raise _damaged(where, "its text does not end where it should")
@@ -42,7 +51,7 @@ def _tokens(text: str, where: str) -> Iterator[str]:
     while position < end:
         found = _TOKEN.match(text, position)
         if found is None:
-            if not re.sub(r"#[^\n]*", "", text[position:]).strip():
+            if _REST.fullmatch(text, position):
                 return
             raise _damaged(where, f"its text makes no sense at character {position}")
         yield found["text"] or found["mark"] or found["word"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from imagetool.budget import Budget
 from imagetool.contracts import Range, Source
-from imagetool.disk.extents import ExtentMap
+from imagetool.disk.extents import Extent, ExtentMap, read_extent_data
 from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.filesystem.lvm.metadata import Section, Value, parse_metadata
@@ -75,23 +75,31 @@ class LogicalVolume:
 
     def open(self) -> Source:
         """The bytes as a source. Raises Unsupported unless all segments are linear or striped."""
-        extents: list[tuple[int, int, int]] = []
-        sources = list(self._members.values())
-        starts = {}
-        total = 0
+        # What lies in stripes becomes a source of its own, behind the physical volumes.
+        physical = Concatenation(list(self._members.values()), self.name)
+        starts, start = {}, 0
         for name, source in self._members.items():
-            starts[name] = total
-            total += source.size
+            starts[name] = start
+            start += source.size
+        sources: list[Source] = [physical]
+        extents: list[tuple[int, int, int]] = []
+        physical.budget.spend(self.name, len(self._segments))
         for segment in self._segments:
-            extents += self._segment_extents(segment, starts)
-        size = self.size
-        if len(sources) == 1:
-            return ExtentMap(sources[0], extents, size, self.name)
-        return ExtentMap(Concatenation(sources, self.name), extents, size, self.name)
+            start = _number(segment, "start_extent", self.name) * self._extent_size
+            length = _number(segment, "extent_count", self.name) * self._extent_size
+            offsets = self._stripe_offsets(segment, starts)
+            if len(offsets) == 1:
+                extents.append((start, length, offsets[0]))
+                continue
+            width = _number(segment, "stripe_size", self.name) * SECTOR
+            if not width or length % (width * len(offsets)):
+                raise Corrupt(f"{self.name}: stripes of {width} bytes", hint=_DAMAGED)
+            extents.append((start, length, sum(source.size for source in sources)))
+            sources.append(Stripes(physical, offsets, width, length, self.name))
+        return ExtentMap(Concatenation(sources, self.name), extents, self.size, self.name)
 
-    def _segment_extents(
-        self, segment: Section, starts: dict[str, int]
-    ) -> Iterator[tuple[int, int, int]]:
+    def _stripe_offsets(self, segment: Section, starts: dict[str, int]) -> list[int]:
+        """The offset of each stripe, counted over all physical volumes; one if linear."""
         kind = segment.get("type", "striped")
         if kind not in ("striped", "linear"):
             raise Unsupported(
@@ -99,23 +107,12 @@ class LogicalVolume:
                 hint="Linear and striped ones are.",
             )
         stripes = segment.get("stripes")
-        start = _number(segment, "start_extent", self.name) * self._extent_size
-        length = _number(segment, "extent_count", self.name) * self._extent_size
         if not isinstance(stripes, list) or not stripes or len(stripes) % 2:
             raise Corrupt(f"{self.name}: a segment without stripes", hint=_DAMAGED)
-        stripe_offsets = [
+        return [
             self._stripe_offset(stripes[index], stripes[index + 1], starts)
             for index in range(0, len(stripes), 2)
         ]
-        if len(stripe_offsets) == 1:
-            yield start, length, stripe_offsets[0]
-            return
-        width = _number(segment, "stripe_size", self.name) * SECTOR
-        if not width or length // width > 1 << 22 or length % (width * len(stripe_offsets)):
-            raise Corrupt(f"{self.name}: stripes of {width} bytes", hint=_DAMAGED)
-        for number in range(length // width):
-            row, column = divmod(number, len(stripe_offsets))
-            yield start + number * width, width, stripe_offsets[column] + row * width
 
     def _stripe_offset(self, name: Value, extent: Value, starts: dict[str, int]) -> int:
         physical = _section(self._group, "physical_volumes", self.name).get(str(name))
@@ -144,6 +141,8 @@ class Concatenation:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
+        if len(self._sources) == 1:
+            return self._sources[0].read_at(offset, length)
         found = b""
         for source in self._sources:
             if 0 <= offset < source.size and length > 0:
@@ -156,7 +155,40 @@ class Concatenation:
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many."""
+        if len(self._sources) == 1:
+            return self._sources[0].read_many(ranges)
         return [self.read_at(*item) for item in ranges]
+
+
+class Stripes:
+    """A segment whose bytes alternate between stripes: `width` bytes of each in turn."""
+
+    def __init__(
+        self, source: Source, offsets: Sequence[int], width: int, size: int, name: str
+    ) -> None:
+        self._source = source
+        self._offsets = offsets
+        self._width = width
+        self.name = name
+        self.size = size
+        self.budget = source.budget
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As Source.read_at."""
+        return self.read_many([(offset, length)])[0]
+
+    def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
+        """As Source.read_many: one batch of the underlying source."""
+        return read_extent_data(self._source, [list(self._extents(*item)) for item in ranges])
+
+    def _extents(self, offset: int, length: int) -> Iterator[Extent]:
+        end = min(offset + length, self.size)
+        while 0 <= offset < end:
+            number, inside = divmod(offset, self._width)
+            row, column = divmod(number, len(self._offsets))
+            part = min(self._width - inside, end - offset)
+            yield self._offsets[column] + row * self._width + inside, part
+            offset += part
 
 
 def read_physical_volume(source: Source) -> PhysicalVolume:
@@ -217,6 +249,7 @@ def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, st
         _MAX_METADATA_TEXT, size
     ):
         raise Corrupt(f"{source.name}: the text of {count} bytes does not fit", hint=_DAMAGED)
+    source.budget.spend(source.name, 0, count)
     # The area is a ring buffer behind its header: a text wraps around at its end.
     first = min(count, size - text_offset)
     raw = read_exactly(source, offset + text_offset, first, "the text of the volume group")
@@ -225,7 +258,7 @@ def _read_metadata_area(source: Source, offset: int, size: int) -> tuple[int, st
             source, offset + _AREA_HEADER_SIZE, count - first, "the text of the volume group"
         )
     where = f"{source.name}: volume group"
-    text = parse_metadata(raw.decode("utf-8", "replace").rstrip("\0"), where)
+    text = parse_metadata(raw.decode("utf-8", "replace").rstrip("\0"), where, source.budget)
     for name, value in text.items():
         if isinstance(value, dict):
             return _number(value, "seqno", where), name, value

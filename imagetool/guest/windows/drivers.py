@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imagetool.errors import NotFound, Unreadable
+from imagetool.errors import BudgetSpent, NotFound, Unreadable
 from imagetool.filesystem import Node, Volume
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.version_resource import read_version
@@ -112,11 +112,14 @@ def read_driver_version(data: object) -> Version | None:
 def file_version(node: Node | None) -> Version | None:
     """The file version in a file's version resource; None where there is none that can be read.
 
-    File versions only support other evidence, so a damaged file raises nothing.
+    File versions only support other evidence, so a damaged file raises nothing but
+    BudgetSpent.
     """
     if node is None:
         return None
     try:
         return read_version(node.open())
+    except BudgetSpent:
+        raise
     except (Unreadable, NotFound):  # a host that fails ends the question
         return None
