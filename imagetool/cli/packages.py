@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -79,19 +79,19 @@ def extract(
     from functools import partial
 
     from imagetool.disk.safe_names import safe_path
+    from imagetool.disk.source import read_in_pieces
     from imagetool.package import open_media
 
     with open_media(local_path(package)) as media:
-        items: list[tuple[str, int, Callable[[], bytes]]] = []
+        items: list[tuple[str, int, Callable[[], Iterable[bytes]]]] = []
         if media.disc is not None:
             disc = media.disc
             for file in disc.files:
-                whole = partial(disc.open(file).read_at, 0, file.size)
-                items.append((file.path, file.size, whole))
+                items.append((file.path, file.size, partial(read_in_pieces, disc.open(file))))
         elif media.cabinet is not None:
             cabinet = media.cabinet
-            for member in cabinet.members:
-                items.append((member.name, member.size, partial(cabinet.read, member)))
+            for member in sorted(cabinet.members, key=lambda item: (item.folder, item.offset)):
+                items.append((member.name, member.size, partial(cabinet.chunks, member)))
         else:
             raise NotRecognised(
                 f"{package}: a folder is extracted already", hint="Name a CAB or an ISO."
@@ -118,7 +118,9 @@ def extract(
         raise refused[0]
 
 
-def _write_files(items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsupported]:
+def _write_files(
+    items: Sequence[tuple[Callable[[], Iterable[bytes]], Path]],
+) -> list[Unsupported]:
     """Write the files that can be read; return the errors of those that are unsupported.
 
     Any other error, or an interruption, removes what was written.
@@ -130,7 +132,8 @@ def _write_files(items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsu
     try:
         for read, destination in items:
             try:
-                data = read()
+                pieces = iter(read())
+                first = next(pieces, b"")
             except Unsupported as error:
                 refused.append(error)
                 continue
@@ -142,7 +145,8 @@ def _write_files(items: Sequence[tuple[Callable[[], bytes], Path]]) -> list[Unsu
                 raise CannotWrite(f"{destination.parent}: {error.strerror}") from None
             made += reversed(missing)
             with new_file(destination) as file:
-                file.write(data)
+                file.write(first)
+                file.writelines(pieces)
             made.append(destination)
     except BaseException:  # an interruption, too
         for path in reversed(made):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from imagetool.budget import Budget
 from imagetool.contracts import Range, Source
 from imagetool.errors import Corrupt
+
+_PIECE_SIZE = 1 << 20
 
 
 def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
@@ -19,6 +21,13 @@ def read_exactly(source: Source, offset: int, length: int, what: str) -> bytes:
             hint="The image is truncated or damaged: compare it with its origin.",
         )
     return data
+
+
+def read_in_pieces(source: Source) -> Iterator[bytes]:
+    """Read all of a source, a piece at a time. Raises Corrupt where it ends early."""
+    for offset in range(0, source.size, _PIECE_SIZE):
+        length = min(_PIECE_SIZE, source.size - offset)
+        yield read_exactly(source, offset, length, "its data")
 
 
 def file_size_warnings(source: Source) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from imagetool.budget import Budget
 from imagetool.errors import Corrupt
 from imagetool.package.component_names import component_name
 from imagetool.package.identity import Identity, Version
@@ -88,9 +89,9 @@ class ComponentManifest(NamedTuple):
     services: tuple[ServiceData, ...]
 
 
-def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
+def parse_package_manifest(data: bytes, name: str, budget: Budget) -> PackageManifest:
     """Parse update.mum, or the .mum of an installed package. Raises Corrupt."""
-    root = parse_manifest(data, name)
+    root = parse_manifest(data, name, budget)
     package = root.child("package")
     if package is None:
         raise Corrupt(f"{name}: the manifest describes no package", hint=DAMAGED)
@@ -124,9 +125,9 @@ def parse_package_manifest(data: bytes, name: str) -> PackageManifest:
     )
 
 
-def parse_component_manifest(data: bytes, name: str) -> ComponentManifest:
+def parse_component_manifest(data: bytes, name: str, budget: Budget) -> ComponentManifest:
     """Parse the manifest of a component or driver. Raises Corrupt."""
-    root = parse_manifest(data, name)
+    root = parse_manifest(data, name, budget)
     own = root.child("assemblyIdentity")
     return ComponentManifest(
         identity=_identity(own, name),

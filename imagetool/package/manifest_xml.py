@@ -6,15 +6,18 @@ stand between takes longer to import than a manifest to parse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from xml.parsers.expat import ExpatError, ParserCreate
 
+from imagetool.budget import Budget
 from imagetool.errors import Corrupt
 
 DAMAGED = "The package is damaged: compare it with its origin."
-_MAX_MANIFEST_SIZE = 8 << 20
-_MAX_ELEMENTS = 100_000
+_MAX_MANIFEST_SIZE = 4 << 20  # expat makes a hundred bytes of each attribute of an element
+_MAX_ATTRIBUTES = 100
 _MAX_DEPTH = 64
+_ELEMENTS_PER_BATCH = 100
+_ELEMENTS_PER_OBJECT = 2
 _TEXT_SIZE = 1 << 16
 _NAMESPACE_END = "}"
 
@@ -46,12 +49,13 @@ class ManifestElement:
             yield from item.walk()
 
 
-def parse_manifest(data: bytes, name: str) -> ManifestElement:
-    """Parse a manifest; its root element. Raises Corrupt."""
+def parse_manifest(data: bytes, name: str, budget: Budget) -> ManifestElement:
+    """Parse a manifest; its root element. Raises Corrupt, BudgetSpent."""
     if len(data) > _MAX_MANIFEST_SIZE:
         raise Corrupt(f"{name}: a manifest of {len(data)} bytes", hint=DAMAGED)
     try:
-        root = _parse(data)
+        with budget:
+            root = _parse(data, lambda count: budget.spend(name, count // _ELEMENTS_PER_OBJECT))
     except (ExpatError, ValueError, LookupError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Corrupt(f"{name}: the manifest is no sound XML: {reason}", hint=DAMAGED) from None
@@ -60,8 +64,11 @@ def parse_manifest(data: bytes, name: str) -> ManifestElement:
     return root
 
 
-def _parse(data: bytes) -> ManifestElement:
-    """The root element. Raises ExpatError, ValueError, LookupError."""
+def _parse(data: bytes, charge: Callable[[int], None]) -> ManifestElement:
+    """The root element; `charge` is told how many there are.
+
+    Raises ExpatError, ValueError, LookupError, and what `charge` raises.
+    """
     document = ManifestElement("", {})
     open_elements = [document]
     count = 0
@@ -69,8 +76,10 @@ def _parse(data: bytes) -> ManifestElement:
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal count
         count += 1
-        if len(open_elements) > _MAX_DEPTH or count > _MAX_ELEMENTS:
-            raise ValueError("more elements, or deeper ones, than any manifest has")
+        if not count % _ELEMENTS_PER_BATCH:
+            charge(_ELEMENTS_PER_BATCH)
+        if len(open_elements) > _MAX_DEPTH or len(attributes) > _MAX_ATTRIBUTES:
+            raise ValueError("more attributes, or deeper elements, than any manifest has")
         element = ManifestElement(name.rpartition(_NAMESPACE_END)[2], attributes)
         open_elements[-1].children.append(element)
         open_elements.append(element)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+from imagetool.budget import Budget
 from imagetool.contracts import Source
 from imagetool.disk.file_kinds import PACKAGE_WANTED, recognise_file
 from imagetool.disk.local_files import FileSource
@@ -73,6 +74,7 @@ class Package:
         self._irregular = irregular
         self.source = source
         """The bytes of the cabinet; None for a folder."""
+        self.budget = source.budget if source is not None else Budget()
         self.cabinet = cabinet
         self.disc_doubts: tuple[str, ...] = ()
         """Why what a system reads from this disc may be something else than this package."""
@@ -83,7 +85,8 @@ class Package:
     @cached_property
     def manifest(self) -> PackageManifest:
         """update.mum. Raises Corrupt."""
-        return parse_package_manifest(self.read(MANIFEST), f"{self.name}: {MANIFEST}")
+        where = f"{self.name}: {MANIFEST}"
+        return parse_package_manifest(self.read(MANIFEST), where, self.budget)
 
     @property
     def identity(self) -> Identity:
@@ -132,8 +135,11 @@ class Package:
         return self._read(name)
 
     def components(self) -> tuple[Component, ...]:
-        """Parse the manifests of all components and drivers. Raises Corrupt."""
-        found = []
+        """Parse the manifests of all components and drivers. Raises Corrupt, BudgetSpent."""
+        with self.budget:
+            return tuple(self._read_components())
+
+    def _read_components(self) -> Iterator[Component]:
         listed = [
             member
             for member in self.members()
@@ -147,9 +153,8 @@ class Package:
             )
         for member in listed:
             where = f"{self.name}: {member.name}"
-            manifest = parse_component_manifest(self.read(member.name), where)
-            found.append(Component(member.name[: -len(".manifest")], manifest))
-        return tuple(found)
+            manifest = parse_component_manifest(self.read(member.name), where, self.budget)
+            yield Component(member.name[: -len(".manifest")], manifest)
 
     def read_cabinet(self) -> bytes:
         """Read the whole cabinet. Raises NotFound for a folder."""

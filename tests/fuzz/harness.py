@@ -278,7 +278,7 @@ def ask_cabinet(source: Source) -> None:
             assert error.message
     for member in cabinet.members[:_MOST_ENTRIES]:
         if member.name.lower() == "update.mum":
-            parse_package_manifest(cabinet.read(member), "update.mum")
+            parse_package_manifest(cabinet.read(member), "update.mum", source.budget)
 
 
 def ask_catalog(source: Source) -> None:

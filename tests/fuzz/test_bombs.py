@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.bombs import disks
+from fixtures.bombs import disks, packages
 from tests.program import command_line
 
 SEEDS = range(4)
@@ -25,6 +25,12 @@ DISKS = {
     "table.vhd": disks.vhd_table,
     "group.raw": disks.volume_group,
     "groups.raw": disks.groups,
+}
+
+PACKAGES = {
+    "members": packages.members,
+    "folder": packages.folder,
+    "manifest": packages.manifest,
 }
 
 
@@ -55,3 +61,39 @@ def test_a_disk_costs_little_whatever_it_describes(tmp_path: Path, name: str, se
     assert path.stat().st_size <= 64 << 20
     for command in ("disk map", "verify"):
         answer(*command.split(), path)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_costs_little_whatever_it_describes(tmp_path: Path, name: str, seed: int) -> None:
+    path = tmp_path / f"{name}.cab"
+    path.write_bytes(PACKAGES[name](random.Random(seed)))
+    assert path.stat().st_size <= 64 << 20
+    for command in ("show", "list", "check"):
+        answer("package", command, path)
+
+
+def test_members_of_many_gigabytes_are_written_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large.cab"
+    blocks = packages.zeros(4000)
+    size = 4000 * 32768
+    path.write_bytes(packages.cabinet([("large", size, 0, 0)], [(packages.MSZIP, blocks)]))
+    assert answer("package", "extract", path, tmp_path / "out").returncode == 0
+    written = tmp_path / "out" / "large"
+    assert written.stat().st_size == size
+    assert not written.read_bytes().strip(b"\0")
+
+
+def test_members_in_another_order_than_their_bytes_cost_one_pass(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    content = noise.randbytes(100 * 32768)
+    blocks = [content[start : start + 32768] for start in range(0, len(content), 32768)]
+    order = list(range(0, len(content), 1000))
+    noise.shuffle(order)
+    members = [(f"{offset}", min(1000, len(content) - offset), offset, 0) for offset in order]
+    path = tmp_path / "order.cab"
+    path.write_bytes(packages.cabinet(members, [(0, blocks)]))
+    assert answer("package", "extract", path, tmp_path / "out").returncode == 0
+    for offset in order:
+        written = (tmp_path / "out" / f"{offset}").read_bytes()
+        assert written == content[offset : offset + 1000]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetool.errors import Corrupt
+from imagetool.budget import Budget
+from imagetool.errors import BudgetSpent, Corrupt
 from imagetool.package.cbs import parse_component_manifest
 from imagetool.package.manifest_xml import ManifestElement, parse_manifest
 
@@ -57,7 +58,7 @@ def test_a_tree_is_that_of_elementtree(parts: list[str], encoding: str) -> None:
     data = f'<?xml version="1.0" encoding="{encoding}"?>{document}'.encode(
         encoding, "xmlcharrefreplace"
     )
-    assert own_tree(parse_manifest(data, "x")) == other_tree(ElementTree.fromstring(data))
+    assert own_tree(parse_manifest(data, "x", Budget())) == other_tree(ElementTree.fromstring(data))
 
 
 @settings(max_examples=300, deadline=None)
@@ -71,10 +72,10 @@ def test_what_elementtree_refuses_is_refused(data: st.DataObject) -> None:
         expected = other_tree(ElementTree.fromstring(changed))
     except (ElementTree.ParseError, ValueError, LookupError):
         with pytest.raises(Corrupt, match="no sound XML"):
-            parse_manifest(changed, "x")
+            parse_manifest(changed, "x", Budget())
         return
     if expected[0] == "assembly":
-        assert own_tree(parse_manifest(changed, "x")) == expected
+        assert own_tree(parse_manifest(changed, "x", Budget())) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,21 +84,29 @@ def test_what_elementtree_refuses_is_refused(data: st.DataObject) -> None:
         (b"<!DOCTYPE assembly><assembly/>", "a document type is declared"),
         (b'<!DOCTYPE a SYSTEM "http://127.0.0.1/a"><assembly/>', "a document type is declared"),
         (b"<assembly>" + b"<a>" * 64 + b"</a>" * 64 + b"</assembly>", "deeper"),
-        (b"<assembly>" + b"<a/>" * 100_000 + b"</assembly>", "more elements"),
+        (
+            b"<assembly><a " + b" ".join(b'a%d=""' % n for n in range(200)) + b"/></assembly>",
+            "more",
+        ),
         (b'<?xml version="1.0" encoding="none"?><assembly/>', "unknown encoding"),
-        (b" " * ((8 << 20) + 1), "a manifest of"),
+        (b" " * ((4 << 20) + 1), "a manifest of"),
         (b"<a/>", "describes no assembly"),
         (b"", "no element found"),
     ],
 )
 def test_what_no_manifest_is_like_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(Corrupt, match=words):
-        parse_manifest(data, "x")
+        parse_manifest(data, "x", Budget())
+
+
+def test_elements_cost_of_the_budget() -> None:
+    with pytest.raises(BudgetSpent):
+        parse_manifest(b"<assembly>" + b"<a/>" * 300_000 + b"</assembly>", "x", Budget())
 
 
 def test_the_greatest_text_is_read_in_time() -> None:
-    text = b"x" * (8_000_000)
-    root = parse_manifest(b"<assembly>" + text + b"</assembly>", "x")
+    text = b"x" * 4_000_000
+    root = parse_manifest(b"<assembly>" + text + b"</assembly>", "x", Budget())
     assert len(root.text) == len(text)
 
 
@@ -107,4 +116,4 @@ def test_a_digest_that_is_no_base64_is_refused(digest: str) -> None:
     method = '<DigestMethod Algorithm="http://www.w3.org/2000/09/xmldsig#sha256"/>'
     file = f'<file name="f">{method}<DigestValue>{digest}</DigestValue></file>'
     with pytest.raises(Corrupt, match="no base64"):
-        parse_component_manifest(f"<assembly>{identity}{file}</assembly>".encode(), "x")
+        parse_component_manifest(f"<assembly>{identity}{file}</assembly>".encode(), "x", Budget())

@@ -11,6 +11,7 @@ import pytest
 
 from fixtures.cabinets import write_cabinet
 from fixtures.packages import package_files, put_into_disc
+from imagetool.budget import Budget
 from imagetool.disk.safe_names import safe_name, safe_path
 from imagetool.errors import (
     CannotOpen,
@@ -210,7 +211,7 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c 
 def test_manifests_that_are_no_sound_xml_are_refused(data: bytes) -> None:
     for parse in (parse_package_manifest, parse_component_manifest):
         with pytest.raises(Corrupt, match="made-up"):
-            parse(data, "made-up")
+            parse(data, "made-up", Budget())
 
 
 @pytest.mark.parametrize(

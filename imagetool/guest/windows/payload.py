@@ -74,7 +74,7 @@ def _parse_manifest(node: Node) -> PackageManifest:
     source = node.open()
     if source.size > _MAX_MANIFEST_SIZE:
         raise Corrupt(f"{source.name}: a package manifest of {source.size} bytes")
-    return parse_package_manifest(source.read_at(0, source.size), source.name)
+    return parse_package_manifest(source.read_at(0, source.size), source.name, source.budget)
 
 
 def installed_path(member: str, identity: Identity) -> str:

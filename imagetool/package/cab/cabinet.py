@@ -1,4 +1,4 @@
-"""Cabinets: members, and folders that are decompressed only as far as needed ([MS-CAB]).
+"""Cabinets: their members, and the folders that hold them ([MS-CAB]).
 
 A signed cabinet is longer than its header states: the signature follows it. Several cabinets can
 form a set, whose folders continue from one to the next. Not supported: Quantum compression.
@@ -6,22 +6,18 @@ form a set, whose folders continue from one to the next. Not supported: Quantum 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from imagetool.compression.lzx import LzxDecoder
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
 from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import structs as s
+from imagetool.package.cab.folder import DAMAGED, CabinetFolder, FolderPart
 
-_DAMAGED = "The cabinet is truncated or damaged: compare it with its origin."
 _MAX_NAME_LENGTH = 1024
-_MAX_FOLDER_SIZE = 512 << 20
-_MAX_COMPRESSED_BLOCK_SIZE = s.BLOCK_SIZE + 6144
-_METHOD_NAMES = {s.STORED: "stored", s.MSZIP: "MSZIP", s.QUANTUM: "Quantum", s.LZX: "LZX"}
+_MAX_READ_SIZE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +81,20 @@ class Cabinet:
         size = s.FOLDER_SIZE + folder_reserve
         table = read_exactly(source, offset, size * header.folder_count, "the folders")
         self._folders = [
-            _Folder(self, number, table[number * size : number * size + s.FOLDER_SIZE])
+            self._folder(number, table[number * size : number * size + s.FOLDER_SIZE])
             for number in range(header.folder_count)
         ]
         self.members = self._read_members(header.files_offset, header.file_count)
         self.is_in_set = bool(header.flags & (s.PREVIOUS_CABINET | s.NEXT_CABINET))
         self._by_name: dict[str, CabinetMember] = {}
 
+    def _folder(self, number: int, raw: bytes) -> CabinetFolder:
+        fields = s.Folder.parse(raw)
+        part = FolderPart(self._source, fields.data_offset, fields.block_count, self._data_reserve)
+        return CabinetFolder(f"{self.name}: folder {number}", fields.compression, part)
+
     def _damaged(self, reason: str) -> Corrupt:
-        return Corrupt(f"{self.name}: {reason}", hint=_DAMAGED)
+        return Corrupt(f"{self.name}: {reason}", hint=DAMAGED)
 
     def _read_signature_range(self, offset: int, size: int) -> tuple[int, int] | None:
         """Read the offset and size of the signature; None if the cabinet has none."""
@@ -152,7 +153,22 @@ class Cabinet:
         return self._by_name.get(plain) or self._by_name.get(plain.lower())
 
     def read(self, member: CabinetMember | str) -> bytes:
-        """Read a member. Raises NotFound, Corrupt, Unsupported."""
+        """Read a member, all at once. Raises NotFound, Corrupt, Unsupported, BudgetSpent."""
+        found = self._find(member)
+        if found.size > _MAX_READ_SIZE:
+            raise Unsupported(
+                f"{self.name}: {found.name} has {found.size} bytes, and is not read at once",
+                hint="`imagetool package extract` writes it into a file.",
+            )
+        return b"".join(self.chunks(found))
+
+    def chunks(self, member: CabinetMember | str) -> Iterator[bytes]:
+        """Read a member in pieces. Raises NotFound, Corrupt, Unsupported, BudgetSpent."""
+        found = self._find(member)
+        return self._folders[found.folder].chunks(found.name, found.offset, found.size)
+
+    def _find(self, member: CabinetMember | str) -> CabinetMember:
+        """The member. Raises NotFound, and Unsupported where a part of it is missing."""
         found = self.find(member) if isinstance(member, str) else member
         if found is None:
             raise NotFound(
@@ -169,7 +185,7 @@ class Cabinet:
                 f"{self.name}: {found.name} lies in another cabinet of its set, too: {other}",
                 hint="Put all cabinets of the set beside it, under the names that they had.",
             )
-        return self._folders[found.folder].read(found)
+        return found
 
     def join(self, before: Sequence[Cabinet], after: Sequence[Cabinet]) -> None:
         """Merge the other cabinets of the set, in their order, into this one.
@@ -178,7 +194,7 @@ class Cabinet:
         part of it.
         """
         parts = [*before, self, *after]
-        folders: list[_Folder] = []
+        folders: list[CabinetFolder] = []
         members: list[CabinetMember] = []
         for index, part in enumerate(parts):
             last = len(part._folders) - 1
@@ -212,153 +228,3 @@ def _ends_within(name: str, parts: Sequence[Cabinet]) -> bool:
         if s.CONTINUED_BOTH not in kinds:
             return False
     return False
-
-
-class _Folder:
-    """A folder: blocks that are decompressed in sequence."""
-
-    def __init__(self, cabinet: Cabinet, number: int, raw: bytes) -> None:
-        fields = s.Folder.parse(raw)
-        self._cabinet = cabinet
-        self._where = f"{cabinet.name}: folder {number}"
-        self._offset: int = fields.data_offset
-        self._block_count: int = fields.block_count
-        self._blocks_decoded = self._blocks_read = 0
-        self._compression: int = fields.compression
-        self._decode: Callable[[bytes, int], bytes] | None = None
-        self._continuations: list[_Folder] = []
-        self.data = bytearray()
-
-    def continue_in(self, other: _Folder) -> None:
-        """Append the blocks of the first folder of the next cabinet."""
-        if other._compression != self._compression:
-            raise self._cabinet._damaged("a folder goes on with another compression")
-        self._continuations.append(other)
-
-    def _total_block_count(self) -> int:
-        return self._block_count + sum(other._block_count for other in self._continuations)
-
-    def read(self, member: CabinetMember) -> bytes:
-        end = member.offset + member.size
-        capacity = self._total_block_count() * s.BLOCK_SIZE
-        if end > capacity:
-            raise Corrupt(
-                f"{self._where} holds at most {capacity} bytes, and {member.name} ends at {end}",
-                hint=_DAMAGED,
-            )
-        if end > _MAX_FOLDER_SIZE:
-            raise Unsupported(f"{self._where} is larger than {_MAX_FOLDER_SIZE >> 20} MiB")
-        while len(self.data) < end:
-            if self._blocks_decoded == self._total_block_count():
-                raise Corrupt(
-                    f"{self._where} ends after {len(self.data)} bytes, and {member.name} ends at "
-                    f"{end}",
-                    hint=_DAMAGED,
-                )
-            self.data += self._next_block()
-        return bytes(self.data[member.offset : end])
-
-    def _next_block(self) -> bytes:
-        """Decompress the next block; join one that is split between two cabinets."""
-        packed, size = b"", 0
-        what = f"block {self._blocks_decoded}"
-        while not size:
-            part = self._current_part()
-            if part is None:
-                raise Corrupt(f"{self._where}: {what} ends too early", hint=_DAMAGED)
-            piece, size = part._read_block(what)
-            packed += piece
-            self._blocks_decoded += 1
-        if len(packed) > _MAX_COMPRESSED_BLOCK_SIZE:
-            raise Corrupt(f"{self._where}: {what} of {len(packed)} bytes", hint=_DAMAGED)
-        if self._decode is None:
-            self._decode = self._decoder()
-        data = self._decode(packed, size)
-        if len(data) != size:
-            raise Corrupt(
-                f"{self._where}: {what} gives {len(data)} bytes instead of {size}", hint=_DAMAGED
-            )
-        return data
-
-    def _current_part(self) -> _Folder | None:
-        """Return the first part of the folder with unread blocks; None at the end."""
-        return next(
-            (
-                part
-                for part in (self, *self._continuations)
-                if part._blocks_read < part._block_count
-            ),
-            None,
-        )
-
-    def _read_block(self, what: str) -> tuple[bytes, int]:
-        """Read a compressed block and its uncompressed size; 0 if the next cabinet continues it."""
-        source, reserve = self._cabinet._source, self._cabinet._data_reserve
-        what = f"{what} of {self._where.rpartition(': ')[2]}"
-        head = read_exactly(source, self._offset, s.DATA.size + reserve, what)
-        checksum, packed_size, size = s.DATA.unpack_from(head)
-        if size > s.BLOCK_SIZE or packed_size > _MAX_COMPRESSED_BLOCK_SIZE:
-            raise Corrupt(
-                f"{self._where}: {what} of {packed_size} and {size} bytes (offset {self._offset})",
-                hint=_DAMAGED,
-            )
-        data_offset = self._offset + s.DATA.size + reserve
-        packed = read_exactly(source, data_offset, packed_size, what)
-        if checksum and block_checksum(head[4:], block_checksum(packed)) != checksum:
-            raise Corrupt(
-                f"{self._where}: {what} has a wrong checksum (offset {self._offset})",
-                hint=_DAMAGED,
-            )
-        self._offset = data_offset + packed_size
-        self._blocks_read += 1
-        return packed, size
-
-    def _decoder(self) -> Callable[[bytes, int], bytes]:
-        method = self._compression & 0x0F
-        if method == s.STORED:
-            return lambda packed, size: packed
-        if method == s.MSZIP:
-            return _MszipDecoder(self._where).decode
-        if method == s.LZX:
-            return LzxDecoder(self._compression >> 8 & 0x1F, self._where).decode
-        name = _METHOD_NAMES.get(method, f"method {method}")
-        raise Unsupported(
-            f"{self._where} is compressed with {name}, which is not read",
-            hint="Repack it with another tool; the other folders can be read.",
-        )
-
-
-class _MszipDecoder:
-    """MSZIP ([MS-MCI]): each block is a deflate stream whose dictionary is the block before."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._dictionary = b""
-
-    def decode(self, packed: bytes, size: int) -> bytes:
-        try:
-            if packed[:2] != b"CK":
-                raise zlib.error("no CK")
-            inflate = zlib.decompressobj(-15, zdict=self._dictionary)
-            data = inflate.decompress(packed[2:], size + 1)
-        except zlib.error:
-            raise Corrupt(f"{self._where}: damaged MSZIP data", hint=_DAMAGED) from None
-        self._dictionary = data
-        return data
-
-
-def block_checksum(data: bytes, seed: int = 0) -> int:
-    """Compute the checksum of [MS-CAB] 3.1: XOR of 32-bit words, trailing bytes in big-endian."""
-    whole = len(data) & ~3
-    if whole:
-        # The XOR of all words at once: the halves are folded onto each other.
-        number, bits = int.from_bytes(data[:whole], "little"), whole * 8
-        while bits > 32:
-            half = (bits // 32 + 1) // 2 * 32
-            number = (number >> half) ^ (number & ((1 << half) - 1))
-            bits = half
-        seed ^= number
-    return seed ^ int.from_bytes(data[whole:], "big")
-
-
-__all__ = ["Cabinet", "CabinetMember", "block_checksum"]

@@ -40,6 +40,7 @@ Folder = StructLayout(
 )
 FOLDER_SIZE = 8
 STORED, MSZIP, QUANTUM, LZX = 0, 1, 2, 3
+METHOD_MASK = 0x0F
 
 # 2.3 CFFILE and 2.4 CFDATA, of which there are thousands
 FILE = struct.Struct("<IIHHHH")

@@ -113,8 +113,16 @@ def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> Media
 
 
 def check_package(package: Package, trusted: Sequence[x509.Certificate] = ()) -> PackageReport:
-    """Check a package; `trusted` are roots beside Microsoft's. Raises Corrupt, Unsupported."""
+    """Check a package; `trusted` are roots beside Microsoft's.
+
+    Raises Corrupt, Unsupported, BudgetSpent.
+    """
     trust = trust_for_windows(trusted)
+    with package.budget:
+        return _check_package(package, trust)
+
+
+def _check_package(package: Package, trust: Trust) -> PackageReport:
     _ = package.identity  # raises Corrupt: a package needs an identity
     findings = []
     if package.cabinet is not None:

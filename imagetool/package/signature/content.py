@@ -69,15 +69,15 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
     for key, name in names.items():
         if "/" in name or not key.endswith((".mum", ".manifest")):
             continue
-        data = package.read(name)
-        data_of[key] = data
+        data = data_of[key] = package.read(name)
+        package.budget.spend(f"{package.name}: {name}", 0, len(data))
         vouched.add(key)
         if not _forms(data) & catalog.files:
             yield f"{name} is not in the catalog"
             continue
         where = f"{package.name}: {name}"
         if key.endswith(".mum"):
-            manifest = parse_package_manifest(data, where)
+            manifest = parse_package_manifest(data, where, package.budget)
             updates += [item.identity for item in manifest.drivers]
             updates += [item.identity for item in manifest.components]
             if name == UPDATE and manifest.identity != package.identity:
@@ -85,7 +85,7 @@ def _faults(package: Package, catalog: Catalog) -> Iterator[str]:
             if name != UPDATE:
                 yield f"{name} describes a package of its own"
             continue
-        component = parse_component_manifest(data, where)
+        component = parse_component_manifest(data, where, package.budget)
         directory = name[: -len(".manifest")]
         present.add(_short(component.identity))
         if name != f"{component.directory}.manifest":
