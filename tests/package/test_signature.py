@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -203,6 +204,31 @@ def test_only_an_authority_issues_certificates() -> None:
     between = issued("middle", "upper", keys[1], keys[3], authority())
     with pytest.raises(Untrusted, match="so far from the signer"):
         check_chain(leaf, [between, upper], trust, at, CODE_SIGNING)
+
+
+def test_certificates_that_all_issued_one_another_cost_a_bounded_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fixtures.signatures import NOW, Certificate
+    from imagetool.package.signature import chain
+
+    top = Certificate("A", ca=True, key_name="ec")
+    crowd = [
+        Certificate("A", issuer=top, ca=True, key_name="ec", last_day=400 + number).made
+        for number in range(63)
+    ]
+    leaf = Certificate("leaf", issuer=top, key_name="ec-leaf", usages=(CODE_SIGNING,)).made
+    checked_signatures = []
+    original = chain.is_signed_by
+
+    def counted(*arguments: Any) -> bool:
+        checked_signatures.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(chain, "is_signed_by", counted)
+    with pytest.raises(Untrusted):
+        check_chain(leaf, crowd, trust_for_windows(), NOW, CODE_SIGNING)
+    assert 0 < len(checked_signatures) < 200
 
 
 def test_a_cabinet_without_a_signature_is_unsigned(signed: Signed) -> None:

@@ -30,7 +30,7 @@ from imagetool.package.signature.certificates import (
 from imagetool.package.signature.signed_data import Altered
 
 _MAX_CHAIN_LENGTH = 8
-_MAX_STEPS = 256
+_MAX_STEPS = 100
 _ANY_USAGE = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
 _ACTIONS = {CODE_SIGNING: "sign programs", TIME_STAMPING: "confirm times"}
 _KNOWN_EXTENSIONS = {
@@ -123,13 +123,14 @@ def _chains(
     while waiting:
         chain = waiting.pop()
         current = chain[-1]
-        steps += 1
+        named = list(_named_issuers(current, candidates))
+        steps += 1 + len(named)  # of which each costs the check of a signature
         if steps > _MAX_STEPS:
             raise Untrusted(f"the certificates of {common_name(signer)} lead nowhere in particular")
         if current in roots and current.subject == current.issuer:
             yield chain
         elif len(chain) < _MAX_CHAIN_LENGTH:
-            found = [item for item in _issuers(current, candidates) if item not in chain]
+            found = [item for item in _issuers(current, named) if item not in chain]
             waiting += [(*chain, item) for item in reversed(found)]
 
 
@@ -137,15 +138,21 @@ def _issuers(
     certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
 ) -> Iterator[x509.Certificate]:
     algorithm = certificate.signature_hash_algorithm
+    for candidate in _named_issuers(certificate, candidates):
+        if algorithm is not None and is_signed_by(
+            candidate, certificate.signature, certificate.tbs_certificate_bytes, algorithm
+        ):
+            yield candidate
+
+
+def _named_issuers(
+    certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
+) -> Iterator[x509.Certificate]:
     for candidate in candidates:
         if (
-            algorithm is not None
-            and candidate.subject == certificate.issuer
+            candidate.subject == certificate.issuer
             and candidate != certificate
             and _is_named(candidate, certificate)
-            and is_signed_by(
-                candidate, certificate.signature, certificate.tbs_certificate_bytes, algorithm
-            )
         ):
             yield candidate
 
