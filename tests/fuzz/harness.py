@@ -1,8 +1,9 @@
 """Mutated inputs against every reader: only our own errors may come out, soon and in little memory.
 
 `python -m tests.fuzz.harness [--seconds N] [--target NAME] [--seed N]`: without seconds until it is
-interrupted. An input is a target and a number, so that every finding can be repeated. Each may take
-a second of processor time and 100 MB.
+interrupted. An input is a target and a number, so that every finding can be repeated. A mutated
+input may take a second of processor time and 100 MB, one that was made to describe too much
+(fixtures.bombs) two seconds and 200 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import TypeVar
 
 from google_crc32c import value as crc32c
 
-from fixtures import chains, linux, overlays, signing
+from fixtures import bombs, chains, linux, overlays, signing
 from fixtures.cabinets import LZX, MSZIP, write_cabinet
 from fixtures.cache import cached, cached_folder
 from fixtures.disks import MIB, format_ntfs, run
@@ -45,8 +46,7 @@ from imagetool.registry import Hive, Key
 FOREIGN = Path(
     os.environ.get("IMAGETOOL_TESTDATA", Path(__file__).resolve().parents[3] / "shared/testdata")
 )
-LIMIT_SECONDS = 1.0
-LIMIT_BYTES = 100 << 20
+MIB_OF_A_MUTATION, MIB_OF_A_BOMB = 100, 200
 _MOST_ENTRIES = 60
 
 T = TypeVar("T")
@@ -94,6 +94,8 @@ class Target:
     repair: Callable[[Patched], list[tuple[int, bytes]]] = field(default=lambda source: [])
     span: int = 1 << 40
     """How many bytes from the start are changed."""
+    seconds = 1.0
+    memory = MIB_OF_A_MUTATION << 20
 
     @cached_property
     def data(self) -> bytes:
@@ -128,6 +130,27 @@ class Target:
         if noise.random() < 0.9:
             return Patched(self.data, [*patches, *self.repair(source)], size)
         return source
+
+
+@dataclass
+class Bomb:
+    """A reader, and a generator of inputs that describe far more than they hold."""
+
+    name: str
+    make: Callable[[random.Random], bytes]
+    ask: Callable[[Source], None]
+    seconds = 2.0
+    memory = MIB_OF_A_BOMB << 20
+
+    def mutated(self, seed: int) -> Patched:
+        """The input of that number; of every second one a few bytes are changed."""
+        noise = random.Random(f"{self.name}{seed}")
+        data = self.make(noise)
+        patches = []
+        for _ in range(noise.choice((0, 1, 3)) if seed % 2 else 0):
+            offset = noise.randrange(len(data))
+            patches.append((offset, _change(noise, data, offset)))
+        return Patched(data, patches, len(data))
 
 
 _NUMBERS = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF)
@@ -292,6 +315,38 @@ def ask_catalog(source: Source) -> None:
     catalog = Catalog.parse(source.read_at(0, source.size), "catalog")
     with suppress(Altered, Untrusted):
         verify_signature(catalog.signed_data, trust_for_windows())
+
+
+def ask_key(source: Source) -> None:
+    """The listing of a hive's root, and a key that is not there."""
+    from imagetool.registry.listing import list_key
+
+    root = Hive(source).root
+    with suppress(ImagetoolError):
+        root.find("A")
+    with suppress(ImagetoolError):
+        root.find("\\".join("a" * 5000))
+    list_key(root, "")
+
+
+def ask_map(source: Source) -> None:
+    """The map of a disk, as `disk map` shows it."""
+    from imagetool.guest.disk_map import map_disk
+    from imagetool.guest.image import Image
+    from imagetool.report import render
+
+    render(map_disk(Image(Opened(source))), "text")
+
+
+def ask_package(source: Source) -> None:
+    """What `package show` and `package check` read of a cabinet."""
+    from imagetool.package.media import package_in_cabinet
+    from imagetool.package.signature.check import check_package
+
+    package = package_in_cabinet(source.read_at(0, source.size), "package.cab")
+    with suppress(ImagetoolError):
+        package.components()
+    check_package(package)
 
 
 def ask_logical_volumes(source: Source) -> None:
@@ -496,7 +551,37 @@ TARGETS = (
     Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=13m")), ask_volume),
     *(Target(name, _linux(name), ask_volume) for name in _LINUX),
 )
+BOMBS = (
+    *(
+        Bomb(f"bomb-{make.__name__}", make, ask_map)
+        for make in (
+            bombs.disks.vhdx_table,
+            bombs.disks.vhdx_locator,
+            bombs.disks.vhdx_log,
+            bombs.disks.vhd_table,
+            bombs.disks.volume_group,
+            bombs.disks.groups,
+        )
+    ),
+    *(
+        Bomb(f"bomb-{make.__name__}", make, ask_key)
+        for make in (
+            bombs.hives.values,
+            bombs.hives.subkeys,
+            bombs.hives.segments,
+            bombs.hives.hashes,
+            bombs.hives.chain,
+        )
+    ),
+    *(
+        Bomb(f"bomb-{make.__name__}", make, ask_package)
+        for make in (bombs.packages.members, bombs.packages.folder, bombs.packages.manifest)
+    ),
+    Bomb("bomb-catalog", bombs.packages.signed_list, ask_catalog),
+)
 
+
+EVERYTHING = (*TARGETS, *BOMBS)
 
 # The run
 
@@ -518,7 +603,7 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, previous)
 
 
-def limit_memory(more: int = LIMIT_BYTES) -> None:
+def limit_memory(more: int) -> None:
     """Let this process have so many bytes beyond what it has now."""
     import resource
 
@@ -527,30 +612,31 @@ def limit_memory(more: int = LIMIT_BYTES) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
-def try_one(target: Target, seed: int) -> str:
+def try_one(target: Target | Bomb, seed: int) -> str:
     """What is wrong with an input; empty where only our own errors came out."""
+    limit_memory(1 << 30)
     source = target.mutated(seed)
+    limit_memory(target.memory)
     try:
-        with _limited(LIMIT_SECONDS):
+        with _limited(target.seconds):
             target.ask(source)
     except ImagetoolError as error:
         return "" if error.exit_code in (1, 2, 3) and error.message else f"exit {error.exit_code}"
     except TooSlow as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"takes longer than {LIMIT_SECONDS} s ({Path(where.filename).name}:{where.lineno})"
+        return f"takes longer than {target.seconds} s ({Path(where.filename).name}:{where.lineno})"
     except MemoryError:
-        return f"takes more than {LIMIT_BYTES >> 20} MB"
+        return f"takes more than {target.memory >> 20} MB"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
     return ""
 
 
-def fuzz(targets: Sequence[Target], seconds: float | None, first: int) -> tuple[int, int]:
+def fuzz(targets: Sequence[Target | Bomb], seconds: float | None, first: int) -> tuple[int, int]:
     """Try inputs in turn until the time is over; how many there were, and how many findings."""
     for target in targets:
-        assert target.places, target.name
-    limit_memory()
+        assert isinstance(target, Bomb) or target.places, target.name
     inputs = findings = 0
     end = None if seconds is None else time.monotonic() + seconds
     seed = first
@@ -574,10 +660,10 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, help="how long; without it until interrupted")
-    parser.add_argument("--target", choices=[target.name for target in TARGETS])
+    parser.add_argument("--target", choices=[target.name for target in EVERYTHING])
     parser.add_argument("--seed", type=int, help="this input alone, with its traceback")
     options = parser.parse_args()
-    targets = [item for item in TARGETS if options.target in (None, item.name)]
+    targets = [item for item in EVERYTHING if options.target in (None, item.name)]
     if options.seed is not None:
         for target in targets:
             target.ask(target.mutated(options.seed))

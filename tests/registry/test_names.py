@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.made_hives import MadeHive
 from imagetool.disk import MemorySource
 from imagetool.filesystem.ntfs import Ntfs
 from imagetool.guest.image import open_image
@@ -17,7 +18,6 @@ from imagetool.registry import Hive
 from imagetool.registry.listing import list_key
 from imagetool.registry.upper_case import upper_units
 from imagetool.report.text import safe
-from tests.registry.made_hives import MadeHive
 
 Unpack = Callable[[str], Path]
 
