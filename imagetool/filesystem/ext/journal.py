@@ -264,12 +264,9 @@ class Journal:
         """True if fast commits come behind the last transaction."""
         if not self._has_fast_commits:
             return False
-        for number in (self._end, self._end + 1):
-            block = self._read_block(number)
-            tag, _, _, transaction = jbd2.FAST_COMMIT_HEAD.unpack_from(block)
-            if (tag, transaction) == (jbd2.FAST_COMMIT_HEAD_TAG, end):
-                return True
-        return False
+        block = self._read_block(self._end + 1)
+        tag, _, _, transaction = jbd2.FAST_COMMIT_HEAD.unpack_from(block)
+        return bool((tag, transaction) == (jbd2.FAST_COMMIT_HEAD_TAG, end))
 
 
 def _is_later(transaction: int, other: int) -> bool:
