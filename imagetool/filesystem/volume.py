@@ -92,7 +92,7 @@ class Volume(Protocol):
     def needs_replay(self) -> bool:
         """True if its journal holds writes that are not in place: files may be out of date.
 
-        Known of ext and XFS; False for NTFS, which marks itself dirty (`warnings`), and for FAT.
+        False for ext where it was replayed in memory, for NTFS, which marks itself dirty (`warnings`), and for FAT.
         """
 
     def find(self, path: str) -> Node | None:

@@ -141,7 +141,10 @@ def test_what_was_not_replayed_or_read_reaches_every_command(
     testdata: Path, tmp_path: Path, name: str
 ) -> None:
     image = tmp_path / f"{name}.raw"
-    image.write_bytes(lzma.decompress((testdata / f"found/{name}.raw.xz").read_bytes()))
+    data = bytearray(lzma.decompress((testdata / f"found/{name}.raw.xz").read_bytes()))
+    if name == "ext4-dirty-journal":  # a sound one is replayed: its superblock is damaged
+        data[data.index(bytes.fromhex("C03B3998 00000004")) + 48] ^= 1
+    image.write_bytes(data)
     words = "thin" if name == "lvm-thin" else "not in place"
     assert words in run("inspect", image).stdout
     assert words in run("disk", "map", image).stdout

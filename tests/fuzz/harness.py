@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from google_crc32c import value as crc32c
 
-from fixtures import bombs, chains, linux, overlays, signing
+from fixtures import bombs, chains, journals, linux, overlays, signing
 from fixtures.cabinets import LZX, MSZIP, write_cabinet
 from fixtures.cache import cached, cached_folder
 from fixtures.disks import MIB, format_ntfs, run
@@ -503,6 +503,11 @@ def _volume(name: str, build: Callable[[Path], None], file: str) -> Callable[[],
     return lambda: (cached_folder(name, build) / file).read_bytes()
 
 
+def _journal(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    journals.write_with_debugfs(folder, 0, 1024, 64)
+
+
 _chain = _volume("chain", chains.build_chain, "child.avhdx")
 _LINUX = ("ext2", "ext4", "ext4-1k", "fat12", "fat32")
 _XFS_4 = ("-m", "crc=0,finobt=0", "-i", "size=256", "-l", "size=8m")
@@ -550,6 +555,7 @@ TARGETS = (
     Target("xfs-4", _built("xfs-4", ".raw", _xfs(*_XFS_4)), ask_volume),
     Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=13m")), ask_volume),
     *(Target(name, _linux(name), ask_volume) for name in _LINUX),
+    Target("ext4-journal", _volume("ext4-journal", _journal, "volume"), ask_volume),
 )
 BOMBS = (
     *(

@@ -96,7 +96,8 @@ class BlockMapData:
             found = self._maps[block] = _block_numbers(self._volume.read_blocks([block])[0])
         return found
 
-    def _extents(self, offset: int, length: int) -> list[Extent]:
+    def extents(self, offset: int, length: int) -> list[Extent]:
+        """As ExtentMap.extents."""
         length = min(length, self.size - offset)
         size = self._volume.block_size
         found: list[Extent] = []
@@ -118,11 +119,11 @@ class BlockMapData:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
-        return read_extent_data(self._volume.source, [self._extents(offset, length)])[0]
+        return read_extent_data(self._volume.source, [self.extents(offset, length)])[0]
 
     def read_many(self, ranges: Sequence[Range]) -> list[bytes]:
         """As Source.read_many."""
-        return read_extent_data(self._volume.source, [self._extents(*item) for item in ranges])
+        return read_extent_data(self._volume.source, [self.extents(*item) for item in ranges])
 
 
 def _block_numbers(block: bytes) -> array[int]:

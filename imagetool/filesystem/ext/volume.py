@@ -1,8 +1,8 @@
 """An ext2, ext3 or ext4 volume.
 
-The journal is not replayed: a volume that was not unmounted cleanly is read as it is on disk, and
-its warnings say so. Directories are read from their start: the hash tree of a large one only
-speeds up the search for the same entries.
+The journal of a volume that was not unmounted cleanly is replayed in memory; where it cannot be,
+the volume is read as it is on disk, and its warnings say so. Directories are read from their start:
+the hash tree of a large one only speeds up the search for the same entries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
@@ -22,6 +23,9 @@ from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import BlockMapData, file_extents
 from imagetool.filesystem.inode_volume import FileType, InodeVolume, windows_attributes
 from imagetool.filesystem.volume import truncation_warnings
+
+if TYPE_CHECKING:
+    from imagetool.filesystem.ext.recovery import Recovery
 
 _DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
 _MAX_DIRECTORY_SIZE = 256 << 20
@@ -108,8 +112,19 @@ class Ext(InodeVolume[ExtInode]):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
+        self._load_superblock()
+        self._recovery: Recovery | None = None
+        if self._superblock.incompatible & s.NEEDS_RECOVERY:
+            from imagetool.filesystem.ext.recovery import recover
+
+            self._recovery = recover(self, self._superblock.journal_inode)
+            if self._recovery.source is not None:  # the superblock may be among what is replayed
+                self.source = self._recovery.source
+                self._load_superblock()
+
+    def _load_superblock(self) -> None:
         try:
-            block = s.SuperBlock.parse(source.read_at(s.SUPERBLOCK_OFFSET, 1024))
+            block = s.SuperBlock.parse(self.source.read_at(s.SUPERBLOCK_OFFSET, 1024))
         except ConstructError:
             raise self.damaged("its superblock is cut off") from None
         if block.magic != s.MAGIC or block.log_block_size > 6:
@@ -139,14 +154,14 @@ class Ext(InodeVolume[ExtInode]):
     @property
     def needs_replay(self) -> bool:
         """As Volume.needs_replay."""
-        return bool(self._superblock.incompatible & s.NEEDS_RECOVERY)
+        return self._recovery is not None and bool(self._recovery.missing)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """As Volume.warnings."""
         found = truncation_warnings(self.source, self.block_count * self.block_size)
-        if self.needs_replay:
-            found += ("the journal holds writes that are not in place: it is read as it lies",)
+        if self._recovery is not None:
+            found += self._recovery.warnings
         elif not self._superblock.state & s.IS_CLEAN:
             found += ("the volume was not unmounted cleanly",)
         return found
