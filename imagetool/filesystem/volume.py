@@ -92,8 +92,8 @@ class Volume(Protocol):
     def needs_replay(self) -> bool:
         """True if its journal holds writes that are not in place: files may be out of date.
 
-        False for ext where it was replayed in memory, for FAT, and for NTFS, which marks itself dirty
-        (`warnings`).
+        False for ext where it was replayed in memory, for FAT, and for NTFS, which marks itself
+        dirty (`warnings`).
         """
 
     def find(self, path: str) -> Node | None:
