@@ -142,6 +142,38 @@ def broken_judge(monkeypatch: pytest.MonkeyPatch, left: int, failure: BaseExcept
 
 
 @pytest.mark.parametrize(
+    ("failure", "words"),
+    [(MemoryError(), "more memory than there is"), (RecursionError(), "levels")],
+)
+def test_what_takes_all_memory_or_too_many_levels_fails_one_image_alone(
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    words: str,
+) -> None:
+    images = [tmp_path / f"{number}.vhdx" for number in range(3)]
+    for image in images:
+        image.symlink_to(template)
+    from imagetool.verdict import verify as module
+
+    judge = module.verify
+
+    def verify(image: Any, *arguments: Any, **options: Any) -> object:
+        if image.path == str(images[1]):
+            raise failure
+        return judge(image, *arguments, **options)
+
+    monkeypatch.setattr(module, "verify", verify)
+    done = run("verify", *images, "--format", "json")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)["images"]
+    assert [item["verdict"] for item in found] == ["current", "unknown", "current"]
+    assert words in str(found[1]["error"])
+    assert done.stderr.count(words) == done.stderr.count(f"{images[1]}: ") == 1
+
+
+@pytest.mark.parametrize(
     ("failure", "code", "words"),
     [
         (KeyboardInterrupt(), 130, "interrupted: 2 of 4 images were not judged"),
