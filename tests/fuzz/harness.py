@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import bz2
+import math
 import os
 import random
 import struct
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -639,24 +641,23 @@ def try_one(target: Target | Bomb, seed: int) -> str:
     return ""
 
 
-def fuzz(targets: Sequence[Target | Bomb], seconds: float | None, first: int) -> tuple[int, int]:
-    """Try inputs in turn until the time is over; how many there were, and how many findings."""
+def fuzz(
+    targets: Sequence[Target | Bomb], seeds: Iterable[int], seconds: float = math.inf
+) -> tuple[int, int]:
+    """Try each target with each seed until the time is over; count the inputs and the findings."""
     for target in targets:
         assert isinstance(target, Bomb) or target.places, target.name
     inputs = findings = 0
-    end = None if seconds is None else time.monotonic() + seconds
-    seed = first
+    end = time.monotonic() + seconds
     try:
-        while end is None or time.monotonic() < end:
-            for target in targets:
-                inputs += 1
-                found = try_one(target, seed)
-                if found:
-                    findings += 1
-                    print(f"{target.name} {seed}: {found}", flush=True)
-                if end is not None and time.monotonic() >= end:
-                    break
-            seed += 1
+        for seed, target in ((seed, target) for seed in seeds for target in targets):
+            if time.monotonic() >= end:
+                break
+            inputs += 1
+            found = try_one(target, seed)
+            if found:
+                findings += 1
+                print(f"{target.name} {seed}: {found}", flush=True)
     except KeyboardInterrupt:
         pass
     return inputs, findings
@@ -665,7 +666,10 @@ def fuzz(targets: Sequence[Target | Bomb], seconds: float | None, first: int) ->
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, help="how long; without it until interrupted")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="how long; without it until interrupted"
+    )
+    parser.add_argument("--rounds", type=int, help="how many inputs of each target")
     parser.add_argument("--target", choices=[target.name for target in EVERYTHING])
     parser.add_argument("--seed", type=int, help="this input alone, with its traceback")
     options = parser.parse_args()
@@ -674,7 +678,9 @@ def main() -> None:
         for target in targets:
             target.ask(target.mutated(options.seed))
         return
-    inputs, findings = fuzz(targets, options.seconds, random.SystemRandom().randrange(1 << 32))
+    first = random.SystemRandom().randrange(1 << 32)
+    seeds = count(first) if options.rounds is None else range(first, first + options.rounds)
+    inputs, findings = fuzz(targets, seeds, options.seconds)
     print(f"inputs {inputs}, findings {findings}")
     sys.exit(1 if findings else 0)
 

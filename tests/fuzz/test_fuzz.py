@@ -30,7 +30,7 @@ def test_what_is_not_changed_is_read(target: Target) -> None:
 
 def test_a_short_run_finds_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.harness", "--seconds", "10"],
+        [sys.executable, "-m", "tests.fuzz.harness", "--rounds", "3"],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -38,5 +38,4 @@ def test_a_short_run_finds_nothing() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1].split()
-    assert (last[0], last[2:]) == ("inputs", ["findings", "0"])
-    assert int(last[1].rstrip(",")) > 2 * len(EVERYTHING)
+    assert last == ["inputs", f"{3 * len(EVERYTHING)},", "findings", "0"]
