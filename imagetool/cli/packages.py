@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagetool.cli.emit import emit, reported
+from imagetool.cli.failure import report_warnings
 from imagetool.cli.options import (
     Format,
     FormatOption,
@@ -21,6 +22,9 @@ from imagetool.cli.options import (
 )
 from imagetool.errors import CannotWrite, ImagetoolError, NotRecognised, Unsupported
 from imagetool.report.text import safe
+
+if TYPE_CHECKING:
+    from imagetool.package.disc import Disc, DiscFile
 
 PackageArgument = Annotated[
     str,
@@ -55,6 +59,8 @@ def show(
 
     with open_package(local_path(package)) as media:
         result = summarise_media(media, brief=brief)
+    if output_format is Format.TEXT:
+        report_warnings(package, result.warnings)
     emit(result, output_format)
 
 
@@ -65,6 +71,8 @@ def list_members(package: PackageArgument, output_format: FormatOption = Format.
 
     with open_media(local_path(package)) as media:
         result = list_media(media)
+    if output_format is Format.TEXT:
+        report_warnings(package, result.warnings)
     emit(result, output_format)
 
 
@@ -79,15 +87,18 @@ def extract(
     from functools import partial
 
     from imagetool.disk.safe_names import safe_path
-    from imagetool.disk.source import read_in_pieces
     from imagetool.package import open_media
 
     with open_media(local_path(package)) as media:
         items: list[tuple[str, int, Callable[[], Iterable[bytes]]]] = []
+        warnings = list(media.warnings)
         if media.disc is not None:
             disc = media.disc
+            links = [file for file in disc.files if file.target is not None]
+            warnings += [f"{file.path} is a link to {file.target}: not written" for file in links]
             for file in disc.files:
-                items.append((file.path, file.size, partial(read_in_pieces, disc.open(file))))
+                if file.target is None:
+                    items.append((file.path, file.size, partial(_pieces, disc, file)))
         elif media.cabinet is not None:
             cabinet = media.cabinet
             for member in sorted(cabinet.members, key=lambda item: (item.folder, item.offset)):
@@ -110,12 +121,20 @@ def extract(
                 for (_, _, read), destination in zip(items, destinations, strict=True)
             ],
         )
+    report_warnings(package, warnings)
     count = len(items) - len(refused)
     typer.echo(f"{target}: {count} files of {len(items)}", err=True)
     if refused:
         for error in refused[1:]:
             typer.echo(f"imagetool: {safe(error.message)}", err=True)
         raise refused[0]
+
+
+def _pieces(disc: Disc, file: DiscFile) -> Iterable[bytes]:
+    """Read a file of a disc, a piece at a time. Raises as Disc.open."""
+    from imagetool.disk.source import read_in_pieces
+
+    return read_in_pieces(disc.open(file))
 
 
 def _write_files(

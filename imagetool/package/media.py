@@ -16,7 +16,7 @@ from imagetool.contracts import Source
 from imagetool.disk.file_kinds import PACKAGE_WANTED, recognise_file
 from imagetool.disk.local_files import FileSource
 from imagetool.disk.source import MemorySource
-from imagetool.errors import NotFound, NotRecognised, Unsupported
+from imagetool.errors import Corrupt, NotFound, NotRecognised, Unsupported
 from imagetool.package.cab import Cabinet
 from imagetool.package.cab.sets import join_set
 from imagetool.package.cbs import (
@@ -35,7 +35,7 @@ _MSU_MEMBER = re.compile(r"wsusscan\.cab|.*-pkgproperties\.txt", re.I)
 _KB = re.compile(r"KB\d{6,8}", re.I)
 _MAX_MANIFESTS = 2000
 _MAX_MANIFESTS_SIZE = 32 << 20
-_PACKAGE_PATH = re.compile(r"support/(amd64|x86)/[^/]*hypervintegrationservices[^/]*\.cab", re.I)
+_MAX_WARNINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Member:
 
     name: str
     size: int
+    target: str | None = None
+    """Where it leads, if it is a symbolic link of a disc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Media:
         self._stack = ExitStack()
         self.disc: Disc | None = None
         self.cabinet: Cabinet | None = None
+        self.warnings: tuple[str, ...] = ()
+        """What of a disc was not read, each a sentence."""
         if os.path.isdir(path):  # noqa: PTH112  # of a name that no system has it is False
             self.kind = "folder"
             self.packages: tuple[Package, ...] = (_folder_package(path),)
@@ -188,7 +192,7 @@ class Media:
             elif is_disc(source):
                 self.kind = "disc"
                 self.disc = Disc(source)
-                self.packages = tuple(_disc_packages(self.disc))
+                self.packages, self.warnings = _disc_packages(self.disc)
             else:
                 kind = recognise_file(source)
                 raise NotRecognised(
@@ -231,9 +235,9 @@ def open_package(path: str | Path) -> Media:
         media.close()
         if media.kind == "cabinet":
             raise _no_package_in_cabinet(media)
+        about = f" ({'; '.join(media.warnings)})" if media.warnings else ""
         raise NotRecognised(
-            f"{path}: this disc holds no integration services packages "
-            "(support/amd64 and support/x86, *HyperVIntegrationServices*.cab)",
+            f"{path}: this disc holds no packages: no cabinet with {MANIFEST}{about}",
             hint="vmguest.iso of a Server 2012 R2 host or earlier has them; later hosts have none.",
         )
     return media
@@ -278,24 +282,32 @@ def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Packa
     return [_cabinet_package(cabinet, name, source)] if found is not None else []
 
 
-def _disc_packages(disc: Disc) -> list[Package]:
-    found, doubts = [], []
-    if disc.has_udf:
-        doubts.append("this disc also has a UDF tree, which was not looked at")
+def _disc_packages(disc: Disc) -> tuple[tuple[Package, ...], tuple[str, ...]]:
+    """Return the packages of a disc, found by their content, and what of it was not read.
+
+    A damaged cabinet does not refuse the others.
+    """
+    found: list[Package] = []
+    broken: list[str] = []
     for file in sorted(disc.files, key=lambda file: file.path.lower()):
-        if _PACKAGE_PATH.fullmatch(file.path):
+        if not disc.is_cabinet(file):
+            continue
+        try:
             source = disc.open(file)
-            packages = _cabinet_packages(Cabinet(source), file.path, source)
-            if not packages:
-                doubts.append(f"{file.path}: there is no {MANIFEST} in this cabinet")
-            found += packages
-    others = disc.shown_otherwise()
-    if others:
-        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
-        doubts.append(f"the disc shows other files to other systems: {others[0]}{more}")
+            found += _cabinet_packages(Cabinet(source), file.path, source)
+        except (Corrupt, Unsupported) as error:
+            broken.append(error.message.removeprefix(f"{disc.name}: "))
+    doubts = (*disc.doubts(), *broken)
     for package in found:
-        package.disc_doubts = tuple(doubts)
-    return found
+        package.disc_doubts = doubts
+    elsewhere = [
+        f"the {name} side of the disc alone has {file.path} ({file.size} bytes)"
+        for name, file in disc.only_elsewhere()
+    ]
+    if len(elsewhere) > _MAX_WARNINGS:
+        more = len(elsewhere) - _MAX_WARNINGS
+        elsewhere[_MAX_WARNINGS:] = [f"{more} more files are not on the {disc.side.name} side"]
+    return tuple(found), (*disc.warnings, *broken, *elsewhere)
 
 
 def _folder_package(path: Path) -> Package:

@@ -47,6 +47,8 @@ class MediaSummary(Reportable):
     media: str
     kind: str
     packages: tuple[PackageSummary, ...]
+    warnings: tuple[str, ...] = ()
+    """What of a disc was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,14 @@ class MediaContents(Reportable):
 
     media: str
     files: tuple[Member, ...]
+    warnings: tuple[str, ...] = ()
+    """What of a disc was not read."""
 
 
 def summarise_media(media: Media, *, brief: bool = False) -> MediaSummary:
     """Summarise all packages of a medium; the brief form reads update.mum only. Raises Corrupt."""
     packages = tuple(_summarise(package, brief) for package in media.packages)
-    return MediaSummary(media.name, media.kind, packages)
+    return MediaSummary(media.name, media.kind, packages, media.warnings)
 
 
 def _summarise(package: Package, brief: bool) -> PackageSummary:
@@ -77,9 +81,9 @@ def _summarise(package: Package, brief: bool) -> PackageSummary:
 def list_media(media: Media) -> MediaContents:
     """List the files of a medium, in its order."""
     if media.disc is not None:
-        files = tuple(Member(file.path, file.size) for file in media.disc.files)
+        files = tuple(Member(item.path, item.size, item.target) for item in media.disc.files)
     elif media.cabinet is not None:
         files = tuple(Member(member.name, member.size) for member in media.cabinet.members)
     else:
         files = media.packages[0].members()
-    return MediaContents(media.name, files)
+    return MediaContents(media.name, files, media.warnings)

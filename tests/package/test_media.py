@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +15,9 @@ from imagetool.errors import (
     CannotOpen,
     CannotWrite,
     Corrupt,
-    ImagetoolError,
     NotRecognised,
-    Unsupported,
 )
-from imagetool.package import Version, open_media, open_package
+from imagetool.package import Version, open_package
 from imagetool.package.cbs import parse_component_manifest, parse_package_manifest
 
 Oracle = Callable[[str], str]
@@ -49,106 +45,6 @@ def test_the_four_packages_of_a_disc(disc: Path) -> None:
         assert first.manifest.identifier == "KB4072650"
         services = [s.name for c in first.components() for s in c.manifest.services]
         assert "vmickvpexchange" in services
-
-
-def test_the_files_of_a_disc_equal_what_7_zip_extracts(
-    disc: Path, oracle: Oracle, tmp_path: Path
-) -> None:
-    subprocess.run(
-        [oracle("7z"), "x", "-y", f"-o{tmp_path}", disc], check=True, capture_output=True
-    )
-    with open_media(disc) as media:
-        assert media.disc is not None
-        for file in media.disc.files:
-            data = media.disc.open(file).read_at(0, file.size)
-            assert data == (tmp_path / file.path).read_bytes()
-        assert len(media.disc.files) == 4
-
-
-@pytest.mark.parametrize("options", [["-J", "-joliet-long"], [], ["-udf", "-J"], ["-R", "-J"]])
-def test_discs_of_every_kind_hold_the_same_package(
-    oracle: Oracle, tmp_path: Path, options: list[str]
-) -> None:
-    folder = tmp_path / "tree/SUPPORT/AMD64"
-    folder.mkdir(parents=True)
-    name = "Windows6.2-HyperVIntegrationServices-x64.cab"
-    (folder / name).write_bytes(write_cabinet(package_files("6.2", "amd64")))
-    image = tmp_path / "disc.iso"
-    level = [] if "-J" in options else ["-iso-level", "4"]
-    subprocess.run(
-        [oracle("genisoimage"), "-quiet", *options, *level, "-o", image, tmp_path / "tree"],
-        check=True,
-        capture_output=True,
-    )
-    with open_package(image) as media:
-        assert [package.version for package in media.packages] == [NEW]
-        doubts = media.packages[0].disc_doubts
-        assert [("UDF" in doubt) for doubt in doubts] == [True] * ("-udf" in options)
-
-
-@pytest.mark.parametrize("joliet", [True, False])
-def test_a_disc_that_shows_other_files_to_other_systems(
-    oracle: Oracle, tmp_path: Path, joliet: bool
-) -> None:
-    """A file that Joliet hides, and that Rock Ridge shows."""
-    name = "Windows6.2-HyperVIntegrationServices-x64.cab"
-    for root in ("good", "other"):
-        folder = tmp_path / f"{root}/support/amd64"
-        folder.mkdir(parents=True)
-        (folder / name).write_bytes(write_cabinet(package_files("6.2", "amd64")))
-    other = tmp_path / "other/support/amd64" / name
-    other.write_bytes(b"MSCF" + bytes(4000))
-    hidden = ["-hide-joliet", str(other)] if joliet else []
-    image = tmp_path / "disc.iso"
-    graft = [f"support/amd64/{name}={tmp_path / 'good/support/amd64' / name}"]
-    if joliet:
-        graft.append(f"support/amd64/other.cab={other}")
-    subprocess.run(
-        [oracle("genisoimage"), "-quiet", "-J", "-joliet-long", "-R", "-graft-points"]
-        + [*hidden, "-o", str(image), *graft],
-        check=True,
-        capture_output=True,
-    )
-    with open_package(image) as media:
-        doubts = media.packages[0].disc_doubts
-    assert ["other systems" in doubt for doubt in doubts] == [True] * joliet
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("udf102", Unsupported),
-        ("bad-dir", Corrupt),
-        ("malformed", Corrupt),
-        ("joliet", NotRecognised),
-        ("test-udf1", NotRecognised),
-    ],
-)
-def test_foreign_discs_without_packages_or_damaged(
-    testdata: Path, tmp_path: Path, name: str, error: type[ImagetoolError]
-) -> None:
-    path = tmp_path / f"{name}.iso"
-    path.write_bytes(lzma.decompress((testdata / f"iso/{name}.iso.xz").read_bytes()))
-    with pytest.raises(error) as caught:
-        open_package(path)
-    assert caught.value.exit_code == 3
-    assert caught.value.hint
-
-
-def test_the_files_of_foreign_discs_equal_what_7_zip_extracts(
-    testdata: Path, oracle: Oracle, tmp_path: Path
-) -> None:
-    for name in ("joliet", "test-udf1"):
-        path = tmp_path / f"{name}.iso"
-        path.write_bytes(lzma.decompress((testdata / f"iso/{name}.iso.xz").read_bytes()))
-        out = tmp_path / name
-        subprocess.run([oracle("7z"), "x", "-y", f"-o{out}", path], check=True, capture_output=True)
-        theirs = {f.read_bytes() for f in out.rglob("*") if f.is_file()}
-        with open_media(path) as media:
-            assert media.disc is not None
-            ours = {media.disc.open(f).read_at(0, f.size) for f in media.disc.files}
-        assert ours <= theirs | {b""}
-        assert ours
 
 
 def test_a_folder_with_update_mum_is_a_package(tmp_path: Path) -> None:

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 @builds("package.summary.MediaContents")
 def _media_contents(result: MediaContents) -> Document:
-    files = [{"name": member.name, "size": member.size} for member in result.files]
-    return Document("package-list", {"package": result.media, "files": files})
+    files = [
+        {"name": member.name, "size": member.size}
+        | ({} if member.target is None else {"target": member.target})
+        for member in result.files
+    ]
+    tree: Tree = {"package": result.media, "files": files, "warnings": result.warnings}
+    return Document("package-list", tree)
 
 
 @builds("package.summary.MediaSummary")
@@ -23,6 +28,7 @@ def _media_summary(result: MediaSummary) -> Document:
         "package": result.media,
         "kind": result.kind,
         "packages": [_package_summary(item) for item in result.packages],
+        "warnings": result.warnings,
     }
     versions = [
         [part.manifest.identity.version for part in item.components for _ in part.manifest.services]

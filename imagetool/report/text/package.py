@@ -11,9 +11,15 @@ from imagetool.report.text import format_size, format_table, format_time, safe, 
 
 
 def package_list(document: Document) -> str:
-    """A line for each file: size, name."""
+    """A line for each file: size, name, and where a link leads."""
     files: Any = document.tree["files"]
-    return format_table((f"{file['size']:>12}", file["name"]) for file in files)
+    return format_table(
+        (
+            f"{file['size']:>12}",
+            f"{file['name']} -> {file['target']}" if "target" in file else file["name"],
+        )
+        for file in files
+    )
 
 
 def package_check(document: Document) -> str:
