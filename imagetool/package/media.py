@@ -36,6 +36,7 @@ _KB = re.compile(r"KB\d{6,8}", re.I)
 _MAX_MANIFESTS = 2000
 _MAX_MANIFESTS_SIZE = 32 << 20
 _MAX_WARNINGS = 10
+_CABINET_COST, _PACKAGE_COST = 100, 300  # objects: a disc has a few, a hostile one thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,8 @@ class Media:
             elif is_disc(source):
                 self.kind = "disc"
                 self.disc = Disc(source)
-                self.packages, self.warnings = _disc_packages(self.disc)
+                with self.disc.budget:
+                    self.packages, self.warnings = _disc_packages(self.disc)
             else:
                 kind = recognise_file(source)
                 raise NotRecognised(
@@ -203,6 +205,13 @@ class Media:
         except BaseException:  # an interruption, too
             self._stack.close()
             raise
+
+    @property
+    def budget(self) -> Budget:
+        """What a question on all of its packages may cost."""
+        if self.disc is not None:
+            return self.disc.budget
+        return self.packages[0].budget if self.packages else Budget()
 
     def close(self) -> None:
         """Close all files."""
@@ -235,7 +244,7 @@ def open_package(path: str | Path) -> Media:
         media.close()
         if media.kind == "cabinet":
             raise _no_package_in_cabinet(media)
-        about = f" ({'; '.join(media.warnings)})" if media.warnings else ""
+        about = f" ({'; '.join(media.warnings[:3])})" if media.warnings else ""
         raise NotRecognised(
             f"{path}: this disc holds no packages: no cabinet with {MANIFEST}{about}",
             hint="vmguest.iso of a Server 2012 R2 host or earlier has them; later hosts have none.",
@@ -285,29 +294,36 @@ def _cabinet_packages(cabinet: Cabinet, name: str, source: Source) -> list[Packa
 def _disc_packages(disc: Disc) -> tuple[tuple[Package, ...], tuple[str, ...]]:
     """Return the packages of a disc, found by their content, and what of it was not read.
 
-    A damaged cabinet does not refuse the others.
+    A damaged cabinet does not refuse the others. Several names of the same bytes are one package.
+    Raises BudgetSpent.
     """
     found: list[Package] = []
     broken: list[str] = []
+    looked_at: set[object] = set()
     for file in sorted(disc.files, key=lambda file: file.path.lower()):
-        if not disc.is_cabinet(file):
+        if file.extents in looked_at or not disc.is_cabinet(file):
             continue
+        looked_at.add(file.extents)
+        disc.budget.spend(disc.name, _CABINET_COST)
         try:
             source = disc.open(file)
-            found += _cabinet_packages(Cabinet(source), file.path, source)
+            packages = _cabinet_packages(Cabinet(source), file.path, source)
+            disc.budget.spend(disc.name, len(packages) * _PACKAGE_COST)
+            found += packages
         except (Corrupt, Unsupported) as error:
             broken.append(error.message.removeprefix(f"{disc.name}: "))
-    doubts = (*disc.doubts(), *broken)
+    doubts = (*disc.doubts(), *broken[:_MAX_WARNINGS])
     for package in found:
         package.disc_doubts = doubts
     elsewhere = [
         f"the {name} side of the disc alone has {file.path} ({file.size} bytes)"
         for name, file in disc.only_elsewhere()
     ]
-    if len(elsewhere) > _MAX_WARNINGS:
-        more = len(elsewhere) - _MAX_WARNINGS
-        elsewhere[_MAX_WARNINGS:] = [f"{more} more files are not on the {disc.side.name} side"]
-    return tuple(found), (*disc.warnings, *broken, *elsewhere)
+    unread = (*broken, *elsewhere)
+    if len(unread) > _MAX_WARNINGS:
+        more = f"and {len(unread) - _MAX_WARNINGS} more of this kind"
+        unread = (*unread[:_MAX_WARNINGS], more)
+    return tuple(found), (*disc.warnings, *unread)
 
 
 def _folder_package(path: Path) -> Package:

@@ -62,8 +62,12 @@ class MediaContents(Reportable):
 
 
 def summarise_media(media: Media, *, brief: bool = False) -> MediaSummary:
-    """Summarise all packages of a medium; the brief form reads update.mum only. Raises Corrupt."""
-    packages = tuple(_summarise(package, brief) for package in media.packages)
+    """Summarise all packages of a medium; the brief form reads update.mum only.
+
+    Raises Corrupt, BudgetSpent.
+    """
+    with media.budget:
+        packages = tuple(_summarise(package, brief) for package in media.packages)
     return MediaSummary(media.name, media.kind, packages, media.warnings)
 
 

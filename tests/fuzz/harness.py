@@ -351,6 +351,26 @@ def ask_package(source: Source) -> None:
     check_package(package)
 
 
+def ask_media(source: Source) -> None:
+    """What `package show`, `list` and `check` read of a disc."""
+    from imagetool.package import open_media
+    from imagetool.package.signature.check import check_media
+    from imagetool.package.summary import list_media, summarise_media
+
+    with tempfile.NamedTemporaryFile(suffix=".iso") as file:
+        for offset in range(0, source.size, MIB):
+            file.write(source.read_at(offset, MIB))
+        file.flush()
+        with open_media(file.name) as media:
+            list_media(media)
+            summarise_media(media)
+            check_media(media)
+            if media.disc is not None:
+                for item in media.disc.files[:50]:
+                    with suppress(ImagetoolError):
+                        media.disc.open(item).read_at(0, MIB)
+
+
 def ask_logical_volumes(source: Source) -> None:
     """A physical volume and what lies on it."""
     from imagetool.filesystem.lvm import logical_volumes, read_physical_volume
@@ -490,6 +510,21 @@ def _linux(name: str) -> Callable[[], bytes]:
     return load
 
 
+def _disc(*options: str) -> Callable[[Path], None]:
+    def build(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "tree/support/amd64"
+            folder.mkdir(parents=True)
+            cabinet = write_cabinet(package_files("6.2", "amd64"))
+            (folder / "Windows6.2-HyperVIntegrationServices-x64.cab").write_bytes(cabinet)
+            (folder / "link").symlink_to("../x86")
+            for number in range(60):
+                (folder / f"file {number}").write_bytes(b"x" * number)
+            run("genisoimage", "-quiet", *options, "-o", path, Path(name) / "tree")
+
+    return build
+
+
 def _cabinet(method: int) -> Callable[[], bytes]:
     return lambda: write_cabinet(package_files("6.2", "amd64"), method)
 
@@ -554,6 +589,8 @@ TARGETS = (
     Target("cabinet", _cabinet(MSZIP), ask_cabinet),
     Target("cabinet-lzx", _cabinet(LZX), ask_cabinet),
     Target("catalog", _catalog, ask_catalog),
+    Target("disc", _built("disc", ".iso", _disc("-J", "-R")), ask_media, span=MIB // 8),
+    Target("disc-udf", _built("disc-udf", ".iso", _disc("-udf")), ask_media),
     Target("xfs-4", _built("xfs-4", ".raw", _xfs(*_XFS_4)), ask_volume),
     Target("xfs-5", _built("xfs-5", ".raw", _xfs("-l", "size=13m")), ask_volume),
     *(Target(name, _linux(name), ask_volume) for name in _LINUX),
@@ -584,6 +621,10 @@ BOMBS = (
     *(
         Bomb(f"bomb-{make.__name__}", make, ask_package)
         for make in (bombs.packages.members, bombs.packages.folder, bombs.packages.manifest)
+    ),
+    *(
+        Bomb(f"bomb-{make.__name__}", make, ask_media)
+        for make in (bombs.discs.directories, bombs.discs.packages, bombs.discs.continuations)
     ),
     Bomb("bomb-catalog", bombs.packages.signed_list, ask_catalog),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.bombs import disks, packages
+from fixtures.bombs import discs, disks, packages
 from tests.program import command_line
 
 SEEDS = range(4)
@@ -61,6 +61,18 @@ def test_a_disk_costs_little_whatever_it_describes(tmp_path: Path, name: str, se
     assert path.stat().st_size <= 64 << 20
     for command in ("disk map", "verify"):
         answer(*command.split(), path)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("make", [discs.directories, discs.packages, discs.continuations])
+def test_a_disc_costs_little_whatever_it_describes(
+    tmp_path: Path, make: Callable[[random.Random], bytes], seed: int
+) -> None:
+    path = tmp_path / "disc.iso"
+    path.write_bytes(make(random.Random(seed)))
+    assert path.stat().st_size <= 64 << 20
+    for command in ("show", "list", "check"):
+        answer("package", command, path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

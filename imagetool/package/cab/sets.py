@@ -1,6 +1,7 @@
 """Cabinet sets: the other cabinets are expected in the directory of the first one opened.
 
-Their names are read from a cabinet, so only the file name is used, never a path.
+Their names are read from a cabinet, so only the file name is used, never a path; and in any case of
+letters, as Windows finds them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,21 @@ def join_set(cabinet: Cabinet, folder: Path, enter_context: EnterContext) -> Non
         cabinet.join(before[::-1], after)
 
 
+def _find(folder: Path, name: str) -> Path | None:
+    """Find a file by its exact name, else by the only one that differs in case of letters."""
+    if not name:
+        return None
+    if os.path.isfile(folder / name):  # noqa: PTH113  # the name is the cabinet's
+        return folder / name
+    try:
+        with os.scandir(folder) as entries:
+            same = [entry.name for entry in entries if entry.name.lower() == name.lower()]
+    except (OSError, ValueError):
+        return None
+    path = folder / same[0] if len(same) == 1 else None
+    return path if path is not None and path.is_file() else None
+
+
 def _parts(
     cabinet: Cabinet, folder: Path, enter_context: EnterContext, *, forward: bool
 ) -> list[Cabinet]:
@@ -37,8 +53,8 @@ def _parts(
     current, step = cabinet, 1 if forward else -1
     while name := (current.next_cabinet if forward else current.previous_cabinet):
         plain = name.replace("\\", "/").rpartition("/")[2]
-        path = folder / plain
-        if not plain or len(found) >= _MAX_CABINETS or not os.path.isfile(path):  # noqa: PTH113  # the name is the cabinet's
+        path = _find(folder, plain)
+        if path is None or len(found) >= _MAX_CABINETS:
             return found
         try:
             source = FileSource(path)

@@ -30,7 +30,8 @@ class Disc:
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
-        with source.budget:
+        self.budget = source.budget
+        with self.budget:
             udf = read_udf_side(source)
             self.sides: tuple[Side, ...] = (*([udf] if udf else []), *read_iso_sides(source))
         sound = [side for side in self.sides if side.error is None]

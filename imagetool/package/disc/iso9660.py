@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from imagetool.contracts import Source
 from imagetool.disk.source import read_exactly
-from imagetool.errors import ImagetoolError
+from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.rock_ridge import Posix, read_posix, read_skipped_length
 from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged
 
@@ -54,7 +54,10 @@ class _Tree:
 
 
 def read_iso_sides(source: Source) -> list[Side]:
-    """Read all trees of ISO 9660 in the order in which a system looks for them."""
+    """Read all trees of ISO 9660 in the order in which a system looks for them.
+
+    Raises BudgetSpent.
+    """
     primary: _Tree | None = None
     joliet: _Tree | None = None
     sides = []
@@ -64,7 +67,7 @@ def read_iso_sides(source: Source) -> list[Side]:
                 primary = _tree(source, descriptor, "ascii")
             elif descriptor[0] == _SUPPLEMENTARY and descriptor[88:91] in _JOLIET:
                 joliet = joliet or _tree(source, descriptor, "utf-16-be")
-    except ImagetoolError as error:
+    except (Corrupt, Unsupported) as error:
         sides.append(Side("ISO 9660", error=error))
     if joliet is not None:
         sides.insert(0, _side("Joliet", joliet, _files))
@@ -78,7 +81,7 @@ def _primary_sides(tree: _Tree) -> Iterator[Side]:
     try:
         own = next(_records(tree, tree.root), None)
         skipped = read_skipped_length(own.area) if own is not None else None
-    except ImagetoolError:
+    except (Corrupt, Unsupported):
         skipped = None
     if skipped is not None:
         posix = _Tree(tree.source, tree.block_size, tree.root, tree.encoding, skipped)
@@ -89,7 +92,7 @@ def _primary_sides(tree: _Tree) -> Iterator[Side]:
 def _side(name: str, tree: _Tree, read: Callable[[_Tree], Iterator[DiscFile]]) -> Side:
     try:
         return Side(name, tuple(read(tree)))
-    except ImagetoolError as error:
+    except (Corrupt, Unsupported) as error:
         return Side(name, error=error)
 
 

@@ -102,10 +102,11 @@ def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> Media
     """Check all packages of a medium, as check_package."""
     started_at = datetime.now(UTC)
     reports, seconds = [], []
-    for package in media.packages:
-        begun = time.perf_counter()
-        reports.append(check_package(package, trusted))
-        seconds.append(time.perf_counter() - begun)
+    with media.budget:
+        for package in media.packages:
+            begun = time.perf_counter()
+            reports.append(check_package(package, trusted))
+            seconds.append(time.perf_counter() - begun)
     unchecked = len(media.disc.files) - len(reports) if media.disc is not None else None
     return MediaReport(
         media.name, tuple(reports), unchecked, started_at=started_at, seconds=tuple(seconds)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from imagetool.contracts import Source
 from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import read_exactly
-from imagetool.errors import ImagetoolError
+from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged
 from imagetool.package.disc.udf import tags
 from imagetool.package.disc.udf.entries import DIRECTORY, LINK, REGULAR, Entry, read_entry
@@ -29,12 +29,12 @@ _MAX_DESCRIPTORS = 256
 
 
 def read_udf_side(source: Source) -> Side | None:
-    """Read the tree of UDF; None if the disc has no UDF (ECMA-167, 2/9)."""
+    """Read the tree of UDF; None if the disc has no UDF (ECMA-167, 2/9). Raises BudgetSpent."""
     if not _has_udf(source):
         return None
     try:
         return Side("UDF", tuple(_files(UdfVolume(source))))
-    except ImagetoolError as error:
+    except (Corrupt, Unsupported) as error:
         return Side("UDF", error=error)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imagetool.contracts import Source
 from imagetool.disk.extents import HOLE
-from imagetool.errors import Corrupt, ImagetoolError, Unsupported
+from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.side import SECTOR, damaged
 from imagetool.package.disc.udf import tags
 from imagetool.package.disc.udf.tags import Address
@@ -75,7 +75,7 @@ class UdfVolume:
 
     def _read_sequence(self) -> tuple[bytes, dict[int, Extents]]:
         """Return the logical volume's descriptor, and the partitions by their numbers."""
-        failure: ImagetoolError | None = None
+        failure: Corrupt | None = None
         for anchor in self._anchors():
             for field in (16, 24):  # the main sequence and its reserve
                 length, sector = struct.unpack_from("<II", anchor, field)
