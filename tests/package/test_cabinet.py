@@ -204,6 +204,17 @@ def test_a_set_is_read_from_any_of_its_parts(parts: Path, oracle: Oracle, number
     assert len(found) == 3
 
 
+def test_the_parts_of_a_set_are_found_in_any_case_of_letters(parts: Path, oracle: Oracle) -> None:
+    truth = extracted(oracle, "cabextract", parts / "cabd_multi_basic_pt1.cab", parts / "out")
+    for number in range(2, 6):
+        part = parts / f"cabd_multi_basic_pt{number}.cab"
+        part.rename(parts / f"Cabd_MULTI_basic_Pt{number}.CAB")
+    with open_media(parts / "cabd_multi_basic_pt1.cab") as media:
+        assert media.cabinet is not None
+        found = {member.name: media.cabinet.read(member) for member in media.cabinet.members}
+    assert found == truth
+
+
 def test_a_set_with_a_part_missing_or_foreign_is_said(parts: Path) -> None:
     (parts / "cabd_multi_basic_pt3.cab").unlink()
     with open_media(parts / "cabd_multi_basic_pt1.cab") as media:

@@ -17,6 +17,7 @@ from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, ImagetoolError, NotRecognised
 from imagetool.package import Version, open_media, open_package
 from imagetool.package.disc import Disc, is_disc
+from tests.program import run
 
 Oracle = Callable[[str], str]
 NEW = Version(6, 3, 9600, 19456)
@@ -193,7 +194,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"many/file {number}").write_bytes(f"{number}".encode() * number)
     (root / "to a file").symlink_to("many/file 7")
     (root / "up and out").symlink_to("/" + "../far/" * 9 + "a long way " * 8 + "end")
-    (root / "back\\slash").write_bytes(b"a name of one part")
     return root
 
 
@@ -221,6 +221,35 @@ def test_names_links_and_bytes_of_rock_ridge_are_those_of_the_tree(
         if path.is_symlink() or path.is_file()
     }
     assert ours == theirs
+
+
+def test_links_are_listed_with_their_targets_and_not_written(
+    oracle: Oracle, tmp_path: Path, tree: Path
+) -> None:
+    image, out = tmp_path / "disc.iso", tmp_path / "out"
+    subprocess.run(
+        [oracle("genisoimage"), "-quiet", "-R", "-o", image, tree], check=True, capture_output=True
+    )
+    done = run("package", "list", image)
+    assert "to a file -> many/file 7" in done.stdout
+    done = run("package", "extract", image, out)
+    assert done.returncode == 0
+    assert "to a file is a link to many/file 7: not written" in done.stderr
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {
+        path.relative_to(tree).as_posix()
+        for path in tree.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def test_a_side_that_cannot_be_read_leaves_a_package_unsigned(
+    testdata: Path, tmp_path: Path
+) -> None:
+    path = _found(testdata, tmp_path, "udf_fsd261")
+    done = run("package", "check", path)
+    assert done.returncode == 1
+    assert done.stdout.count("disc        unsigned: the UDF side of the disc is not read") == 4
 
 
 @pytest.mark.parametrize("options", [["-udf"], ["-J", "-joliet-long", "-U"]])

@@ -22,7 +22,7 @@ _SHORT, _LONG, _EMBEDDED = 0, 1, 3
 _RECORDED, _MORE = 0, 3
 
 
-class Entry(NamedTuple):
+class FileEntry(NamedTuple):
     """A file entry."""
 
     offset: int
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     extents: Extents
 
 
-def read_entry(volume: UdfVolume, address: Address) -> Entry:
+def read_entry(volume: UdfVolume, address: Address) -> FileEntry:
     """Read the file entry at an address. Raises Corrupt, Unsupported, BudgetSpent."""
     source = volume.source
     offset = volume.locate(address)[0][1]
@@ -51,12 +51,12 @@ def read_entry(volume: UdfVolume, address: Address) -> Entry:
     if allocation == _EMBEDDED:
         if size > length:
             raise damaged(source.name, f"the file entry at offset {offset} ends early")
-        return Entry(offset, kind, size, ((0, size, offset + start),))
+        return FileEntry(offset, kind, size, ((0, size, offset + start),))
     if allocation not in (_SHORT, _LONG):
         raise Unsupported(f"{source.name}: UDF with extended allocation descriptors")
     listed = data[start : start + length]
     extents = _extents(volume, listed, address.partition, allocation == _LONG, size)
-    return Entry(offset, kind, size, extents)
+    return FileEntry(offset, kind, size, extents)
 
 
 def _extents(volume: UdfVolume, listed: bytes, partition: int, long: bool, size: int) -> Extents:

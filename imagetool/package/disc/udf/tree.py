@@ -16,7 +16,7 @@ from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged
 from imagetool.package.disc.udf import tags
-from imagetool.package.disc.udf.entries import DIRECTORY, LINK, REGULAR, Entry, read_entry
+from imagetool.package.disc.udf.entries import DIRECTORY, LINK, REGULAR, FileEntry, read_entry
 from imagetool.package.disc.udf.tags import Address
 from imagetool.package.disc.udf.volume import UdfVolume
 
@@ -55,7 +55,7 @@ class _Identifier(NamedTuple):
     address: Address
 
 
-def _identifiers(volume: UdfVolume, directory: Entry) -> Iterator[_Identifier]:
+def _identifiers(volume: UdfVolume, directory: FileEntry) -> Iterator[_Identifier]:
     """Go through the names of a directory, without its parent and deleted ones."""
     source = volume.source
     source.budget.spend(source.name, 1, directory.size)
@@ -95,7 +95,7 @@ def _files(volume: UdfVolume) -> Iterator[DiscFile]:
     root = read_entry(volume, volume.root)
     if root.kind != DIRECTORY:
         raise damaged(source.name, "the root of UDF is no directory")
-    waiting: deque[tuple[Entry, str, tuple[int, ...]]] = deque([(root, "", ())])
+    waiting: deque[tuple[FileEntry, str, tuple[int, ...]]] = deque([(root, "", ())])
     while waiting:
         directory, folder, above = waiting.popleft()
         source.budget.check_depth(source.name, len(above))
@@ -114,7 +114,7 @@ def _files(volume: UdfVolume) -> Iterator[DiscFile]:
                 yield DiscFile(path, entry.size, entry.extents, refusal=refusal)
 
 
-def _target(volume: UdfVolume, entry: Entry) -> str:
+def _target(volume: UdfVolume, entry: FileEntry) -> str:
     """Read where a symbolic link leads (ECMA-167, 4/14.16)."""
     source = volume.source
     if entry.size > _MAX_LINK_SIZE:
