@@ -24,6 +24,8 @@ _LOOK_UPS_BEFORE_REMEMBERING = 4
 _MAX_REMEMBERED_DIRECTORIES = 16
 _MAX_REMEMBERED_NAMES = 65536
 
+BYTES_PER_ENTRY = 32
+"""What an entry of a directory takes at least, on average: what a question is charged by."""
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
 

@@ -37,6 +37,7 @@ def file_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int
                 raise volume.damaged(f"{name}: a damaged tree of extents")
             if depth not in (-1, node_depth):
                 raise volume.damaged(f"{name}: a tree of extents with a wrong depth")
+            volume.source.budget.spend(name, count)
             for position in range(12, 12 * (count + 1), 12):
                 if node_depth:
                     _, low, high, _ = s.EXTENT_INDEX.unpack_from(node, position)
@@ -54,6 +55,7 @@ def file_extents(volume: Ext, root: bytes, name: str) -> Iterator[tuple[int, int
         if seen & set(below) or len(set(below)) != len(below) or len(seen) > _MAX_EXTENT_BLOCKS:
             raise volume.damaged(f"{name}: its tree of extents leads back to itself")
         seen.update(below)
+        volume.source.budget.spend(name, len(below), len(below) * size)
         depth = s.EXTENT_HEADER.unpack_from(level[0])[3] - 1
         level = volume.read_blocks(below)
 

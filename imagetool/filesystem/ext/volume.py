@@ -21,7 +21,12 @@ from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import BlockMapData, file_extents
-from imagetool.filesystem.inode_volume import FileType, InodeVolume, windows_attributes
+from imagetool.filesystem.inode_volume import (
+    BYTES_PER_ENTRY,
+    FileType,
+    InodeVolume,
+    windows_attributes,
+)
 from imagetool.filesystem.volume import truncation_warnings
 
 if TYPE_CHECKING:
@@ -254,23 +259,19 @@ class Ext(InodeVolume[ExtInode]):
         """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
         entries = partial(self._directory_entries, directory)
-        number = self.find_number(directory.number, wanted, entries)
+        with self.source.budget:
+            number = self.find_number(directory.number, wanted, entries)
         return None if number is None else self.read_inodes([number])[0]
 
     def children(self, directory: ExtInode) -> Iterator[tuple[str, ExtInode]]:
         """The names in a directory; inodes are read in batches."""
-        batch: list[tuple[bytes, int]] = []
-        for item in self._directory_entries(directory):
-            batch.append(item)
-            if len(batch) == _INODES_PER_BATCH:
-                yield from self._with_inodes(batch)
-                batch.clear()
-        yield from self._with_inodes(batch)
-
-    def _with_inodes(self, batch: list[tuple[bytes, int]]) -> Iterator[tuple[str, ExtInode]]:
-        inodes = self.read_inodes([number for _, number in batch])
-        for (name, _), inode in zip(batch, inodes, strict=True):
-            yield name.decode("utf-8", "surrogateescape"), inode
+        with self.source.budget:
+            names = list(self._directory_entries(directory))
+        for start in range(0, len(names), _INODES_PER_BATCH):
+            batch = names[start : start + _INODES_PER_BATCH]
+            inodes = self.read_inodes([number for _, number in batch])
+            for (name, _), inode in zip(batch, inodes, strict=True):
+                yield name.decode("utf-8", "surrogateescape"), inode
 
     def _directory_entries(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
         """The entries of a directory, without "." and ".."."""
@@ -290,6 +291,7 @@ class Ext(InodeVolume[ExtInode]):
         data_source = self.open_data(directory, f"{self.name}: {where}")
         for offset in range(0, directory.size, _DIRECTORY_READ_SIZE):
             chunk = data_source.read_at(offset, _DIRECTORY_READ_SIZE)
+            self.source.budget.spend(self.name, len(chunk) // BYTES_PER_ENTRY)
             for cursor in range(0, len(chunk), self.block_size):
                 yield from self._parse_entries(chunk[cursor : cursor + self.block_size], where)
 
@@ -319,5 +321,7 @@ class Ext(InodeVolume[ExtInode]):
         ):
             return MemorySource(inode.i_block[: inode.size], name)
         if inode.flags & s.USES_EXTENTS:
-            return ExtentMap(self.source, file_extents(self, inode.i_block, name), inode.size, name)
+            with self.source.budget:
+                extents = file_extents(self, inode.i_block, name)
+                return ExtentMap(self.source, extents, inode.size, name)
         return BlockMapData(self, inode.i_block, inode.size, name)

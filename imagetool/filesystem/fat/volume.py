@@ -15,13 +15,14 @@ from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
-from imagetool.filesystem.inode_volume import FileType, InodeVolume
+from imagetool.filesystem.inode_volume import BYTES_PER_ENTRY, FileType, InodeVolume
 from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
 _TABLE_PAGE_SIZE = 12288  # whole entries of 12, 16 and 32 bits
 _MAX_CACHED_PAGES = 256
 _MAX_DIRECTORY_ENTRIES = 65536 * 4
+_CLUSTERS_PER_OBJECT = 16
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 
@@ -115,6 +116,7 @@ class Fat(InodeVolume[FatEntry]):
         extents: list[tuple[int, int, int]] = []
         last = (1 << min(self._bits, 28)) - 8
         done, size = 0, self.cluster_size
+        budget, charged = self.source.budget, 0
         while count is None or done < count:
             if count is None and cluster >= last:
                 break
@@ -127,6 +129,9 @@ class Fat(InodeVolume[FatEntry]):
             else:
                 extents.append((done * size, size, offset))
             done += 1
+            if not done % _CLUSTERS_PER_OBJECT:
+                budget.spend(self.name, 1 + len(extents) - charged)
+                charged = len(extents)
             cluster = self._next_cluster(cluster) if count is None or done < count else cluster
         return extents
 
@@ -139,15 +144,17 @@ class Fat(InodeVolume[FatEntry]):
     def child(self, directory: FatEntry, name: str) -> FatEntry | None:
         """The entry of that long or short name, in any case of letters."""
         wanted = name.upper()
-        for long, short, entry in self._entries(directory):
-            if wanted in (long.upper(), short):
-                return entry
+        with self.source.budget:
+            for long, short, entry in self._entries(directory):
+                if wanted in (long.upper(), short):
+                    return entry
         return None
 
     def children(self, directory: FatEntry) -> Iterator[tuple[str, FatEntry]]:
         """The names in a directory."""
-        for long, _, entry in self._entries(directory):
-            yield long, entry
+        with self.source.budget:
+            found = [(long, entry) for long, _, entry in self._entries(directory)]
+        yield from found
 
     def _open_directory(self, directory: FatEntry) -> Source:
         if not directory.cluster:  # the root of FAT12 and FAT16 lies before the clusters
@@ -165,6 +172,7 @@ class Fat(InodeVolume[FatEntry]):
         long: list[bytes] = []
         for start in range(0, source.size, 65536):
             block = source.read_at(start, 65536)
+            self.source.budget.spend(self.name, len(block) // BYTES_PER_ENTRY)
             for position in range(0, len(block) - s.ENTRY_SIZE + 1, s.ENTRY_SIZE):
                 raw = block[position : position + s.ENTRY_SIZE]
                 if raw[0] == s.END_OF_DIRECTORY:
@@ -191,7 +199,8 @@ class Fat(InodeVolume[FatEntry]):
         count = -(-inode.size // self.cluster_size)
         if count > self.cluster_count:
             raise self.damaged(f"{name}: {inode.size} bytes are more than the volume holds")
-        extents = self._chain_extents(inode.cluster, count, name) if count else []
+        with self.source.budget:
+            extents = self._chain_extents(inode.cluster, count, name) if count else []
         return ExtentMap(self.source, extents, inode.size, name)
 
 

@@ -113,6 +113,7 @@ def _parse_extents(
     volume: Xfs, block: bytes, table_offset: int, count: int, name: str
 ) -> Iterator[tuple[int, int, int]]:
     size = volume.block_size
+    volume.source.budget.spend(name, count)
     for offset in range(table_offset, table_offset + count * s.EXTENT.size, s.EXTENT.size):
         high, low = s.EXTENT.unpack_from(block, offset)
         first = (high & ~(1 << 63)) >> 9
@@ -133,6 +134,7 @@ def _btree_extents(volume: Xfs, fork: bytes, name: str) -> Iterator[tuple[int, i
         if seen & set(below) or len(set(below)) != len(below) or len(seen) > _MAX_BTREE_BLOCKS:
             raise volume.damaged(f"{name}: its tree of extents leads back to itself")
         seen.update(below)
+        volume.source.budget.spend(name, len(below), len(below) * volume.block_size)
         level -= 1
         blocks = volume.read_blocks(below, name)
         below = ()

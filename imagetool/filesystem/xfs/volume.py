@@ -15,7 +15,7 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.disk.lazy import lazy
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported
-from imagetool.filesystem.inode_volume import FileType, InodeVolume
+from imagetool.filesystem.inode_volume import BYTES_PER_ENTRY, FileType, InodeVolume
 from imagetool.filesystem.volume import truncation_warnings
 from imagetool.filesystem.xfs import structs as s
 from imagetool.filesystem.xfs.inode import XfsInode, file_extents
@@ -25,6 +25,7 @@ _DAMAGED = "The volume is damaged: let the guest check it (xfs_repair), or resto
 _MAX_DIRECTORY_SIZE = 256 << 20
 _DIRECTORY_READ_SIZE = 1 << 18
 _INODES_PER_BATCH = 256
+_MAX_LINK_SIZE = 1 << 16
 
 
 class Xfs(InodeVolume[XfsInode]):
@@ -139,12 +140,14 @@ class Xfs(InodeVolume[XfsInode]):
         """The inode of `name` in a directory."""
         wanted = name.encode("utf-8", "surrogateescape")
         entries = partial(self._directory_entries, directory)
-        number = self.find_number(directory.number, wanted, entries)
+        with self.source.budget:
+            number = self.find_number(directory.number, wanted, entries)
         return None if number is None else self.read_inodes([number])[0]
 
     def children(self, directory: XfsInode) -> Iterator[tuple[str, XfsInode]]:
         """The names in a directory; inodes are read in batches."""
-        names = list(self._directory_entries(directory))
+        with self.source.budget:
+            names = list(self._directory_entries(directory))
         for start in range(0, len(names), _INODES_PER_BATCH):
             batch = names[start : start + _INODES_PER_BATCH]
             inodes = self.read_inodes([number for _, number in batch])
@@ -163,6 +166,7 @@ class Xfs(InodeVolume[XfsInode]):
         size = self._directory_block_size
         for offset in range(0, directory.size, _DIRECTORY_READ_SIZE):
             chunk = data.read_at(offset, _DIRECTORY_READ_SIZE)
+            self.source.budget.spend(self.name, len(chunk) // BYTES_PER_ENTRY)
             for position in range(0, len(chunk), size):
                 block = chunk[position : position + size]
                 if block[:4] != bytes(4):  # an emptied block becomes a hole
@@ -212,19 +216,25 @@ class Xfs(InodeVolume[XfsInode]):
         """The bytes of a file or link. Raises Unsupported for data on another device."""
         if inode.format == s.LOCAL:
             return MemorySource(inode.data_fork()[: inode.size], name)
-        extent_map = ExtentMap(self.source, file_extents(self, inode, name), inode.size, name)
+        with self.source.budget:
+            extents = file_extents(self, inode, name)
+            extent_map = ExtentMap(self.source, extents, inode.size, name)
         if inode.file_type is not FileType.LINK or inode.version < 3:
             return extent_map
         return MemorySource(self._remote_link(inode, name), name)
 
     def _remote_link(self, inode: XfsInode, name: str) -> bytes:
-        """The target of a long link in version 5, less its headers ("Extent Symbolic Links")."""
+        """The target of a long link in version 5, less its headers ("Extent Symbolic Links").
+
+        A header is at the start of each extent, however many blocks that has.
+        """
         target = b""
         for _, length, start in file_extents(self, inode, name):
-            for offset in range(start, start + length, self.block_size):
-                block = self.source.read_at(offset, self.block_size)
-                if start < 0 or block[:4] != s.LINK_MAGIC or len(target) > inode.size:
-                    raise self.damaged(f"{name}: a damaged symbolic link")
-                count = int.from_bytes(block[8:12], "big")
-                target += block[s.LINK_HEADER : s.LINK_HEADER + count]
+            data = self.source.read_at(start, min(length, _MAX_LINK_SIZE)) if start >= 0 else b""
+            count = int.from_bytes(data[8:12], "big")
+            if data[:4] != s.LINK_MAGIC or s.LINK_HEADER + count > len(data):
+                raise self.damaged(f"{name}: a damaged symbolic link")
+            target += data[s.LINK_HEADER : s.LINK_HEADER + count]
+            if len(target) >= inode.size:
+                break
         return target[: inode.size]
