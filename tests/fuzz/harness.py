@@ -626,6 +626,10 @@ BOMBS = (
         Bomb(f"bomb-{make.__name__}", make, ask_media)
         for make in (bombs.discs.directories, bombs.discs.packages, bombs.discs.continuations)
     ),
+    *(
+        Bomb(f"bomb-{make.__name__}", make, ask_volume)
+        for make in (bombs.volumes.ext_directory, bombs.volumes.fat_chain)
+    ),
     Bomb("bomb-catalog", bombs.packages.signed_list, ask_catalog),
 )
 
