@@ -39,7 +39,7 @@ def contents(volume: InodeVolume[InodeT]) -> dict[str, str]:
                 walk(inode, path)
             elif inode.file_type is FileType.LINK:
                 found[path] = f"-> {volume.read_link(inode, path)}"
-            else:
+            elif inode.file_type is FileType.FILE:
                 source = volume.open_data(inode, path)
                 found[path] = hashlib.sha256(source.read_at(0, source.size)).hexdigest()
 
