@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -289,6 +290,26 @@ def test_packages_are_found_by_content_wherever_they_lie(oracle: Oracle, tmp_pat
         (warning,) = media.warnings
         assert "broken.cab" in warning
         assert media.packages[0].disc_doubts == media.warnings
+
+
+def test_a_damaged_package_hides_no_other_of_its_disc(oracle: Oracle, tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    cabinet = bytearray(write_cabinet(package_files("6.2", "amd64")))
+    (folder / "second.cab").write_bytes(cabinet)
+    (data,) = struct.unpack_from("<I", cabinet, 36)  # of the first folder
+    cabinet[data + 100] ^= 1
+    (folder / "first.cab").write_bytes(cabinet)
+    image = tmp_path / "disc.iso"
+    subprocess.run(
+        [oracle("genisoimage"), "-quiet", "-J", "-o", image, folder],
+        check=True,
+        capture_output=True,
+    )
+    done = run("package", "check", image)
+    assert done.returncode == 1
+    assert "first.cab: altered\n  content  altered: first.cab: folder 0: block" in done.stdout
+    assert "second.cab: unsigned\n" in done.stdout
 
 
 def test_a_tree_whose_files_another_side_has_alone_is_told(oracle: Oracle, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagetool.contracts import Reportable
-from imagetool.errors import Corrupt, ImagetoolError, NotFound
+from imagetool.errors import Corrupt, ImagetoolError, NotFound, Unsupported
 from imagetool.package.signature.authenticode import check_cabinet, read_signature
 from imagetool.package.signature.catalog import Catalog
 from imagetool.package.signature.certificates import Untrusted
@@ -99,13 +99,21 @@ class MediaReport(Reportable):
 
 
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:
-    """Check all packages of a medium, as check_package."""
+    """Check all packages of a medium, as check_package; a damaged one of a disc is altered."""
     started_at = datetime.now(UTC)
     reports, seconds = [], []
     with media.budget:
         for package in media.packages:
             begun = time.perf_counter()
-            reports.append(check_package(package, trusted))
+            try:
+                reports.append(check_package(package, trusted))
+            except (Corrupt, Unsupported) as error:
+                if media.disc is None:
+                    raise
+                # The other packages of the disc are judged none the less.
+                reason = error.message.removeprefix(f"{media.disc.name}: ")
+                finding = Finding("content", Judgement.ALTERED, reason)
+                reports.append(PackageReport(package.name, (finding,)))
             seconds.append(time.perf_counter() - begun)
     unchecked = len(media.disc.files) - len(reports) if media.disc is not None else None
     return MediaReport(
