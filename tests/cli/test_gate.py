@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -259,3 +260,11 @@ def test_a_name_that_no_system_has_is_no_file(tmp_path: Path) -> None:
         for command in (("verify",), ("inspect",), ("package", "check"), ("registry", "get")):
             key = ("HKLM\\SYSTEM",) if command[0] == "registry" else ()
             assert run(*command, tmp_path / name, *key).returncode == 3, (command, name)
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_a_hive_of_no_bytes_is_named(unpack: Callable[[str], Path], command: str) -> None:
+    path = unpack("found/windows-empty-software.raw.xz")
+    done = run(command, path)
+    assert done.returncode == 3
+    assert "Windows\\System32\\config\\SOFTWARE: this hive has 0 bytes" in done.stderr

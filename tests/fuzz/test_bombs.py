@@ -101,6 +101,13 @@ def test_a_package_costs_little_whatever_it_describes(tmp_path: Path, name: str,
         answer("package", command, path)
 
 
+@pytest.mark.parametrize("name", ["cat-1M-subjects", "quadratic", "x_nested"])
+def test_packages_that_others_made_cost_little(unpack: Callable[[str], Path], name: str) -> None:
+    path = unpack(f"found/bombs/{name}.cab.xz")
+    for command in ("show", "list", "check"):
+        answer("package", command, path)
+
+
 def test_members_of_many_gigabytes_are_written_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.cab"
     blocks = packages.zeros(4000)
