@@ -10,9 +10,11 @@ from imagetool.errors import CannotWrite
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.I)
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\/]')
 _MAX_NAME_LENGTH = 240
+_IMAGE_HINT = "Read it with `file read`, or leave it out."
+_PACKAGE_HINT = "Nothing was written: unpack it with a program that gives such files another name."
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, hint: str = _IMAGE_HINT) -> str:
     """Return `name` if it is a safe path component on every system. Raises CannotWrite."""
     if (
         not name
@@ -25,20 +27,22 @@ def safe_name(name: str) -> str:
     ):
         raise CannotWrite(
             f"{name!r} is no name that can be written safely on every system",
-            hint="Read it with `file read`, or leave it out.",
+            hint=hint,
         )
     return name
 
 
 def safe_path(folder: Path, name: str) -> Path:
-    """Return the path below `folder` for a member `name`, with / or \\. Raises CannotWrite.
+    """Return the path below `folder` for a member of a package, with / or \\.
+
+    Raises CannotWrite for a name that is not safe.
 
     It is never outside of `folder`, and never leads through a link.
     """
     path = folder
     parts = name.replace("\\", "/").split("/")
     for part in parts[:-1]:
-        path = path / safe_name(part)
+        path = path / safe_name(part, _PACKAGE_HINT)
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise CannotWrite(f"{path}: in the way of {name!r}", hint="Use an empty directory.")
-    return path / safe_name(parts[-1])
+    return path / safe_name(parts[-1], _PACKAGE_HINT)
