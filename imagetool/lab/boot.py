@@ -16,7 +16,6 @@ from imagetool.guest.image import open_image
 from imagetool.guest.windows.components import (
     INSTALL_PENDING,
     INSTALLED,
-    INTEGRATION_PACKAGE_NAMES,
     INTEGRATION_VERSION_KEY,
     INTEGRATION_VERSION_NAME,
     read_packages,
@@ -35,6 +34,7 @@ from imagetool.lab.packages import (
 )
 from imagetool.lab.workers import FileChange, KeyChange, write_files
 from imagetool.package import Version
+from imagetool.package.identity import INTEGRATION_PACKAGE_NAMES
 
 _VMBUS_INF = "wvmbus.inf"
 _SYSTEM_CLASS_KEY = "Control\\Class\\{4d36e97d-e325-11ce-bfc1-08002be10318}"

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+INTEGRATION_PACKAGE_NAMES = (
+    "Microsoft-Hyper-V-Integration-Services-Package",
+    "Microsoft-Hyper-V-Integration-Services-Package-2",
+)
+"""The names of the packages of integration services: for Windows 7 and older, and from 8 on."""
+
 
 class Version(NamedTuple):
     """Four numbers of 16 bits, compared as numbers: 6.3.9600.18692."""

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from imagetool.package import Identity, Package
-from imagetool.package.identity import Version
+from imagetool.package.identity import INTEGRATION_PACKAGE_NAMES, Version
 from imagetool.package.summary import SYSTEMS
 
 _WINDOWS_7 = Version(6, 1)
@@ -66,6 +66,7 @@ class Rule(Enum):
     """The rules that decide on a package."""
 
     APPLICABLE = "applicable"
+    OTHER_PACKAGE = "other package"
     ALREADY_INSTALLED = "already installed"
     SUPERSEDED = "superseded"
     WRONG_ARCHITECTURE = "wrong architecture"
@@ -129,6 +130,9 @@ def check_fit(package: Package, guest: GuestFacts) -> Fit:
     def make_fit(rule: Rule, explanation: str) -> Fit:
         return Fit(package, rule, explanation)
 
+    if package.identity.name not in INTEGRATION_PACKAGE_NAMES:
+        name = package.identity.name
+        return make_fit(Rule.OTHER_PACKAGE, f"no integration services package, but {name}")
     if guest.version >= _WINDOWS_10:
         return make_fit(Rule.IN_BOX, f"{guest.name} carries its own components")
     if guest.architecture and package.architecture != guest.architecture:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.packages import package_files
 from imagetool.package import Identity, Version, open_package
 from imagetool.verdict.applicability import Rule, check_fit, choose
 
@@ -113,6 +114,23 @@ def test_what_is_not_for_a_guest_says_why(disc: Path, guest: Guest, rule: Rule) 
         assert found.rule is rule
         assert not found.is_for_guest
         assert found.explanation
+
+
+def test_a_package_of_something_else_is_for_no_guest(tmp_path: Path) -> None:
+    """Its version would be taken for the wanted one, though it fits the guest."""
+    for name, data in package_files("6.2", "amd64").items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(
+            data.replace(b'name="Microsoft-Hyper-V-Integration', b'name="Microsoft-Windows-NetFx3')
+            if name == "update.mum"
+            else data
+        )
+    with open_package(tmp_path) as media:
+        choice = choose(media.packages, Guest(packages=in_box()))
+        assert choice.fits[0].rule is Rule.OTHER_PACKAGE
+        assert choice.fit is choice.newest is None
+        assert "is no integration services package, but Microsoft-Windows-NetFx3" in choice.refusal
 
 
 def test_a_refusal_is_one_sentence_that_names_both_sides(disc: Path) -> None:

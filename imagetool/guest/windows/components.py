@@ -19,13 +19,9 @@ from imagetool.guest.windows.drivers import VMBUS_SYS, active_driver, file_versi
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.payload import PayloadStatus, prefetch_drivers, read_payload
 from imagetool.guest.windows.services import DATA_EXCHANGE, GuestService, read_services
-from imagetool.package.identity import Identity, Version
+from imagetool.package.identity import INTEGRATION_PACKAGE_NAMES, Identity, Version
 from imagetool.registry import Key
 
-INTEGRATION_PACKAGE_NAMES = (
-    "Microsoft-Hyper-V-Integration-Services-Package",
-    "Microsoft-Hyper-V-Integration-Services-Package-2",
-)
 INTEGRATION_VERSION_KEY = "Microsoft\\Virtual Machine\\Auto"
 INTEGRATION_VERSION_NAME = "IntegrationServicesVersion"
 _IN_BOX_PREFIXES = (

@@ -11,10 +11,11 @@ from functools import partial
 
 from imagetool.filesystem import Volume
 from imagetool.guest.image import Image
-from imagetool.guest.windows.components import INTEGRATION_PACKAGE_NAMES, VERSIONED_FILES
+from imagetool.guest.windows.components import VERSIONED_FILES
 from imagetool.guest.windows.drivers import DRIVER_STORE, file_version
 from imagetool.guest.windows.installation import HIVE_DIRECTORY
 from imagetool.guest.windows.payload import prefetch_payload
+from imagetool.package.identity import INTEGRATION_PACKAGE_NAMES
 
 _HIVES = (f"{HIVE_DIRECTORY}\\SOFTWARE", f"{HIVE_DIRECTORY}\\SYSTEM")
 _DIRECTORIES = (DRIVER_STORE, "Windows\\WinSxS\\Manifests")
