@@ -1,4 +1,4 @@
-"""Volumes whose directories map names to inodes: ext, XFS, FAT.
+"""Volumes whose directories map names to inodes: ext, XFS (numbered_volume.py), and FAT.
 
 Paths, symbolic links and nodes are common to them; a file system adds the look-up of a name in a
 directory, and the extents of a file.
@@ -7,7 +7,7 @@ directory, and the extents of a file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -20,12 +20,7 @@ from imagetool.filesystem.volume import FILE_ATTRIBUTE_REPARSE_POINT
 _MAX_LINKS = 40  # as Linux bounds them
 _MAX_LINK_SIZE = 4096
 _MAX_PENDING_NAMES = 4096
-_LOOK_UPS_BEFORE_REMEMBERING = 4
-_MAX_REMEMBERED_DIRECTORIES = 16
-_MAX_REMEMBERED_NAMES = 65536
 
-BYTES_PER_ENTRY = 32
-"""What an entry of a directory takes at least, on average: what a question is charged by."""
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_NORMAL = 0x80
 
@@ -103,8 +98,6 @@ class InodeVolume(ABC, Generic[InodeT]):
     def __init__(self, source: Source) -> None:
         self.source = source
         self.name = source.name
-        self._look_ups: dict[int, int] = {}
-        self._names: dict[int, dict[bytes, int]] = {}
 
     @abstractmethod
     def root(self) -> InodeT:
@@ -113,34 +106,6 @@ class InodeVolume(ABC, Generic[InodeT]):
     @abstractmethod
     def child(self, directory: InodeT, name: str) -> InodeT | None:
         """The inode of `name` in a directory, links not followed; None where there is none."""
-
-    def find_number(
-        self, directory: int, name: bytes, entries: Callable[[], Iterator[tuple[bytes, int]]]
-    ) -> int | None:
-        """The inode number of a name in a directory, by its number and its `entries`.
-
-        They are gone through up to the name; a directory that is asked again and again is
-        remembered, so that going through a tree takes no longer the larger its directories are.
-        """
-        known = self._names.get(directory)
-        if known is not None:
-            return known.get(name)
-        asked = self._look_ups[directory] = self._look_ups.get(directory, 0) + 1
-        if asked <= _LOOK_UPS_BEFORE_REMEMBERING:
-            return next((number for found, number in entries() if found == name), None)
-        if len(self._names) == _MAX_REMEMBERED_DIRECTORIES:
-            self._look_ups.pop(next(iter(self._names)))
-            del self._names[next(iter(self._names))]
-        names: dict[bytes, int] = {}
-        for found, number in entries():
-            if len(names) == _MAX_REMEMBERED_NAMES:  # it is searched each time
-                self._look_ups[directory] = -(1 << 30)
-                break
-            names.setdefault(found, number)
-        else:
-            self._names[directory] = names
-            return names.get(name)
-        return self.find_number(directory, name, entries)
 
     @abstractmethod
     def children(self, directory: InodeT) -> Iterator[tuple[str, InodeT]]:

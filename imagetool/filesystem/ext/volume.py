@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from imagetool.contracts import Source
@@ -22,11 +21,10 @@ from imagetool.errors import Corrupt, Encrypted, Unsupported
 from imagetool.filesystem.ext import structs as s
 from imagetool.filesystem.ext.blocks import BlockMapData, file_extents
 from imagetool.filesystem.inode_volume import (
-    BYTES_PER_ENTRY,
     FileType,
-    InodeVolume,
     windows_attributes,
 )
+from imagetool.filesystem.numbered_volume import BYTES_PER_ENTRY, NumberedVolume
 from imagetool.filesystem.volume import truncation_warnings
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 _DAMAGED = "The volume is damaged: let the guest check it (fsck), or restore the image."
 _MAX_DIRECTORY_SIZE = 256 << 20
 _DIRECTORY_READ_SIZE = 1 << 17
-_INODES_PER_BATCH = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FILE_TYPES = {
     s.IS_DIRECTORY: FileType.DIRECTORY,
@@ -110,7 +107,7 @@ class ExtInode:
         return (self.i_block + rest)[: self.size]
 
 
-class Ext(InodeVolume[ExtInode]):
+class Ext(NumberedVolume[ExtInode]):
     """An ext volume in a source. Raises Corrupt; Unsupported for unknown features."""
 
     file_system = "ext"
@@ -249,32 +246,14 @@ class Ext(InodeVolume[ExtInode]):
                 return True
         return False
 
-    # As InodeVolume requires
+    # As NumberedVolume requires
 
     def root(self) -> ExtInode:
         """The root directory."""
         return self.read_inodes([s.ROOT_INODE])[0]
 
-    def child(self, directory: ExtInode, name: str) -> ExtInode | None:
-        """The inode of `name` in a directory."""
-        wanted = name.encode("utf-8", "surrogateescape")
-        entries = partial(self._directory_entries, directory)
-        with self.source.budget:
-            number = self.find_number(directory.number, wanted, entries)
-        return None if number is None else self.read_inodes([number])[0]
-
-    def children(self, directory: ExtInode) -> Iterator[tuple[str, ExtInode]]:
-        """The names in a directory; inodes are read in batches."""
-        with self.source.budget:
-            names = list(self._directory_entries(directory))
-        for start in range(0, len(names), _INODES_PER_BATCH):
-            batch = names[start : start + _INODES_PER_BATCH]
-            inodes = self.read_inodes([number for _, number in batch])
-            for (name, _), inode in zip(batch, inodes, strict=True):
-                yield name.decode("utf-8", "surrogateescape"), inode
-
-    def _directory_entries(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
-        """The entries of a directory, without "." and ".."."""
+    def directory_entries(self, directory: ExtInode) -> Iterator[tuple[bytes, int]]:
+        """As NumberedVolume.directory_entries."""
         where = f"directory {directory.number}"
         if directory.size > _MAX_DIRECTORY_SIZE:
             raise self.damaged(f"{where} is {directory.size} bytes long")

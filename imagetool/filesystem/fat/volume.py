@@ -15,7 +15,7 @@ from imagetool.disk.declarations import ConstructError
 from imagetool.disk.extents import ExtentMap
 from imagetool.errors import Corrupt
 from imagetool.filesystem.fat import structs as s
-from imagetool.filesystem.inode_volume import BYTES_PER_ENTRY, FileType, InodeVolume
+from imagetool.filesystem.inode_volume import FileType, InodeVolume
 from imagetool.filesystem.volume import truncation_warnings
 
 _DAMAGED = "The volume is damaged: let the guest check it (chkdsk), or restore the image."
@@ -172,7 +172,7 @@ class Fat(InodeVolume[FatEntry]):
         long: list[bytes] = []
         for start in range(0, source.size, 65536):
             block = source.read_at(start, 65536)
-            self.source.budget.spend(self.name, len(block) // BYTES_PER_ENTRY)
+            self.source.budget.spend(self.name, len(block) // s.ENTRY_SIZE)
             for position in range(0, len(block) - s.ENTRY_SIZE + 1, s.ENTRY_SIZE):
                 raw = block[position : position + s.ENTRY_SIZE]
                 if raw[0] == s.END_OF_DIRECTORY:

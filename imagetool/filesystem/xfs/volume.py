@@ -7,7 +7,6 @@ Directories are read from their start; their hash index only speeds up the searc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from imagetool.contracts import Source
 from imagetool.disk.declarations import ConstructError
@@ -15,7 +14,8 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.disk.lazy import lazy
 from imagetool.disk.source import MemorySource
 from imagetool.errors import Corrupt, Unsupported
-from imagetool.filesystem.inode_volume import BYTES_PER_ENTRY, FileType, InodeVolume
+from imagetool.filesystem.inode_volume import FileType
+from imagetool.filesystem.numbered_volume import BYTES_PER_ENTRY, NumberedVolume
 from imagetool.filesystem.volume import truncation_warnings
 from imagetool.filesystem.xfs import structs as s
 from imagetool.filesystem.xfs.inode import XfsInode, file_extents
@@ -24,11 +24,10 @@ from imagetool.filesystem.xfs.log import is_clean
 _DAMAGED = "The volume is damaged: let the guest check it (xfs_repair), or restore the image."
 _MAX_DIRECTORY_SIZE = 256 << 20
 _DIRECTORY_READ_SIZE = 1 << 18
-_INODES_PER_BATCH = 256
 _MAX_LINK_SIZE = 1 << 16
 
 
-class Xfs(InodeVolume[XfsInode]):
+class Xfs(NumberedVolume[XfsInode]):
     """An XFS volume in a source. Raises Corrupt; Unsupported for unknown features."""
 
     file_system = "XFS"
@@ -130,32 +129,14 @@ class Xfs(InodeVolume[XfsInode]):
             found.append(XfsInode(number, raw))
         return found
 
-    # As InodeVolume requires
+    # As NumberedVolume requires
 
     def root(self) -> XfsInode:
         """The root directory."""
         return self.read_inodes([self._superblock.root_inode])[0]
 
-    def child(self, directory: XfsInode, name: str) -> XfsInode | None:
-        """The inode of `name` in a directory."""
-        wanted = name.encode("utf-8", "surrogateescape")
-        entries = partial(self._directory_entries, directory)
-        with self.source.budget:
-            number = self.find_number(directory.number, wanted, entries)
-        return None if number is None else self.read_inodes([number])[0]
-
-    def children(self, directory: XfsInode) -> Iterator[tuple[str, XfsInode]]:
-        """The names in a directory; inodes are read in batches."""
-        with self.source.budget:
-            names = list(self._directory_entries(directory))
-        for start in range(0, len(names), _INODES_PER_BATCH):
-            batch = names[start : start + _INODES_PER_BATCH]
-            inodes = self.read_inodes([number for _, number in batch])
-            for (name, _), inode in zip(batch, inodes, strict=True):
-                yield name.decode("utf-8", "surrogateescape"), inode
-
-    def _directory_entries(self, directory: XfsInode) -> Iterator[tuple[bytes, int]]:
-        """The entries of a directory, without "." and ".."."""
+    def directory_entries(self, directory: XfsInode) -> Iterator[tuple[bytes, int]]:
+        """As NumberedVolume.directory_entries."""
         where = f"directory {directory.number}"
         if directory.format == s.LOCAL:
             yield from self._short_form_entries(directory, where)
