@@ -317,7 +317,7 @@ def _disc_packages(disc: Disc) -> tuple[tuple[Package, ...], tuple[str, ...]]:
         package.disc_doubts = doubts
     elsewhere = [
         f"the {name} side of the disc alone has {file.path} ({file.size} bytes)"
-        for name, file in disc.only_elsewhere()
+        for name, file in disc.only_elsewhere
     ]
     unread = (*broken, *elsewhere)
     if len(unread) > _MAX_WARNINGS:

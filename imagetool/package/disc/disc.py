@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from imagetool.contracts import Source
 from imagetool.errors import Corrupt
@@ -46,7 +47,7 @@ class Disc:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What of the disc was not read: a sentence for each damaged side and its reason."""
+        """A sentence for each side that cannot be read, with the reason."""
         return tuple(
             f"the {side.name} side of the disc is not read: "
             + side.error.message.removeprefix(f"{self.name}: ")
@@ -54,6 +55,7 @@ class Disc:
             if side.error is not None
         )
 
+    @cached_property
     def only_elsewhere(self) -> tuple[tuple[str, DiscFile], ...]:
         """Files whose bytes no file of the side that is read has: the other side's name, and they.
 
@@ -68,7 +70,7 @@ class Disc:
         return tuple(found.values())
 
     def doubts(self) -> Iterator[str]:
-        """Why a system may read another package from this disc than those of the side read."""
+        """Reasons for which a system may read another package than the side that is read has."""
         yield from self.warnings
         shown = tuple(dict.fromkeys(file.path for file in self._shown_otherwise()))
         if shown:
@@ -82,7 +84,7 @@ class Disc:
             first = listed.setdefault(file.path.lower(), file)
             if first.extents != file.extents and (self.is_cabinet(first) or self.is_cabinet(file)):
                 yield file
-        for _, file in self.only_elsewhere():
+        for _, file in self.only_elsewhere:
             if self.is_cabinet(file):
                 yield file
         for side in self.sides:

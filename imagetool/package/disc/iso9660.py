@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from imagetool.contracts import Source
 from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.rock_ridge import Posix, read_posix, read_skipped_length
-from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged
+from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged, join_extents
+from imagetool.package.disc.tree import walk
 
 _FIRST_DESCRIPTOR = 16
 _MAX_DESCRIPTORS = 256
@@ -70,7 +71,7 @@ def read_iso_sides(source: Source) -> list[Side]:
     except (Corrupt, Unsupported) as error:
         sides.append(Side("ISO 9660", error=error))
     if joliet is not None:
-        sides.insert(0, _side("Joliet", joliet, _files))
+        sides.insert(0, _side("Joliet", joliet))
     if primary is not None:
         sides += _primary_sides(primary)
     return sides
@@ -84,14 +85,13 @@ def _primary_sides(tree: _Tree) -> Iterator[Side]:
     except (Corrupt, Unsupported):
         skipped = None
     if skipped is not None:
-        posix = _Tree(tree.source, tree.block_size, tree.root, tree.encoding, skipped)
-        yield _side("Rock Ridge", posix, _files)
-    yield _side("ISO 9660", tree, _files)
+        yield _side("Rock Ridge", replace(tree, skipped=skipped))
+    yield _side("ISO 9660", tree)
 
 
-def _side(name: str, tree: _Tree, read: Callable[[_Tree], Iterator[DiscFile]]) -> Side:
+def _side(name: str, tree: _Tree) -> Side:
     try:
-        return Side(name, tuple(read(tree)))
+        return Side(name, tuple(walk(tree.source, tree.root, partial(_read_directory, tree))))
     except (Corrupt, Unsupported) as error:
         return Side(name, error=error)
 
@@ -153,40 +153,30 @@ def _records(tree: _Tree, directory: _Record) -> Iterator[_Record]:
         position += SECTOR
 
 
-def _files(tree: _Tree) -> Iterator[DiscFile]:
-    """Go through all files of a tree. Raises Corrupt, BudgetSpent."""
-    source = tree.source
-    waiting: deque[tuple[_Record, str, tuple[int, ...]]] = deque([(tree.root, "", ())])
-    while waiting:
-        directory, folder, above = waiting.popleft()
-        source.budget.check_depth(source.name, len(above))
-        if directory.offset in above:
-            raise damaged(source.name, f"the directory {folder} lies in itself")
-        above = (*above, directory.offset)
-        parts: list[_Record] = []
-        for record in _records(tree, directory):
-            if record.identifier in (b"\0", b"\1"):
-                continue
-            posix = _posix(tree, record)
-            if posix is not None and posix.is_moved:
-                continue
-            if record.is_directory:
-                name = check_name(_name(tree, record, posix), source.name)
-                waiting.append((record, f"{folder}{name}/", above))
-            elif posix is not None and posix.child is not None:
-                name = check_name(_name(tree, record, posix), source.name)
-                moved = _directory_at(tree, posix.child)
-                waiting.append((moved, f"{folder}{name}/", above))
-            else:
-                if parts and parts[-1].identifier != record.identifier:
-                    raise damaged(source.name, "the parts of a file are not together")
-                parts.append(record)
-                if not record.continues:
-                    name = check_name(_name(tree, record, posix), source.name)
-                    yield _file(f"{folder}{name}", parts, posix)
-                    parts = []
-        if parts:
-            raise damaged(source.name, "the last part of a file is not there")
+def _read_directory(
+    tree: _Tree, directory: _Record, folder: str
+) -> Iterator[DiscFile | tuple[str, _Record]]:
+    """Go through the files of a directory and the directories in it. Raises Corrupt."""
+    disc = tree.source.name
+    parts: list[_Record] = []
+    for record in _records(tree, directory):
+        posix = _posix(tree, record)
+        if record.identifier in (b"\0", b"\1") or (posix is not None and posix.is_moved):
+            continue
+        path = folder + check_name(_name(tree, record, posix), disc)
+        if record.is_directory:
+            yield path, record
+        elif posix is not None and posix.child is not None:
+            yield path, _directory_at(tree, posix.child)
+        else:
+            if parts and parts[-1].identifier != record.identifier:
+                raise damaged(disc, "the parts of a file are not together")
+            parts.append(record)
+            if not record.continues:
+                yield _file(path, parts, posix)
+                parts = []
+    if parts:
+        raise damaged(disc, "the last part of a file is not there")
 
 
 def _posix(tree: _Tree, record: _Record) -> Posix | None:
@@ -220,11 +210,9 @@ def _file(path: str, parts: list[_Record], posix: Posix | None) -> DiscFile:
     """Put a file together from the records of its parts (ECMA-119, 6.5.1)."""
     if posix is not None and posix.target is not None:
         return DiscFile(path, 0, target=posix.target)
-    size, extents = 0, []
-    for part in parts:
-        extents.append((size, part.size, part.offset))
-        size += part.size
     refusal = posix.refusal if posix is not None else ""
     if any(part.is_interleaved for part in parts):
         refusal = "its parts are interleaved with others, which is not read"
-    return DiscFile(path, size, tuple(extents), refusal=refusal)
+    size = sum(part.size for part in parts)
+    extents = join_extents((part.size, part.offset) for part in parts)
+    return DiscFile(path, size, extents, refusal=refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imagetool.contracts import Source
@@ -14,18 +15,35 @@ SECTOR = 2048
 DAMAGED_HINT = "The disc is truncated or damaged: compare it with its origin."
 
 
+Extents = tuple[tuple[int, int, int], ...]
+"""Offset in the file, length, and offset on the disc or HOLE, all in bytes."""
+
+
+def join_extents(extents: Iterable[tuple[int, int]]) -> Extents:
+    """Lay extents (length, offset on the disc or HOLE) one after the other; neighbours are one."""
+    found: list[tuple[int, int, int]] = []
+    position = 0
+    for length, offset in extents:
+        start, size, first = found[-1] if found else (0, 0, HOLE)
+        if found and (offset == first == HOLE or (first != HOLE and offset == first + size)):
+            found[-1] = (start, size + length, first)
+        else:
+            found.append((position, length, offset))
+        position += length
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class DiscFile:
     """A file on a disc: path with /, size in bytes, and where its bytes lie."""
 
     path: str
     size: int
-    extents: tuple[tuple[int, int, int], ...] = ()
-    """Offset in the file, length, and offset on the disc or HOLE, all in bytes."""
+    extents: Extents = ()
     target: str | None = None
-    """Where a symbolic link leads; None for a regular file."""
+    """The path that a symbolic link leads to; None for a regular file."""
     refusal: str = ""
-    """Why its bytes cannot be read as they are; empty if they can."""
+    """The reason for which its bytes cannot be read as they are; empty if they can."""
 
     def open(self, source: Source) -> Source:
         """Open the file as a source.
@@ -59,7 +77,7 @@ class Side:
     """UDF, Joliet, Rock Ridge or ISO 9660."""
     files: tuple[DiscFile, ...] = ()
     error: ImagetoolError | None = None
-    """Why the tree cannot be read; then there are no files."""
+    """The reason for which the tree cannot be read; then there are no files."""
 
 
 def check_name(name: str, disc: str) -> str:

@@ -6,14 +6,15 @@ Sources: ECMA-167 4/14.6 (ICB tags), 4/14.9 and 4/14.17 (file entries), 4/12.1 (
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from imagetool.disk.extents import HOLE
 from imagetool.errors import Unsupported
-from imagetool.package.disc.side import SECTOR, damaged
+from imagetool.package.disc.side import SECTOR, Extents, damaged, join_extents
 from imagetool.package.disc.udf import tags
 from imagetool.package.disc.udf.tags import Address
-from imagetool.package.disc.udf.volume import Extents, UdfVolume
+from imagetool.package.disc.udf.volume import UdfVolume
 
 DIRECTORY, REGULAR, LINK = 4, 5, 12
 """Types of files (ECMA-167, 4/14.6.6)."""
@@ -26,7 +27,7 @@ class FileEntry(NamedTuple):
     """A file entry."""
 
     offset: int
-    """Where it lies on the disc, in bytes."""
+    """The offset of the entry on the disc, in bytes."""
     kind: int
     size: int
     extents: Extents
@@ -35,7 +36,7 @@ class FileEntry(NamedTuple):
 def read_entry(volume: UdfVolume, address: Address) -> FileEntry:
     """Read the file entry at an address. Raises Corrupt, Unsupported, BudgetSpent."""
     source = volume.source
-    offset = volume.locate(address)[0][1]
+    offset = volume.locate(address)
     wanted = (tags.FILE_ENTRY, tags.EXTENDED_ENTRY)
     data = tags.read_descriptor(source, offset, wanted, "file entry")
     strategy, kind, flags = struct.unpack_from("<H5xB6xH", data, 20)
@@ -56,41 +57,27 @@ def read_entry(volume: UdfVolume, address: Address) -> FileEntry:
         raise Unsupported(f"{source.name}: UDF with extended allocation descriptors")
     listed = data[start : start + length]
     extents = _extents(volume, listed, address.partition, allocation == _LONG, size)
-    return FileEntry(offset, kind, size, extents)
+    return FileEntry(offset, kind, size, join_extents(extents))
 
 
-def _extents(volume: UdfVolume, listed: bytes, partition: int, long: bool, size: int) -> Extents:
-    """Follow the allocation descriptors of a file, through all their extents."""
-    source = volume.source
-    width = 16 if long else 8
-    found: list[tuple[int, int, int]] = []
-    position = offset = 0
-    while position < size:
-        if offset + width > len(listed):
-            raise damaged(source.name, f"a file of {size} bytes has extents for {position}")
+def _extents(
+    volume: UdfVolume, listed: bytes, partition: int, long: bool, size: int
+) -> Iterator[tuple[int, int]]:
+    """Go through the allocation descriptors of a file: length, and offset on the disc or HOLE."""
+    disc, width, position = volume.source.name, 16 if long else 8, 0
+    for offset in range(0, len(listed) - width + 1, width):
+        if position == size:
+            return
         address = (
             Address.parse(listed, offset)
             if long
             else Address.parse_short(listed, offset, partition)
         )
-        offset += width
-        source.budget.spend(source.name, 1)
-        if not address.length:
-            raise damaged(source.name, f"a file of {size} bytes has extents for {position}")
+        volume.source.budget.spend(disc, 1)
         if address.kind == _MORE:
-            there = volume.locate(address)[0][1]
-            data = tags.read_descriptor(
-                source, there, (tags.ALLOCATION_EXTENT,), "allocation extent"
-            )
-            (length,) = struct.unpack_from("<I", data, 20)
-            listed, offset, partition = data[24 : 24 + length], 0, address.partition
-            continue
+            raise Unsupported(f"{disc}: UDF with more extents of a file than its entry holds")
         length = min(address.length, size - position)
-        if address.kind == _RECORDED:
-            for part, there in volume.locate(address._replace(length=length)):
-                found.append((position, part, there))
-                position += part
-        else:
-            found.append((position, length, HOLE))
-            position += length
-    return tuple(found)
+        yield length, volume.locate(address) if address.kind == _RECORDED else HOLE
+        position += length
+    if position < size:
+        raise damaged(disc, f"a file of {size} bytes has extents for {position}")

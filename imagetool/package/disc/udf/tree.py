@@ -6,8 +6,8 @@ Sources: ECMA-167 4/14.4 (file identifiers), 4/14.16 (paths of links), OSTA UDF 
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from imagetool.contracts import Source
@@ -15,6 +15,7 @@ from imagetool.disk.extents import ExtentMap
 from imagetool.disk.source import read_exactly
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.side import SECTOR, DiscFile, Side, check_name, damaged
+from imagetool.package.disc.tree import walk
 from imagetool.package.disc.udf import tags
 from imagetool.package.disc.udf.entries import DIRECTORY, LINK, REGULAR, FileEntry, read_entry
 from imagetool.package.disc.udf.tags import Address
@@ -33,7 +34,9 @@ def read_udf_side(source: Source) -> Side | None:
     if not _has_udf(source):
         return None
     try:
-        return Side("UDF", tuple(_files(UdfVolume(source))))
+        volume = UdfVolume(source)
+        read = partial(_read_directory, volume)
+        return Side("UDF", tuple(walk(source, _read_root(volume), read)))
     except (Corrupt, Unsupported) as error:
         return Side("UDF", error=error)
 
@@ -90,28 +93,27 @@ def _decode(data: bytes, disc: str) -> str:
     raise damaged(disc, f"a name in the encoding {data[0]}")
 
 
-def _files(volume: UdfVolume) -> Iterator[DiscFile]:
-    source = volume.source
+def _read_root(volume: UdfVolume) -> FileEntry:
     root = read_entry(volume, volume.root)
     if root.kind != DIRECTORY:
-        raise damaged(source.name, "the root of UDF is no directory")
-    waiting: deque[tuple[FileEntry, str, tuple[int, ...]]] = deque([(root, "", ())])
-    while waiting:
-        directory, folder, above = waiting.popleft()
-        source.budget.check_depth(source.name, len(above))
-        if directory.offset in above:
-            raise damaged(source.name, f"the directory {folder} lies in itself")
-        above = (*above, directory.offset)
-        for identifier in _identifiers(volume, directory):
-            entry = read_entry(volume, identifier.address)
-            path = folder + identifier.name
-            if entry.kind == DIRECTORY:
-                waiting.append((entry, f"{path}/", above))
-            elif entry.kind == LINK:
-                yield DiscFile(path, 0, target=_target(volume, entry))
-            else:
-                refusal = "" if entry.kind in (0, REGULAR) else "this is no regular file"
-                yield DiscFile(path, entry.size, entry.extents, refusal=refusal)
+        raise damaged(volume.source.name, "the root of UDF is no directory")
+    return root
+
+
+def _read_directory(
+    volume: UdfVolume, directory: FileEntry, folder: str
+) -> Iterator[DiscFile | tuple[str, FileEntry]]:
+    """Go through the files of a directory and the directories in it. Raises Corrupt."""
+    for identifier in _identifiers(volume, directory):
+        entry = read_entry(volume, identifier.address)
+        path = folder + identifier.name
+        if entry.kind == DIRECTORY:
+            yield path, entry
+        elif entry.kind == LINK:
+            yield DiscFile(path, 0, target=_target(volume, entry))
+        else:
+            refusal = "" if entry.kind in (0, REGULAR) else "this is no regular file"
+            yield DiscFile(path, entry.size, entry.extents, refusal=refusal)
 
 
 def _target(volume: UdfVolume, entry: FileEntry) -> str:

@@ -1,17 +1,17 @@
 """The volume of UDF: from the anchor to its partitions and the root directory.
 
 Sources: ECMA-167 3/8.4 (volume descriptors), 3/10 (their layout), 4/14.1 (file sets), OSTA UDF
-2.60, 2.2.3 (anchors) and 2.2.10 (metadata partitions).
+2.60, 2.2.3 (anchors). Not supported: metadata, virtual and sparable partitions, of Blu-ray and
+rewritable media.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagetool.contracts import Source
-from imagetool.disk.extents import HOLE
 from imagetool.errors import Corrupt, Unsupported
 from imagetool.package.disc.side import SECTOR, damaged
 from imagetool.package.disc.udf import tags
@@ -20,29 +20,13 @@ from imagetool.package.disc.udf.tags import Address
 _MAX_DESCRIPTORS = 256
 _MAX_POINTERS = 16
 _MAX_MAPS = 8
-_METADATA = b"*UDF Metadata Partition"
-
-Extents = tuple[tuple[int, int, int], ...]
-"""Offset in the file, length, and offset on the disc or HOLE, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    """A partition by its map: its extents on the disc, as a file's."""
+class _Partition(NamedTuple):
+    """A partition: offset on the disc and size, in bytes."""
 
-    extents: Extents
-
-    def locate(self, offset: int, length: int, disc: str) -> list[tuple[int, int]]:
-        """Return (length, offset on the disc) for a range of the partition. Raises Corrupt."""
-        found = []
-        for start, size, there in self.extents:
-            if length > 0 and start <= offset < start + size and there != HOLE:
-                part = min(length, start + size - offset)
-                found.append((part, there + offset - start))
-                offset, length = offset + part, length - part
-        if length > 0:
-            raise damaged(disc, f"an extent lies beyond the end of its partition by {length} bytes")
-        return found
+    offset: int
+    size: int
 
 
 class UdfVolume:
@@ -59,21 +43,23 @@ class UdfVolume:
         if size != SECTOR:
             raise Unsupported(f"{source.name}: UDF with logical blocks of {size} bytes")
         self._read_maps(logical, partitions)
-        offset = self.locate(Address.parse(logical, 248))[0][1]
+        offset = self.locate(Address.parse(logical, 248))
         file_set = tags.read_descriptor(source, offset, (tags.FILE_SET,), "file set")
         self.root = Address.parse(file_set, 400)
 
-    def locate(self, address: Address) -> list[tuple[int, int]]:
-        """Return (length, offset on the disc) of what an address names. Raises Corrupt."""
+    def locate(self, address: Address) -> int:
+        """Return the offset on the disc of what an address names. Raises Corrupt."""
         if address.partition >= len(self._partitions):
             raise damaged(self.source.name, f"there is no partition {address.partition}")
-        length = max(address.length, 1)
         partition = self._partitions[address.partition]
-        return partition.locate(address.block * SECTOR, length, self.source.name)
+        offset = address.block * SECTOR
+        if offset + max(address.length, 1) > partition.size:
+            raise damaged(self.source.name, "an extent lies beyond the end of its partition")
+        return partition.offset + offset
 
     # The descriptors
 
-    def _read_sequence(self) -> tuple[bytes, dict[int, Extents]]:
+    def _read_sequence(self) -> tuple[bytes, dict[int, _Partition]]:
         """Return the logical volume's descriptor, and the partitions by their numbers."""
         failure: Corrupt | None = None
         for anchor in self._anchors():
@@ -92,10 +78,10 @@ class UdfVolume:
             if tags.identify(data) == tags.ANCHOR:
                 yield data
 
-    def _read_descriptors(self, sector: int, length: int) -> tuple[bytes, dict[int, Extents]]:
+    def _read_descriptors(self, sector: int, length: int) -> tuple[bytes, dict[int, _Partition]]:
         """Read a sequence of volume descriptors; of several of a kind the last one counts."""
         logical: tuple[int, bytes] | None = None
-        partitions: dict[int, tuple[int, Extents]] = {}
+        partitions: dict[int, tuple[int, _Partition]] = {}
         for data in self._sequence(sector, length):
             kind = tags.identify(data)
             (number,) = struct.unpack_from("<I", data, 16)
@@ -103,12 +89,12 @@ class UdfVolume:
                 logical = number, data
             elif kind == tags.PARTITION:
                 partition, start, count = struct.unpack_from("<H164xII", data, 22)
-                extents = ((0, count * SECTOR, start * SECTOR),)
-                if number >= partitions.get(partition, (0, ()))[0]:
-                    partitions[partition] = number, extents
+                known = partitions.get(partition)
+                if known is None or number >= known[0]:
+                    partitions[partition] = number, _Partition(start * SECTOR, count * SECTOR)
         if logical is None or not partitions:
             raise damaged(self.source.name, "UDF has no logical volume")
-        return logical[1], {number: extents for number, (_, extents) in partitions.items()}
+        return logical[1], {number: found for number, (_, found) in partitions.items()}
 
     def _sequence(self, sector: int, length: int) -> Iterator[bytes]:
         for _ in range(_MAX_POINTERS):
@@ -128,7 +114,7 @@ class UdfVolume:
 
     # The partition maps
 
-    def _read_maps(self, logical: bytes, partitions: dict[int, Extents]) -> None:
+    def _read_maps(self, logical: bytes, partitions: dict[int, _Partition]) -> None:
         """Read the partition maps of a logical volume (ECMA-167, 3/10.7)."""
         length, count = struct.unpack_from("<II", logical, 264)
         table = logical[440 : 440 + length]
@@ -141,26 +127,14 @@ class UdfVolume:
             self._partitions.append(self._partition(table[:size], partitions))
             table = table[size:]
 
-    def _partition(self, entry: bytes, partitions: dict[int, Extents]) -> _Partition:
-        is_metadata = entry[0] == 2 and len(entry) == 64 and entry[5:28] == _METADATA
-        if entry[0] != 1 and not is_metadata:
-            kind = bytes(entry[5:28]).rstrip(b"\0").decode("ascii", "replace")
+    def _partition(self, entry: bytes, partitions: dict[int, _Partition]) -> _Partition:
+        """Return the partition of a map of type 1; those of type 2 are of rewritable media."""
+        if entry[0] != 1:
+            kind = entry[5:28].rstrip(b"\0").decode("ascii", "replace")
             raise Unsupported(
                 f"{self.source.name}: UDF with a partition of another kind ({kind or entry[0]})"
             )
-        (number,) = struct.unpack_from("<H", entry, 38 if is_metadata else 4)
+        (number,) = struct.unpack_from("<H", entry, 4)
         if number not in partitions:
             raise damaged(self.source.name, f"there is no partition of the number {number}")
-        physical = _Partition(partitions[number])
-        if not is_metadata:
-            return physical
-        from imagetool.package.disc.udf.entries import read_entry
-
-        (block,) = struct.unpack_from("<I", entry, 40)
-        self._partitions.append(physical)  # where the addresses of the metadata file count
-        try:
-            index = len(self._partitions) - 1
-            metadata = read_entry(self, Address(0, SECTOR, block, index))
-        finally:
-            self._partitions.pop()
-        return _Partition(metadata.extents)
+        return partitions[number]
