@@ -190,6 +190,14 @@ class Host(Protocol):
     def on_windows(self) -> bool:
         """True if the host runs Windows, which decides the rules of its paths."""
 
+    @property
+    def emulated(self) -> bool:
+        """True if its cmdlets are those of the emulated host."""
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """Which of the modules Hyper-V, Storage and Dism are installed there."""
+
     def invoke(
         self,
         cmdlet: str,
@@ -212,6 +220,9 @@ class Host(Protocol):
         **parameters: object,
     ) -> Result:
         """Run an operation of session.ps1 itself; `data` is sent as its payload."""
+
+    def close(self) -> None:
+        """End the session: what it mounted is dismounted, what it owns is deleted."""
 
 
 class Reportable:

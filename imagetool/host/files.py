@@ -91,6 +91,10 @@ class FileOperations:
             self._temporary = self._session.operate("make-temporary-directory").text("path")
         return self._temporary
 
+    def own(self, path: str) -> None:
+        """Have a file, or a directory with its files, deleted when the session ends, if there."""
+        self._session.operate("own", path=path)
+
     def upload(
         self, data: bytes, target: str, progress: Callable[[int, int], None] | None = None
     ) -> None:

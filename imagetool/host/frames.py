@@ -17,8 +17,8 @@ percent) and `warning` (message) while a cmdlet runs, then `result` (properties,
 is kept, bytes where a payload line follows) for each result or `error` (message, hresult,
 exception, category, errorid), and `end` last; `again` (attempt) precedes the answers to a repeated
 request. The first frame of a session has number 0 and the kind `hello` (protocol, version, edition,
-language, system, computer, process, windows, modules). `renew`, `cancel` (parameters: number) and
-`close` have no answer.
+language, system, computer, process, windows, emulated, modules). `renew`, `cancel` (parameters:
+number) and `close` have no answer.
 
 A payload line is a colon and base64; within CLIXML base64 would be encoded twice. Empty lines mean
 nothing: they terminate a line that was cut off, which is then skipped as unreadable.

@@ -5,7 +5,8 @@
 # frames.py describes the frames. Beside the requested cmdlets it uses the language and .NET only.
 #
 # It lives by a lease: after LeaseSeconds without input, or at the end of the input, it lets the running
-# cmdlet finish, dismounts the disks that it mounted (but for those before a 'commit'), and exits.
+# cmdlet finish, dismounts the disks that it mounted (but for those before a 'commit'), deletes what it
+# was told to own, and exits.
 param($Reader, [int] $LeaseSeconds = 180)
 
 Set-StrictMode -Version 2
@@ -23,7 +24,7 @@ if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInpu
 
 $state = @{ Heard = [DateTime]::UtcNow; Running = $null; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
 $mounted = [Collections.Generic.List[string]]::new()
-$private = [Collections.Generic.List[string]]::new()         # temporary directories, deleted at the end
+$owned = [Collections.Generic.List[string]]::new()           # files and directories, deleted at the end
 $kept = @{}                                                  # kept results by number, for later requests
 $opened = @{}                                                # files open for reading, by the client's number
 $history = @{}                                               # answers by number of the request, for repetitions
@@ -442,7 +443,7 @@ $operations = @{
         param($p)
         $path = [IO.Path]::Combine([IO.Path]::GetTempPath(), 'imagetool-' + [Guid]::NewGuid().ToString('n'))
         New-PrivateDirectory $path
-        $private.Add($path)
+        $owned.Add($path)
         @{ path = $path }
     }
     'open' = { param($p) Open-Image $p }
@@ -456,6 +457,7 @@ $operations = @{
     'echo' = { param($p) @{ value = $p.value } }
     'forget' = { param($p) foreach ($number in $p.references) { $kept.Remove([long] $number) }; @{} }
     'commit' = { param($p) $mounted.Clear(); @{} }
+    'own' = { param($p) $owned.Add($p.path); @{} }            # deleted at the end, unless it was renamed or deleted before
     'write' = {
         param($p)
         $bytes = $p.data
@@ -586,10 +588,11 @@ function Receive-Lines([int] $Milliseconds) {
 
 $edition = if ($PSVersionTable.ContainsKey('PSEdition')) { $PSVersionTable.PSEdition } else { 'Desktop' }
 Send-Frame @{
-    number = 0; kind = 'hello'; protocol = 2; version = [string] $PSVersionTable.PSVersion; edition = $edition
+    number = 0; kind = 'hello'; protocol = 3; version = [string] $PSVersionTable.PSVersion; edition = $edition
     language = [string] $ExecutionContext.SessionState.LanguageMode
     system = [Environment]::OSVersion.VersionString; computer = [Environment]::MachineName; process = $PID
     windows = [Environment]::OSVersion.Platform -ne 'Unix'; modules = Find-Modules
+    emulated = $env:IMAGETOOL_EMULATED -eq '1'               # set by imagetool's emulated host
 }
 
 try {
@@ -627,11 +630,15 @@ finally {
     }
     $runspace.Dispose()
     foreach ($stream in $opened.Values) { $stream.Dispose() }
-    foreach ($path in $private) {
-        # Its files, then the directory: never the contents of a mount point or a directory in it.
+    for ($index = $owned.Count - 1; $index -ge 0; $index--) {
+        # Of a directory its files, then itself: never the contents of a mount point or a directory in it.
+        $path = $owned[$index]
         try {
-            foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
-            [IO.Directory]::Delete($path, $false)
+            if ([IO.Directory]::Exists($path)) {
+                foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
+                [IO.Directory]::Delete($path, $false)
+            }
+            else { [IO.File]::Delete($path) }
         } catch { }
     }
     # Without a reader the last write never completes, and PowerShell would wait for it.

@@ -22,7 +22,7 @@ LEASE_SECONDS = 180
 
 _log = logging.getLogger(__name__)
 
-_PROTOCOL = 2
+_PROTOCOL = 3
 _RENEW_INTERVAL = LEASE_SECONDS / 3
 _START_TIMEOUT = 90.0
 _CANCEL_TIMEOUT = 120.0
@@ -43,6 +43,7 @@ _HELLO_TYPES: dict[str, type] = {
     "protocol": int,
     "process": int,
     "windows": bool,
+    "emulated": bool,
     "modules": list,
     "edition": str,
     "version": str,
@@ -134,6 +135,17 @@ class Session:
     def on_windows(self) -> bool:
         """True if the host runs Windows, which decides the rules of its paths."""
         return self.hello.get("windows") is True
+
+    @property
+    def emulated(self) -> bool:
+        """True if its cmdlets are those of the emulated host."""
+        return self.hello.get("emulated") is True
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """Which of the modules Hyper-V, Storage and Dism are installed there."""
+        found = self.hello.get("modules")
+        return [str(name) for name in found] if isinstance(found, list) else []
 
     def invoke(
         self,

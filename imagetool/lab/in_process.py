@@ -35,7 +35,7 @@ class InProcessTransport:
         self._emulated_host = emulated_host
         self._input: queue.Queue[bytes] = queue.Queue()
         self._open_files: dict[object, BinaryIO] = {}
-        self._temporary_directories: list[Path] = []
+        self._owned: list[Path] = []
         self._output: queue.Queue[bytes] = queue.Queue()
         self._ended = False
         self._sent_answers: dict[int, list[bytes]] = {}
@@ -52,6 +52,7 @@ class InProcessTransport:
             "in-use": lambda p: {"inuse": False},
             "commit": lambda p: {},
             "forget": lambda p: {},
+            "own": self._own,
             "make-temporary-directory": self._make_temporary_directory,
             "open": self._open_file,
             "ranges": self._read_ranges,
@@ -64,11 +65,12 @@ class InProcessTransport:
             "echo": lambda p: {"value": p["value"]},
         }
         hello = {
-            "protocol": 2,
+            "protocol": 3,
             "version": platform.python_version(),
             "edition": "Python",
             "language": "FullLanguage",
             "windows": os.name == "nt",
+            "emulated": True,
             "modules": ["Hyper-V", "Storage", "Dism"],
             "system": platform.platform(),
             "computer": platform.node(),
@@ -114,8 +116,11 @@ class InProcessTransport:
         self._ended = True
         for file in self._open_files.values():
             file.close()
-        for path in self._temporary_directories:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in reversed(self._owned):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         while line := self._input.get():
@@ -159,8 +164,12 @@ class InProcessTransport:
 
     def _make_temporary_directory(self, parameters: dict[str, object]) -> dict[str, object]:
         path = Path(tempfile.mkdtemp(prefix="imagetool-"))
-        self._temporary_directories.append(path)
+        self._owned.append(path)
         return {"path": str(path)}
+
+    def _own(self, parameters: dict[str, object]) -> dict[str, object]:
+        self._owned.append(_path(parameters))
+        return {}
 
     def _open_file(self, parameters: dict[str, object]) -> dict[str, object]:
         path = _path(parameters)

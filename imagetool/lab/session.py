@@ -65,7 +65,7 @@ class LabSession(Session):
         write_modules(self._folder)
         before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
         modules = os.pathsep.join(filter(None, (str(self._folder), before)))
-        return LocalProcess(engine, {"PSModulePath": modules})
+        return LocalProcess(engine, {"PSModulePath": modules, "IMAGETOOL_EMULATED": "1"})
 
     def _clean(self) -> None:
         if self._cmdlet_server is not None:

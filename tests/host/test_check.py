@@ -53,6 +53,7 @@ class Played:
     """A session with a Windows that answers what it is told to."""
 
     on_windows = True
+    emulated = False
     description = "Windows PowerShell 5.1.20348.2400"
 
     def __init__(self, **told: object) -> None:

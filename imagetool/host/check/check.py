@@ -114,7 +114,7 @@ class _Check:
     def _reached(self) -> HostFinding:
         host, took = self._host, f"in {self._connect_seconds:.1f} s"
         if not host.remote:
-            what = "emulated by imagetool" if host.name == "lab" else "this machine"
+            what = "emulated by imagetool" if self._session.emulated else "this machine"
             return HostFinding("reached", State.OK, f"{what}, {took}")
         if host.url.startswith("http:"):
             return HostFinding(

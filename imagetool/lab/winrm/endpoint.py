@@ -96,6 +96,7 @@ class Endpoint:
         environment = child_environment(*ACCEPTOR_VARIABLES)
         before = environment.get("PSModulePath", "")
         environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
+        environment["IMAGETOOL_EMULATED"] = "1"
         if sys.platform != "win32":
             # PowerShell leaves its pipes in the temporary folder when it is killed.
             (self._folder / "temporary").mkdir()
