@@ -18,10 +18,10 @@ from imagetool.contracts import Reportable
 from imagetool.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from imagetool.arguments import StrPath
-    from imagetool.contracts import Files
+    from imagetool.arguments import ImagePath, StrPath
+    from imagetool.connection import Connection as Connection
     from imagetool.guest.guest import Guest as Guest
     from imagetool.guest.image import BlockDevice as BlockDevice
     from imagetool.guest.image import Image as Image
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from imagetool.guest.windows.facts import WindowsFacts as WindowsFacts
     from imagetool.guest.windows.guest import WindowsGuest as WindowsGuest
     from imagetool.host.session import Session as Session
+    from imagetool.location import Location as Location
     from imagetool.package.identity import Version as Version
     from imagetool.package.media import Media as Media
     from imagetool.package.media import Package as Package
@@ -43,12 +44,14 @@ if TYPE_CHECKING:
 
 _LOCATIONS = {
     "BlockDevice": "guest.image",
+    "Connection": "connection",
     "Guest": "guest.guest",
     "Image": "guest.image",
     "Injection": "servicing.inject",
     "Inspection": "guest.inspection",
     "IntegrationComponents": "guest.windows.components",
     "LinuxGuest": "guest.linux.guest",
+    "Location": "location",
     "Media": "package.media",
     "Outcome": "verdict.windows",
     "Package": "package.media",
@@ -65,12 +68,14 @@ _LOCATIONS = {
 
 __all__ = [
     "BlockDevice",
+    "Connection",
     "Guest",
     "Image",
     "Injection",
     "Inspection",
     "IntegrationComponents",
     "LinuxGuest",
+    "Location",
     "Media",
     "Outcome",
     "Package",
@@ -89,6 +94,7 @@ __all__ = [
     "inspect",
     "open_image",
     "open_package",
+    "plan",
     "read_registry_value",
     "verify",
 ]
@@ -115,69 +121,56 @@ def _write_json(result: Reportable) -> str:
 Reportable.json_writer = _write_json
 
 
-def connect(host: str) -> Session:
+def connect(host: str) -> Connection:
     """Open a session with a host; a context manager. Raises HostFailed, WrongUsage.
 
     `host` is `local`, `lab` (the emulated host), a name of the configuration file, a DNS name or a
-    URL, as on the command line (docs/hosts.md). The session is passed to the functions below, whose
-    paths are the host's then.
+    URL, as on the command line (docs/hosts.md). The connection finds the images that lie there:
+
+        with imagetool.connect("hv01") as host:
+            for image in host.find(r"D:\\images\\*.vhdx"):
+                print(image, imagetool.verify(image).verdict.outcome.value)
     """
     from imagetool.arguments import check_text
-    from imagetool.connection import session_opener
+    from imagetool.connection import Connection, named_host
 
-    return session_opener(check_text("host", host))()
+    return Connection(named_host(check_text("host", host)))
 
 
-def find(
-    *locations: StrPath, recursive: bool = False, session: Session | None = None
-) -> tuple[str, ...]:
-    """Find the images that paths, patterns and directories stand for, as the command line does.
+def find(*locations: StrPath, recursive: bool = False) -> tuple[str, ...]:
+    """Find the images here that paths, patterns and directories stand for.
 
     `**` is any number of directories; a directory stands for the images in it, with `recursive` for
-    those below it too. With a `session` they are looked for on its host. Raises CannotOpen where
-    nothing fits, or a directory cannot be listed; HostFailed.
+    those below it too. `Connection.find` looks on a host. Raises CannotOpen where nothing fits, or
+    a directory cannot be listed.
     """
-    from imagetool.arguments import check_flag, check_paths, check_session
-    from imagetool.disk.find import find_images
-    from imagetool.disk.local_files import LOCAL_FILES
+    from imagetool.arguments import check_flag, check_paths
     from imagetool.errors import WrongUsage
+    from imagetool.location import Location
 
     if not locations:
         raise WrongUsage("no location is given", hint="Name a path, a pattern or a directory.")
-    host, recursive = check_session(session), check_flag("recursive", recursive)
-    files: Files = LOCAL_FILES
-    if host is not None:
-        from imagetool.host.reading import HostFiles
-
-        files = HostFiles(host)
+    recursive = check_flag("recursive", recursive)
     found: dict[str, None] = {}
-    for location in check_paths("locations", locations):
-        paths, failures = find_images(location, files, recursive=recursive)
-        for error in failures.values():
-            raise error
-        found.update(dict.fromkeys(paths))
+    for path in check_paths("locations", locations):
+        for location in Location(path).find(recursive=recursive):
+            if location.failure is not None:
+                raise location.failure
+            found[location.path] = None
     return tuple(found)
 
 
-def open_image(
-    path: StrPath, parents: Sequence[StrPath] = (), *, session: Session | None = None
-) -> Image:
+def open_image(path: ImagePath, parents: Sequence[StrPath] = ()) -> Image:
     """Open a guest image; a context manager. Raises Unreadable.
 
-    Parents of a differencing disk may lie in its own directory and in `parents`. With a `session`
-    these are paths on its host, and the image is read there, in place: the session stays open, and
-    must outlive the image. Raises HostFailed where the host does not answer.
+    `path` is one here, or a Location that a Connection gave: then the image is read on the host, in
+    place, as long as the connection is open. Parents of a differencing disk may lie in its own
+    directory and in `parents`, directories of the same machine. Raises HostFailed where the host
+    does not answer.
     """
-    from imagetool.arguments import check_path, check_paths, check_session
-    from imagetool.guest.image import open_image
+    from imagetool.arguments import check_location, check_paths
 
-    name, directories = check_path("path", path), check_paths("parents", parents)
-    host = check_session(session)
-    if host is None:
-        return open_image(name, directories)
-    from imagetool.host.reading import HostFiles
-
-    return open_image(name, directories, HostFiles(host))
+    return check_location("path", path).open(check_paths("parents", parents))
 
 
 def open_package(path: StrPath) -> Media:
@@ -189,11 +182,10 @@ def open_package(path: StrPath) -> Media:
 
 
 def inspect(
-    path: StrPath,
+    path: ImagePath,
     *,
     volume: int | None = None,
     parents: Sequence[StrPath] = (),
-    session: Session | None = None,
 ) -> Inspection:
     """Inspect an image: its system, its integration components, and warnings.
 
@@ -204,12 +196,12 @@ def inspect(
     from imagetool.guest.inspection import inspect_image
 
     number = check_volume(volume)
-    with open_image(path, parents, session=session) as image:
+    with open_image(path, parents) as image:
         return inspect_image(image, number)
 
 
 def verify(
-    path: StrPath,
+    path: ImagePath,
     *,
     at_least: str | Version | None = None,
     package: StrPath | Sequence[StrPath] = (),
@@ -220,7 +212,6 @@ def verify(
     trust: Sequence[StrPath] = (),
     volume: int | None = None,
     parents: Sequence[StrPath] = (),
-    session: Session | None = None,
 ) -> Verification:
     """Judge an image's integration components, with all the evidence.
 
@@ -250,7 +241,7 @@ def verify(
     number = check_volume(volume)
     roots = read_trusted_roots(check_paths("trust", trust))
     with ExitStack() as stack:
-        image = stack.enter_context(open_image(path, parents, session=session))
+        image = stack.enter_context(open_image(path, parents))
         media = [stack.enter_context(open_package(item)) for item in packages]
         criteria = Criteria(
             at_least=wanted,
@@ -265,13 +256,12 @@ def verify(
 
 
 def read_registry_value(
-    path: StrPath,
+    path: ImagePath,
     key: str,
     value: str = "",
     *,
     volume: int | None = None,
     parents: Sequence[StrPath] = (),
-    session: Session | None = None,
 ) -> ValueData:
     """Read the data of a registry value in an image: str, int, list of str, or bytes, by its type.
 
@@ -283,47 +273,59 @@ def read_registry_value(
 
     key, name = check_text("key", key), check_text("value", value)
     number = check_volume(volume)
-    with open_image(path, parents, session=session) as image:
+    with open_image(path, parents) as image:
         return find_value(image, key, name, number).data
 
 
-def inject(
-    image: StrPath,
+def plan(
+    image: ImagePath,
     package: StrPath | Sequence[StrPath],
-    open_session: Callable[[], Session],
-    output: StrPath,
+    output: ImagePath | None = None,
     *,
+    host: str | Connection | None = None,
+    volume: int | None = None,
+    digest: bool = False,
+    allow_unsigned: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Plan:
+    """Say what `inject` would do, and touch nothing; `to_json` of the result is a plan to keep.
+
+    Without `output` it is NAME-serviced beside the image. Raises as inject does before its work.
+    """
+    from imagetool.arguments import check_request
+    from imagetool.servicing.targets import prepare_request
+
+    request = check_request(image, package, output, host, volume, digest, allow_unsigned, trust)
+    return prepare_request(request)[0].plan
+
+
+def inject(
+    image: ImagePath,
+    package: StrPath | Sequence[StrPath],
+    output: ImagePath,
+    *,
+    host: str | Connection | None = None,
+    volume: int | None = None,
+    digest: bool = False,
     allow_unsigned: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Injection:
-    """Service a copy of an image through a host; see imagetool.servicing.inject.
+    """Put a package into a copy of an image through a host, prove it, and name it `output`.
 
-    `open_session` opens the session: `lambda: imagetool.connect("hv01")`. A package that is not
-    genuine raises DoesNotApply; `allow_unsigned` lets one pass that is unsigned or signed by
-    somebody unknown, and `trust` names files with further root certificates.
+    `image` and `output` are paths here, or Locations of one Connection; paths here are translated
+    to the host's by its configuration. `host` is a Connection or a name, by default that of the
+    locations, else the user's own default. With `digest` the host hashes both disks in the end. A
+    package that is not genuine raises DoesNotApply; `allow_unsigned` lets one pass that is unsigned
+    or signed by somebody unknown, and `trust` names files with further root certificates. Raises
+    also CannotWrite where the output cannot be written, HostFailed, ServicingFailed where the host
+    refuses or the result cannot be proved, LeftBehind where something could not be undone.
     """
-    from imagetool.arguments import (
-        check_flag,
-        check_one_or_several,
-        check_path,
-        check_paths,
-        checked_opener,
-    )
-    from imagetool.errors import Unsupported, WrongUsage
-    from imagetool.package.trust import read_trusted_roots
+    from imagetool.arguments import check_location, check_request
+    from imagetool.connection import session_opener
     from imagetool.servicing.inject import inject
+    from imagetool.servicing.targets import prepare_request
 
-    opener = checked_opener(open_session)
-    packages = check_one_or_several("package", package)
-    if not packages:
-        raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
-    if len(packages) > 1:
-        raise Unsupported("several packages at once come later", hint="Name one package.")
-    return inject(
-        check_path("image", image),
-        packages[0],
-        opener,
-        check_path("output", output),
-        allow_unsigned=check_flag("allow_unsigned", allow_unsigned),
-        trusted=read_trusted_roots(check_paths("trust", trust)),
-    )
+    new = check_location("output", output)
+    request = check_request(image, package, new, host, volume, digest, allow_unsigned, trust)
+    prepared, name = prepare_request(request)
+    return inject(prepared, session_opener(request.host), output_name=name)

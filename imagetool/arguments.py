@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 from imagetool.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from imagetool.contracts import Host
-    from imagetool.host.session import Session
+    from imagetool.location import Location
     from imagetool.package.identity import Version
+    from imagetool.servicing.targets import Request
+
+    ImagePath = str | PathLike[str] | Location
 
 StrPath = str | PathLike[str]
 """A path as text, or a pathlib.Path."""
@@ -88,38 +90,54 @@ def check_volume(value: object) -> int | None:
     raise _wrong("volume", value, "a number", "`imagetool disk map` shows the numbers.")
 
 
-def check_session(value: object) -> Host | None:
-    """Return an open session, or None. Raises WrongUsage, for the name of a host as well."""
-    from imagetool.host.session import Session
+def check_location(name: str, value: object) -> Location:
+    """Return a location, or that of a path here. Raises WrongUsage for anything else."""
+    from imagetool.location import Location
 
-    if value is None or isinstance(value, Session):
-        return value
-    raise _wrong("session", value, "a session", "Open one with imagetool.connect('hv01').")
+    return value if isinstance(value, Location) else Location(check_path(name, value))
 
 
-def checked_opener(value: object) -> Callable[[], Session]:
-    """Return a function that opens a session, and raises WrongUsage where it opens anything else.
+def check_request(
+    image: object,
+    package: object,
+    output: object,
+    host: object,
+    volume: object,
+    digest: object,
+    allow_unsigned: object,
+    trust: object,
+) -> Request:
+    """Return what `plan` and `inject` are asked for. Raises WrongUsage, Unsupported."""
+    from imagetool.connection import Connection, named_host, servicing_host
+    from imagetool.errors import Unsupported
+    from imagetool.package.trust import read_trusted_roots
+    from imagetool.servicing.targets import Request, common_host
 
-    Raises WrongUsage for what is no function.
-    """
-    from imagetool.host.session import Session
-
-    hint = "Write open_session=lambda: imagetool.connect('hv01')."
-    if not callable(value):
-        raise WrongUsage(f"open_session is {value!r}, not a function", hint=hint)
-
-    def open_session() -> Session:
-        try:
-            opened = value()
-        except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise WrongUsage(f"open_session cannot be called: {error}", hint=hint) from None
-            raise
-        if not isinstance(opened, Session):
-            raise _wrong("the result of open_session", opened, "a session", hint)
-        return opened
-
-    return open_session
+    source = check_location("image", image)
+    packages = check_one_or_several("package", package)
+    if not packages:
+        raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
+    if len(packages) > 1:
+        raise Unsupported("several packages at once come later", hint="Name one package.")
+    target = None if output is None else check_location("output", output)
+    named = [item for item in (source, target) if item is not None]
+    if isinstance(host, Connection):
+        common_host(named, host.name)
+        chosen = host.host
+    else:
+        name = common_host(named, None if host is None else check_text("host", host))
+        by_location = name is not None and host is None
+        chosen = named_host(name) if by_location else servicing_host(name)
+    return Request(
+        source,
+        packages[0],
+        target,
+        chosen,
+        check_volume(volume),
+        check_flag("digest", digest),
+        check_flag("allow_unsigned", allow_unsigned),
+        read_trusted_roots(check_paths("trust", trust)),
+    )
 
 
 def _wrong(name: str, value: object, expected: str, hint: str) -> WrongUsage:

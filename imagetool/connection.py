@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
+from types import TracebackType
 from typing import TYPE_CHECKING
 
+from imagetool.errors import HostFailed
+
 if TYPE_CHECKING:
+    from imagetool.contracts import Files
     from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
+    from imagetool.host.reading import HostFiles
     from imagetool.host.session import Session
+    from imagetool.location import Location
 
 
 def check_configuration() -> None:
@@ -71,3 +78,113 @@ def _credentials(host: ConfiguredHost) -> Credentials:
     from imagetool.host.configuration.credentials import credentials_for
 
     return credentials_for(host)
+
+
+class OpenHosts:
+    """The sessions that images are read through, one per host, opened on first use.
+
+    A context manager, which closes them at its end.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._files: dict[str, HostFiles | HostFailed] = {}
+
+    def files(self, host: str) -> Files:
+        """Return the files of a host. Raises HostFailed where it cannot be reached, WrongUsage."""
+        key = host.lower()
+        files = self._files.get(key)
+        if files is None:
+            files = self._files[key] = self._connect(host)
+        if isinstance(files, HostFailed):
+            raise files
+        return files
+
+    def _connect(self, host: str) -> HostFiles | HostFailed:
+        from imagetool.host.reading import HostFiles
+
+        chosen = named_host(host, url_allowed=False)
+        try:
+            session = self._stack.enter_context(session_opener(chosen)())
+        except HostFailed as error:
+            return error
+        return HostFiles(session, host, lazy_close=True)
+
+    def close(self) -> None:
+        """Close all sessions."""
+        self._stack.close()
+
+    def __enter__(self) -> OpenHosts:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Connection:
+    """A session with one host, and the images that lie there. A context manager.
+
+    The session outlives the locations that it gives: they can be read until it is closed.
+    """
+
+    def __init__(self, host: ConfiguredHost) -> None:
+        from imagetool.host.reading import HostFiles
+
+        self.host = host
+        self.session: Session = session_opener(host)()
+        """The session itself, for cmdlets and file operations."""
+        self._files = HostFiles(self.session, host.name, lazy_close=True)
+
+    @property
+    def name(self) -> str:
+        """The name of the host, as it was given."""
+        return self.host.name
+
+    def location(self, path: str) -> Location:
+        """Return the location of a path on the host."""
+        from imagetool.location import Location
+
+        return Location(path, self.name, lambda host: self._files)
+
+    def find(self, *patterns: str, recursive: bool = False) -> tuple[Location, ...]:
+        """Find the images that paths, patterns and directories on the host stand for, each once.
+
+        Raises CannotOpen where nothing fits, or a directory cannot be listed; HostFailed,
+        WrongUsage.
+        """
+        from imagetool.arguments import check_flag, check_paths
+        from imagetool.errors import WrongUsage
+
+        if not patterns:
+            raise WrongUsage("no path is given", hint="Name a path, a pattern or a directory.")
+        deep = check_flag("recursive", recursive)
+        found: dict[Location, None] = {}
+        for path in check_paths("patterns", patterns):
+            for location in self.location(path).find(recursive=deep):
+                if location.failure is not None:
+                    raise location.failure
+                found[location] = None
+        return tuple(found)
+
+    def close(self) -> None:
+        """Close the session."""
+        self.session.close()
+
+    def __repr__(self) -> str:
+        return f"Connection({self.name!r})"
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -11,10 +11,13 @@ of a hive. They are opened where the image itself was, by the path rules of that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from imagetool.budget import Budget
 from imagetool.errors import HostFailed, ImagetoolError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 T = TypeVar("T")
 
@@ -94,6 +97,17 @@ class FolderEntry(NamedTuple):
     """The path that a link to a directory leads to; empty for all else."""
 
 
+class FileState(NamedTuple):
+    """The state of a path. Size in bytes; time in UTC; attributes as in [MS-FSCC] 2.6."""
+
+    exists: bool
+    is_directory: bool = False
+    size: int = 0
+    last_written: datetime | None = None
+    attributes: int = 0
+    """0 where the system has none of the kind."""
+
+
 class Files(Protocol):
     """The files of one machine."""
 
@@ -112,6 +126,9 @@ class Files(Protocol):
 
         An empty path is the current directory. Raises HostFailed.
         """
+
+    def stat(self, path: str) -> FileState:
+        """Return the state of a path; `exists` is False where nothing is. Raises HostFailed."""
 
     def display_name(self, path: str) -> str:
         """Return the name of a path in messages: HOST:PATH on a host."""

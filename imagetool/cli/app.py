@@ -24,7 +24,7 @@ _COMMAND_MODULES = {
     "files": ("file",),
     "disks": ("disk",),
     "packages": ("package",),
-    "servicing": ("inject",),
+    "servicing": ("plan", "inject"),
     "host": ("host",),
     "lab": ("lab",),
     "schemas": ("schema",),
@@ -39,8 +39,9 @@ _EPILOG = (
     "\n\nExample: imagetool verify template.vhdx --package vmguest.iso"
 )
 _EXIT_INTERRUPTED = 130
-_INTERRUPTING_SIGNALS = ("SIGTERM", "SIGHUP")
-"""What ends a command as Ctrl-C does: reports are written, and what was begun is cleaned up."""
+_INTERRUPTING_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")
+"""What ends a command as Ctrl-C does: reports are written, and what was begun is cleaned up. The
+last is Ctrl-Break of Windows, which has no SIGHUP."""
 
 
 def build_program(arguments: Sequence[str]) -> typer.Typer:
@@ -94,7 +95,7 @@ def run() -> Never:
     """Run the command line of this process and exit."""
     open_outputs()
     for name in _INTERRUPTING_SIGNALS:
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        number = getattr(signal, name, None)  # not every system has each
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)
     code = answer(None)

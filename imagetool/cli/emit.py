@@ -46,6 +46,16 @@ def emit(result: Reportable, output_format: str, output: Path | None = None) -> 
     return True
 
 
+def write_file(output: Path, text: str, inputs: Iterable[str | Path] = ()) -> None:
+    """Write a file in UTF-8 that is whole or not there; never an input. Raises CannotWrite."""
+    try:
+        _check_output(output, inputs)
+        _write(output, text.encode("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _cannot_write(output, f"cannot be written: {reason}") from None
+
+
 @contextmanager
 def reported(
     command: str,
@@ -90,6 +100,10 @@ def empty_report(command: str, error: ImagetoolError) -> Reportable:
         from imagetool.guest.inspection import InspectionReport
 
         return InspectionReport((), error)
+    if command == "inject":
+        from imagetool.servicing.inject import InjectionReport
+
+        return InjectionReport((), error)
     from imagetool.package.signature.check import MediaReport
 
     return MediaReport("", (), error=error)

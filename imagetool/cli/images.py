@@ -20,7 +20,7 @@ from imagetool.cli.failure import (
     show_tracebacks,
     without_frames,
 )
-from imagetool.cli.locations import HostSessions, Location, named_images
+from imagetool.cli.locations import find_locations, named_images
 from imagetool.cli.options import (
     DebugOption,
     Format,
@@ -37,10 +37,12 @@ from imagetool.cli.options import (
     worst_exit_code,
 )
 from imagetool.cli.progress import Progress
+from imagetool.connection import OpenHosts
 from imagetool.errors import ImagetoolError, WrongUsage
 
 if TYPE_CHECKING:
     from imagetool.guest.inspection import Inspection
+    from imagetool.location import Location
     from imagetool.package import Media
     from imagetool.verdict.verify import Criteria, NoVerdict, Verification
 
@@ -94,10 +96,9 @@ def inspect(
     document = (
         nullcontext() if output_format is Format.TEXT else reported("inspect", None, "json", report)
     )
-    with document, HostSessions() as hosts:
-        for location in hosts.locations(
-            named_images(images or (), name_files or ()), recursive=recursive
-        ):
+    with document, OpenHosts() as hosts:
+        named = named_images(images or (), name_files or ())
+        for location in find_locations(named, hosts, recursive=recursive):
             try:
                 with location.open(parents) as image:
                     result = inspect_image(image, volume)
@@ -163,7 +164,8 @@ def verify(
         if at_least is not None and version is None:
             raise WrongUsage(f"{at_least!r} is no version", hint="Write it as 6.3.9600.19456.")
         names = named_images(images or (), name_files or ())
-        locations = stack.enter_context(HostSessions()).locations(names, recursive=recursive)
+        hosts = stack.enter_context(OpenHosts())
+        locations = find_locations(names, hosts, recursive=recursive)
         criteria = Criteria(
             at_least=version,
             media=[stack.enter_context(_open_package(item)) for item in package or ()],
@@ -199,7 +201,7 @@ def _open_package(path: str) -> "Media":
 
 
 def _verify_all(
-    locations: Sequence[Location],
+    locations: "Sequence[Location]",
     parents: Sequence[str] | None,
     volume: int | None,
     criteria: "Criteria",

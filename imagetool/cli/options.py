@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ import typer
 
 from imagetool.errors import Unsupported, WrongUsage
 
-_HOST_PATH = r"([A-Za-z0-9][A-Za-z0-9._-]+):(?!//)(.+)"
 _EXIT_CODES_BY_SEVERITY = (70, 6, 7, 5, 4, 3, 1)
 
 
@@ -90,36 +88,19 @@ TrustOption = Annotated[
 ]
 
 
-def split_host_path(image: str) -> tuple[str, str]:
-    """Split HOST:PATH into the host (empty: this machine) and the path there.
-
-    A file of that name on this machine takes precedence, and a single letter before the colon is a
-    drive. `local:` is this machine, whose files are read without a session.
-    """
-    match = re.fullmatch(_HOST_PATH, image, re.DOTALL) if ":" in image else None
-    if match is None or _exists(image):
-        return "", image
-    known = match[1].lower()
-    return {"local": "", "lab": "lab"}.get(known, match[1]), match[2]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # not a valid path on this system
-        return False
-
-
 def local_path(image: str) -> Path:
-    """Return the path on this machine of an image to be serviced, or of a package.
+    """Return the path on this machine of a package, or of an image that the lab boots.
 
     The emulated host has the same paths as this machine. Raises Unsupported for another host.
     """
+    from imagetool.connection import named_host
+    from imagetool.location import split_host_path
+
     host, path = split_host_path(image)
-    if host in ("", "lab"):
+    if not host or not named_host(host, url_allowed=False).remote:
         return Path(path)
     raise Unsupported(
-        f"{image}: what lies on a host can only be read there for now",
+        f"{image}: only images are read on a host",
         hint="Copy it here, or run imagetool where it lies; ./ before a name says 'here'.",
     )
 

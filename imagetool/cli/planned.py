@@ -7,7 +7,6 @@ import typer
 from imagetool.errors import Unsupported
 
 _COMMANDS = (
-    ("plan", "What inject would do.", "imagetool plan t.vhdx --package vmguest.iso"),
     ("rollback", "The previous image back in its place.", "imagetool rollback t.vhdx"),
     ("discard", "The previous image deleted.", "imagetool discard t.vhdx"),
     ("recover", "What an interrupted inject left.", "imagetool recover --host hv01"),

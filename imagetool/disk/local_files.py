@@ -7,12 +7,13 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from imagetool.budget import Budget
-from imagetool.contracts import FolderEntry, Range, Task
+from imagetool.contracts import FileState, FolderEntry, Range, Task
 from imagetool.errors import CannotOpen, EmptyFile, ImagetoolError, NoFile
 
 T = TypeVar("T")
@@ -149,6 +150,12 @@ class FileSource:
         self.close()
 
 
+def time_of(nanoseconds: int) -> datetime:
+    """Return a time of the system (nanoseconds since 1970) in UTC, cut to microseconds."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
 class LocalFiles:
     """The files of this machine (imagetool.contracts.Files)."""
 
@@ -161,6 +168,17 @@ class LocalFiles:
     def list_folders(self, paths: Sequence[str]) -> list[tuple[FolderEntry, ...] | ImagetoolError]:
         """As Files.list_folders."""
         return [_list_folder(path) for path in paths]
+
+    def stat(self, path: str) -> FileState:
+        """As Files.stat."""
+        try:
+            found = os.stat(path)  # noqa: PTH116  # texts, as on any machine
+        except (OSError, ValueError):
+            return FileState(False)
+        is_directory = stat.S_ISDIR(found.st_mode)
+        attributes = getattr(found, "st_file_attributes", 0)
+        size = 0 if is_directory else found.st_size
+        return FileState(True, is_directory, size, time_of(found.st_mtime_ns), attributes)
 
     def display_name(self, path: str) -> str:
         """As Files.display_name: the path itself."""

@@ -62,6 +62,17 @@ class BlockDevice(NamedTuple):
     """Volume group and name of a logical volume: vg/root; else empty."""
 
 
+class ImageIdentity(NamedTuple):
+    """Size, format and identifiers, equal wherever the same image is read."""
+
+    size: int
+    """The size of the file in bytes."""
+    format: str
+    identifiers: tuple[tuple[str, str], ...]
+    """Of a VHDX FileWriteGuid and DataWriteGuid, which every writer changes, and VirtualDiskId; of
+    a VHD unique id, time stamp and checksum; of a raw file none."""
+
+
 class Image:
     """A guest image in an open file, which it closes. Close it, or use it as a context manager.
 
@@ -135,6 +146,12 @@ class Image:
     def file_size(self) -> int:
         """The size of the file in bytes."""
         return self._file.size
+
+    @property
+    def identity(self) -> ImageIdentity:
+        """The identity of the image."""
+        identifiers = tuple(sorted(self.disk.identifiers.items()))
+        return ImageIdentity(self.file_size, self.disk.format, identifiers)
 
     @lazy
     def partition_table(self) -> PartitionTable:

@@ -5,24 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
-from imagetool.contracts import Host
+from imagetool.contracts import FileState, Host, OnEvent
 from imagetool.errors import HostFailed
 
 _UPLOAD_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """The state of a path. Size in bytes; time in UTC; attributes as in [MS-FSCC] 2.6."""
-
-    exists: bool
-    is_directory: bool
-    size: int
-    last_written: datetime | None
-    attributes: int
 
 
 class FileOperations:
@@ -44,11 +32,11 @@ class FileOperations:
         """Remove an empty directory, never a mount point; a missing one is no error."""
         self._session.operate("remove-directory", path=path)
 
-    def stat(self, path: str) -> Stat:
+    def stat(self, path: str) -> FileState:
         """Return the state of `path`; `exists` is False where there is nothing."""
         found = self._session.operate("stat", path=path)
         written = found["written"]
-        return Stat(
+        return FileState(
             exists=found.flag("exists"),
             is_directory=found.flag("directory"),
             size=found.integer("size"),
@@ -56,13 +44,17 @@ class FileOperations:
             attributes=found.integer("attributes"),
         )
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file; fails where the target exists."""
-        self._session.operate("copy", source=source, target=target)
+    def create(self, path: str) -> None:
+        """Create an empty file; fails where the path exists."""
+        self._session.operate("write", path=path, offset=0, data=b"")
 
-    def sha256(self, path: str) -> str:
+    def copy(self, source: str, target: str, on_event: OnEvent | None = None) -> None:
+        """Copy a file; fails where the target exists."""
+        self._session.operate("copy", source=source, target=target, on_event=on_event)
+
+    def sha256(self, path: str, on_event: OnEvent | None = None) -> str:
         """Return the SHA-256 of a file, in lower-case hexadecimal."""
-        return self._session.operate("sha256", path=path).text("sha256")
+        return self._session.operate("sha256", path=path, on_event=on_event).text("sha256")
 
     def rename(self, source: str, target: str) -> None:
         """Rename a file; fails where the target exists."""
@@ -95,6 +87,11 @@ class FileOperations:
         """Have a file, or a directory with its files, deleted when the session ends, if there."""
         self._session.operate("own", path=path)
 
+    @staticmethod
+    def part_of(target: str) -> str:
+        """Return the path of a file while it is uploaded."""
+        return f"{target}.part"
+
     def upload(
         self, data: bytes, target: str, progress: Callable[[int, int], None] | None = None
     ) -> None:
@@ -103,7 +100,7 @@ class FileOperations:
         `progress` is called with the bytes written and their total. Raises HostFailed where the
         bytes arrived changed, CmdletFailed where the target exists; no file is left then.
         """
-        part = f"{target}.part"
+        part = self.part_of(target)
         try:
             for offset in range(0, max(len(data), 1), _UPLOAD_CHUNK_BYTES):
                 chunk = data[offset : offset + _UPLOAD_CHUNK_BYTES]

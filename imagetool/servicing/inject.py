@@ -1,210 +1,268 @@
-"""Put an integration services package into a copy of an image, through a Hyper-V host.
+"""Put a payload into a copy of an image, through a Hyper-V host.
 
-The image itself is never opened for writing. Everything happens in a private directory beside the
-result: the package is staged there, the image copied there, and the copy is mounted, serviced,
-read back, dismounted, proved with imagetool's own readers, and only then given its name. Each step
-pushes its clean-up action on a stack before the next one begins, so whatever ends the work early (a
-refusal, a cmdlet that fails, Ctrl-C) leaves no mount and no file.
+The image itself is never opened for writing. A copy beside the output is mounted, serviced, read
+back, dismounted, proved with imagetool's own readers, and only then given its name. What ends the
+work early leaves no mount and no file, and the image is looked at once more before anything is said
+about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, NamedTuple
 
-from imagetool.contracts import Event, Reportable
-from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
+from imagetool.contracts import Host, Reportable
+from imagetool.errors import (
+    CannotWrite,
+    DoesNotApply,
+    HostFailed,
+    ImagetoolError,
+    LeftBehind,
+    ServicingFailed,
+    Unreadable,
+)
 from imagetool.host.answers import CmdletFailed
-from imagetool.host.session import Session
-from imagetool.servicing.cleanup import CleanupStack, ignore_interrupts
-from imagetool.servicing.identity import check_same_image
-from imagetool.servicing.mount import MountedImage, dismount, mount
-from imagetool.servicing.plan import Plan, make_plan
-from imagetool.servicing.proof import prove
+from imagetool.host.reading import HostFiles
+from imagetool.servicing.image_state import difference
+from imagetool.servicing.plan import Plan, differences
+from imagetool.servicing.planning import Prepared
+from imagetool.servicing.preconditions import check_host, check_output
+from imagetool.servicing.steps import Work, compare
+from imagetool.servicing.transaction import (
+    Journal,
+    OnProgress,
+    RecordList,
+    StepReport,
+    Transaction,
+)
 from imagetool.verdict.verify import Verification
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from imagetool.contracts import Files
+    from imagetool.package.signature.check import PackageReport
 
-_SUCCESS_STATES = ("Installed", "InstallPending")
 _DISK_FULL_CODES = (0x80070070, 0x80070027, 0x8007001C, 0x1C)  # Windows, and ENOSPC elsewhere
-_OUTPUT_OPERATIONS = ("copy", "write", "make-private-directory", "make-directory", "rename")
+_OUTPUT_OPERATIONS = ("copy", "rename")
 """Operations that need room on the disk of the output, and nowhere else."""
+_TEMPORARY_OPERATIONS = ("write", "make-private-directory", "make-directory")
+_OTHER_IMAGE_HINT = (
+    "Check how paths here and paths on the host correspond, and whether a copy is stale."
+)
 
 
-def _ignore_step(step: str) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Injection(Reportable):
-    """The result of an injection: the plan, the path of the output, and its proof."""
+class InjectionFields(NamedTuple):
+    """The fields of Injection."""
 
     plan: Plan
-    output: str
-    """Empty where there was nothing to do."""
-    host_description: str
-    """The description of the session's PowerShell; empty where there was nothing to do."""
-    package_state: str
+    signature: PackageReport | None
+    """The findings on the bytes that were staged; None where nothing was."""
+    output: str = ""
+    """HOST:PATH or path of the serviced copy; empty where none was made."""
+    host_description: str = ""
+    """The description of the session's PowerShell; empty where no host was asked."""
+    emulated: bool = False
+    """True if the host was the emulated one."""
+    package_state: str = ""
     """PackageState as the host reads it back: Installed or InstallPending."""
-    proof: Verification | None
+    proof: Verification | None = None
+    steps: tuple[StepReport, ...] = ()
+    digests: Mapping[str, str] = {}
+    """The SHA-256 of `image` and `copy` as the host computes them, where that was asked for."""
+    host_warnings: tuple[str, ...] = ()
+    dism_log: str = ""
+
+
+class Injection(InjectionFields, Reportable):
+    """The result of an injection: the plan, the output, its proof, and how it went."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         if self.proof is None:
-            return f"Injection({self.plan.image!r}, 'nothing to do')"
+            return f"Injection({self.plan.image.name!r}, 'nothing to do')"
         return f"Injection({self.output!r}, {self.package_state!r})"
 
 
+class FailedInjection(NamedTuple):
+    """An image that was not serviced: its name, the error, and what was done by then."""
+
+    image: str
+    error: ImagetoolError
+    plan: Plan | None = None
+    steps: tuple[StepReport, ...] = ()
+    host_warnings: tuple[str, ...] = ()
+    dism_log: str = ""
+
+
+class InjectionReportFields(NamedTuple):
+    """The fields of InjectionReport."""
+
+    images: tuple[Injection | FailedInjection, ...]
+    error: ImagetoolError | None = None
+    """The failure that ended the work before every image had its turn."""
+
+
+class InjectionReport(InjectionReportFields, Reportable):
+    """The results of one command on several images."""
+
+    __slots__ = ()
+
+    @property
+    def holds(self) -> bool:
+        """True if every image was serviced, or needs nothing."""
+        return self.error is None and all(isinstance(item, Injection) for item in self.images)
+
+
+class HowItWent(NamedTuple):
+    """What a transaction had done when it failed."""
+
+    steps: tuple[StepReport, ...]
+    host_warnings: tuple[str, ...]
+    dism_log: str
+
+
 def inject(
-    image: str | Path,
-    package: str | Path,
-    open_session: Callable[[], Session],
-    output: str | Path,
+    prepared: Prepared,
+    open_host: Callable[[], Host],
     *,
-    volume: int | None = None,
-    allow_unsigned: bool = False,
-    trusted: Sequence[Certificate] = (),
-    on_step: Callable[[str], None] = _ignore_step,
-    on_event: Callable[[Event], None] | None = None,
+    output_name: str = "",
+    journal: Journal | None = None,
+    on_progress: OnProgress | None = None,
+    on_failure: Callable[[HowItWent], None] | None = None,
 ) -> Injection:
-    """Service a copy of `image` with the fitting package of `package`, as `output`.
+    """Do what a plan says. `open_host` opens a session with the host, a second one if it fails.
 
-    The bytes that will be staged must be genuine; `allow_unsigned` and `trusted` as make_plan.
-    `open_session` opens the session with the host, where the paths must be the same as here. Raises
-    DoesNotApply, CannotWrite where `output` exists, HostFailed where the host cannot be reached,
-    ServicingFailed where it refuses or the result cannot be proved (the image is as it was, and
-    nothing is left), LeftBehind where the clean-up failed as well.
+    `output_name` is the name of the output in messages; by default its path. `on_failure` is told
+    how far the work went before its error is raised. Raises CannotWrite where the output cannot be
+    written, HostFailed where the host cannot be reached or is not fit for it, ServicingFailed where
+    it refuses or the result cannot be proved, LeftBehind where something could not be undone.
     """
-    source, target = Path(image).absolute(), Path(output).absolute()
-    on_step("check the image and the package")
-    _check_target(target)
-    plan = make_plan(source, Path(package), volume, allow_unsigned=allow_unsigned, trusted=trusted)
+    plan = prepared.plan
     if plan.nothing_to_do:
-        return Injection(plan, "", "", "", None)
-    with ExitStack() as outer_stack, open_session() as session:
-        on_step(f"talk to the host: {session.description}")
-        _check_host(session, source)
-        with CleanupStack() as cleanup:
-            state, proof = _transaction(
-                session,
-                plan,
-                source,
-                Path(package),
-                target,
-                cleanup,
-                outer_stack,
-                on_step,
-                on_event,
-            )
-        return Injection(plan, str(target), session.description, state, proof)
-
-
-def _check_host(session: Session, image: Path) -> None:
-    """Check that the host has Hyper-V's cmdlets, reads the same image, and has not mounted it."""
-    for record in session.invoke("Get-VHD", Path=str(image), properties=("Attached",)):
-        if record.flag("Attached"):
-            raise HostFailed(
-                f"{image}: the host has this image mounted",
-                hint="Dismount it there (Dismount-VHD), then try again.",
-            )
-    check_same_image(session, image, str(image))
-
-
-def _check_target(target: Path) -> None:
-    try:
-        if target.exists():
-            raise CannotWrite(
-                f"{target}: there is a file of that name already", hint="Choose another output."
-            )
-        if not target.parent.is_dir():
-            raise CannotWrite(
-                f"{target.parent}: there is no such directory", hint="Make it, or name another."
-            )
-    except OSError as error:  # a name that is too long
-        raise CannotWrite(
-            f"{target}: cannot be written: {error.strerror}", hint="Choose another output."
-        ) from None
-
-
-def _transaction(
-    session: Session,
-    plan: Plan,
-    image: Path,
-    package: Path,
-    target: Path,
-    cleanup: CleanupStack,
-    outer_stack: ExitStack,
-    on_step: Callable[[str], None],
-    on_event: Callable[[Event], None] | None,
-) -> tuple[str, Verification]:
-    try:
-        on_step("stage the package in a private directory on the host")
-        private = target.parent / f"imagetool-{uuid4().hex}"
-        cleanup.push(
-            f"the directory {private}", lambda: session.files.remove_directory(str(private))
+        return Injection(plan, prepared.signature)
+    with ExitStack() as until_the_end, closing(open_host()) as host:
+        check_host(host, plan)
+        _check_same_image(host, plan)
+        check_output(host, plan)
+        work = Work(host, plan, prepared.payload)
+        transaction = Transaction(
+            work, journal or RecordList(), open_host, until_the_end, on_progress
         )
-        session.files.make_private_directory(str(private))
-        cabinet = private / "package.cab"
-        cleanup.push(f"the file {cabinet}", lambda: session.files.delete(str(cabinet)))
-        session.files.upload(plan.cabinet, str(cabinet))
-
-        on_step("copy the image")
-        copy = private / f"copy{target.suffix or '.vhdx'}"
-        delete_copy = cleanup.push(f"the file {copy}", lambda: session.files.delete(str(copy)))
-        session.files.copy(str(image), str(copy))
-
-        disk = mount(session, copy, private / "mount", plan.partition_offset, cleanup, on_step)
-        on_step(f"add {plan.identity}")
-        session.invoke(
-            "Add-WindowsPackage",
-            Path=str(disk.directory),
-            PackagePath=str(cabinet),
-            on_event=on_event,
+        failure: BaseException | None = None
+        try:
+            transaction.run(plan.steps)
+        except BaseException as error:  # an interruption, too
+            failure = error
+        left = transaction.undo()
+        if failure is not None and on_failure is not None:
+            reports = tuple(transaction.reports)
+            on_failure(HowItWent(reports, tuple(transaction.warnings), work.dism_log))
+        if left:
+            raise _left_behind(plan, left, failure) from failure
+        if failure is not None:
+            raise _explained(work, failure, open_host) from failure
+        return Injection(
+            plan,
+            prepared.signature,
+            output_name or plan.output,
+            host.description,
+            host.emulated,
+            work.package_state,
+            work.proof,
+            tuple(transaction.reports),
+            work.digests,
+            tuple(transaction.warnings),
+            work.dism_log,
         )
-        on_step("read the package's state back")
-        state = _read_package_state(session, disk, plan)
-        on_step("dismount")
-        dismount(cleanup, disk)
 
-        on_step("prove the copy with our own readers")
-        proof = prove(copy, plan, package)
-        on_step("give the result its name")
-        # The renamed result stays: from here on an interruption comes too late.
-        outer_stack.enter_context(ignore_interrupts())
-        session.files.rename(str(copy), str(target))
-        cleanup.keep(delete_copy)
-    except CmdletFailed as error:
-        if error.hresult in _DISK_FULL_CODES:
-            where = (
-                f"the disk that {target.parent} lies on is full"
-                if error.cmdlet in _OUTPUT_OPERATIONS
-                else error.message
-            )
-            raise CannotWrite(
-                f"{where}; {image} is as it was",
+
+def _check_same_image(host: Host, plan: Plan) -> None:
+    """Check that the host has the image that the plan was made of. Raises HostFailed."""
+    try:
+        found = difference(HostFiles(host), plan.image.path, plan.image.state)
+    except HostFailed:
+        raise
+    except Unreadable as error:
+        raise HostFailed(
+            f"the host cannot read the image that is to be serviced: {error.message}",
+            hint=error.hint or _OTHER_IMAGE_HINT,
+        ) from error
+    if found:
+        raise HostFailed(
+            f"{plan.image.path}: on the host this is another image than was planned: {found}",
+            hint=_OTHER_IMAGE_HINT,
+        )
+
+
+def check_unchanged(files: Files, path: str, saved: Plan, fresh: Plan) -> None:
+    """Check that a saved plan still holds: image and package are what they were.
+
+    `files` and `path` are those of the image, as the saved plan names it. Raises DoesNotApply with
+    the first difference, Unreadable, HostFailed.
+    """
+    state = saved.image.state
+    changed = difference(files, path, state)
+    written = files.stat(path).last_written
+    if not changed and written != state.last_written:
+        changed = f"it was written at {written}, not at {state.last_written}"
+    found = [changed] if changed else differences(saved, fresh)
+    if found:
+        raise DoesNotApply(
+            f"{saved.image.name}: the plan is blocked: since it was made something changed: "
+            f"{found[0]}",
+            hint="Make the plan again, review it, and inject by it.",
+        )
+
+
+def _left_behind(plan: Plan, left: list[str], failure: BaseException | None) -> LeftBehind:
+    after = f"{failure}; then " if isinstance(failure, ImagetoolError) else ""
+    if isinstance(failure, KeyboardInterrupt):
+        after = "interrupted; then "
+    if failure is None:
+        after = f"{plan.output} is made and proved; "
+    return LeftBehind(
+        f"{after}this was left behind: {'; '.join(left)}",
+        hint="Take it away by hand where it lies.",
+    )
+
+
+def _explained(work: Work, failure: BaseException, open_host: Callable[[], Host]) -> BaseException:
+    """Return the error to raise for a failure, with what was seen of the image afterwards."""
+    if not isinstance(failure, ImagetoolError):
+        return failure
+    seen = _look_at_image(work, open_host)
+    message, hint = f"{failure.message}; {seen}", failure.hint
+    if isinstance(failure, CmdletFailed):
+        if failure.hresult in _DISK_FULL_CODES:
+            return CannotWrite(
+                f"{_full_disk(work.plan, failure)}; {seen}",
                 hint="A serviced copy needs the size of the image, and some for the package; the "
                 "guest's volume and DISM's scratch directory need room as well.",
-            ) from error
-        raise ServicingFailed(f"{error.message}; {image} is as it was", hint=error.hint) from error
-    return state, proof
+            )
+        return ServicingFailed(message, hint=hint)
+    return type(failure)(message, hint=hint)
 
 
-def _read_package_state(session: Session, disk: MountedImage, plan: Plan) -> str:
-    """Read the package's state with Get-WindowsPackage: no error from Add is no proof."""
-    records = session.invoke(
-        "Get-WindowsPackage", Path=str(disk.directory), properties=("PackageName", "PackageState")
-    )
-    for record in records:
-        if str(record.get("PackageName")).lower() == str(plan.identity).lower():
-            state = str(record.get("PackageState"))
-            if state in _SUCCESS_STATES:
-                return state
-            raise ServicingFailed(f"the host says that {plan.identity} is {state} in the copy")
-    raise ServicingFailed(
-        f"the host took {plan.identity} without complaint, and does not list it in the copy",
-        hint="Another servicing operation may be pending in the image: boot the guest once.",
-    )
+def _full_disk(plan: Plan, failure: CmdletFailed) -> str:
+    if failure.cmdlet in _OUTPUT_OPERATIONS:
+        return f"the disk that {plan.output} lies on is full"
+    if failure.cmdlet in _TEMPORARY_OPERATIONS:
+        return "the disk of the host's temporary directory is full"
+    return failure.message
+
+
+def _look_at_image(work: Work, open_host: Callable[[], Host]) -> str:
+    """Say of the image what is seen of it now, through another session where this one failed."""
+    name, path = work.plan.image.name, work.plan.image.path
+    try:
+        try:
+            changed = compare.changed(work, path)
+        except HostFailed:
+            with closing(open_host()) as host:
+                changed = compare.changed(Work(host, work.plan, work.payload), path)
+    except ImagetoolError:
+        return f"{name} could not be looked at again"
+    if changed:
+        return f"{name} has changed meanwhile, and not by imagetool: {changed}"
+    return f"{name} is as it was"

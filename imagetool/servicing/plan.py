@@ -1,30 +1,28 @@
-"""The plan of an injection, made before anything is changed."""
+"""The plan of an injection: what would be done, as data that goes to JSON and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeVar
 
-from imagetool.errors import DoesNotApply, Unsupported
-from imagetool.guest.image import open_image
-from imagetool.guest.windows.boot import boot_faults
-from imagetool.guest.windows.components import INSTALL_PENDING
-from imagetool.package import Identity, open_package
-from imagetool.package.media import package_in_cabinet
-from imagetool.package.signature.check import Judgement, PackageReport, check_package
-from imagetool.verdict.applicability import Rule, choose
-from imagetool.verdict.verify import read_evidence
+from imagetool.contracts import Reportable
+from imagetool.disk.local_files import FileSource
+from imagetool.errors import Corrupt
+from imagetool.guest.image import Image, ImageIdentity
+from imagetool.servicing.image_state import ImageState, ReadRanges
 
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+T = TypeVar("T")
+Facts = Mapping[str, Any]
+"""Plain JSON: texts, numbers, truth values, lists and mappings of them."""
 
-_MAX_PACKAGE_SIZE = 256 << 20
+PLAN_SCHEMA = "imagetool/plan/1"
+_MAX_PLAN_SIZE = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class DiskIdentity:
+class DiskIdentity(NamedTuple):
     """The identifiers by which a guest knows its disk; servicing must not change them."""
 
     disk_id: str
@@ -32,135 +30,213 @@ class DiskIdentity:
     partition_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The package to inject, the Windows that gets it, and the reason for the choice."""
+def read_disk_identity(image: Image) -> DiskIdentity:
+    """Read the identifiers of the disk, its partition table and its partitions."""
+    return DiskIdentity(
+        disk_id=image.disk.identifiers.get("VirtualDiskId", ""),
+        table_id=image.partition_table.identifier,
+        partition_ids=tuple(item.identifier for item in image.partition_table.partitions),
+    )
 
-    image: str
-    media: str
-    package: str
-    """The name of the package in the media."""
-    identity: Identity
-    cabinet: bytes
-    """The bytes of the cabinet, as uploaded to the host."""
-    signature: PackageReport | None
-    """The findings on those bytes; None where there is nothing to do."""
+
+class PlannedImage(NamedTuple):
+    """The image: its location, its path on the host that services it, and its state."""
+
+    name: str
+    """A path here, or HOST:PATH, as it was named."""
+    path: str
+    """The path on the host."""
+    state: ImageState
     product: str
     volume: int
     partition_offset: int
     """The offset of the Windows partition in bytes; 0 without a partition table."""
-    disk_identity: DiskIdentity
+    disk: DiskIdentity
+
+
+class PlannedPackage(NamedTuple):
+    """The package: its medium, its name there, its identity, and its digests."""
+
+    media: str
+    """The path of the medium, as it was named."""
+    name: str
+    identity: str
+    size: int
+    """The size of the cabinet in bytes."""
+    sha256: str
+    """The SHA-256 of the cabinet, in hexadecimal."""
+    members: Mapping[str, str]
+    """The SHA-256 of each of its files, by name."""
+    judgement: str
+    """The judgement of `package check`: genuine, unsigned …; empty where nothing is to be done."""
+
+
+class PlannedStep(NamedTuple):
+    """A step by its name, with the facts that are known before the work."""
+
+    name: str
+    facts: Facts
+
+
+class PlanFields(NamedTuple):
+    """The fields of Plan."""
+
+    image: PlannedImage
+    package: PlannedPackage
     reason: str
     """The rule that chose the package, and its explanation."""
     nothing_to_do: bool
+    host: str
+    """The name of the host that is to do it."""
+    output: str
+    """The path of the serviced copy on the host."""
+    steps: tuple[PlannedStep, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What the readers of the image warn of."""
 
 
-def make_plan(
-    image: Path,
-    package: Path,
-    volume: int | None = None,
-    *,
-    allow_unsigned: bool = False,
-    trusted: Sequence[Certificate] = (),
-) -> Plan:
-    """Make the plan.
+class Plan(PlanFields, Reportable):
+    """What would be done to an image."""
 
-    Raises DoesNotApply where no package fits, the guest must boot first or could not boot on
-    Hyper-V, or the package is not genuine; `allow_unsigned` lets one pass that is unsigned, or
-    signed by somebody unknown, and `trusted` are roots beside Microsoft's.
-    """
-    with open_package(package) as media, open_image(image) as opened:
-        if opened.disk.chain:
-            raise Unsupported(
-                f"{image}: a differencing disk is not serviced yet",
-                hint="Merge it into its parent, or copy the chain into one disk (Convert-VHD).",
-            )
-        windows = opened.windows(volume)
-        evidence = read_evidence(windows, media.packages)
-        choice = choose(media.packages, evidence)
-        # A guest with in-box components needs nothing, whatever the package is for.
-        own = [item for item in choice.fits if item.rule is Rule.IN_BOX]
-        chosen = choice.fit or (own[0] if own else None)
-        if chosen is None:
-            raise DoesNotApply(
-                f"{image}: no package of {package} fits this guest: {choice.refusal}",
-                hint="`imagetool package show` says for which systems its packages are.",
-            )
-        if chosen.applies:
-            _check_pending(
-                image,
-                [
-                    p.identity
-                    for p in evidence.guest.evidence.packages
-                    if p.state == INSTALL_PENDING
-                ],
-            )
-            _check_boot(image, boot_faults(evidence.guest.facts, evidence.guest.evidence))
-        if chosen.package.size > _MAX_PACKAGE_SIZE:
-            raise DoesNotApply(f"{chosen.package.name}: a package of {chosen.package.size} bytes")
-        partition = windows.block_device.partition
-        cabinet = chosen.package.read_cabinet()
-        signature = None
-        if chosen.applies:
-            # Not the package that was opened: the very bytes that will be staged.
-            staged = package_in_cabinet(cabinet, chosen.package.name)
-            staged.disc_doubts = chosen.package.disc_doubts
-            signature = check_package(staged, trusted)
-            _check_genuine(package, signature, allow_unsigned)
-        return Plan(
-            image=str(image),
-            media=str(package),
-            package=chosen.package.name,
-            identity=chosen.package.identity,
-            cabinet=cabinet,
-            signature=signature,
-            product=evidence.guest.name,
-            volume=windows.block_device.number,
-            partition_offset=partition.offset if partition is not None else 0,
-            disk_identity=read_disk_identity(image),
-            reason=f"{chosen.rule.value}: {chosen.explanation}",
-            nothing_to_do=not chosen.applies,
-        )
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Plan({self.image.name!r}, {self.package.identity!r})"
 
 
-def _check_genuine(media: Path, report: PackageReport, allow_unsigned: bool) -> None:
-    judgement = report.judgement
-    unsigned = judgement in (Judgement.UNSIGNED, Judgement.UNKNOWN_SIGNER)
-    if judgement is Judgement.GENUINE or (unsigned and allow_unsigned):
-        return
-    raise DoesNotApply(
-        f"{media}: {report.package} is {judgement.value}, and does not go into an image: "
-        f"{report.worst.reason}",
-        hint="--trust FILE names the root that it is signed under; --allow-unsigned takes it as it "
-        "is."
-        if unsigned
-        else "Take it from its origin again; `imagetool package check` shows every finding.",
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan that `plan --save` wrote. Raises CannotOpen, Corrupt."""
+    with FileSource(path) as source:
+        data = source.read_at(0, _MAX_PLAN_SIZE + 1)
+    if len(data) > _MAX_PLAN_SIZE:
+        raise _no_plan(path, f"it has more than {_MAX_PLAN_SIZE:,} bytes")
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _no_plan(path, "it is no JSON") from None
+    try:
+        return _plan_from(_Reader(tree))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise _no_plan(path, reason) from None
+
+
+def _no_plan(path: str | Path, reason: str) -> Corrupt:
+    return Corrupt(f"{path}: this is no plan: {reason}", hint="Make one with `plan --save FILE`.")
+
+
+class _Reader:
+    """A JSON object whose fields have the types that are asked for. Raises KeyError, TypeError."""
+
+    def __init__(self, tree: object, name: str = "the document") -> None:
+        if not isinstance(tree, dict):
+            raise TypeError(f"{name} is no object")
+        self._tree = tree
+        self._name = name
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """Return a field of this type."""
+        value = self._tree[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} of {self._name} is no {kind.__name__}")
+        return value
+
+    def object(self, name: str) -> _Reader:
+        """Return an object."""
+        return _Reader(self._tree[name], name)
+
+    def objects(self, name: str) -> list[_Reader]:
+        """Return a list of objects."""
+        return [_Reader(item, f"an item of {name}") for item in self.get(name, list)]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts."""
+        return tuple(_text(item, name) for item in self.get(name, list))
+
+    def text_map(self, name: str) -> dict[str, str]:
+        """Return an object whose fields are texts."""
+        return {key: _text(value, name) for key, value in self.get(name, dict).items()}
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"an item of {name} is no text")
+    return value
+
+
+def _plan_from(tree: _Reader) -> Plan:
+    if tree.get("schema", str) != PLAN_SCHEMA:
+        raise ValueError(f"its schema is not {PLAN_SCHEMA}")
+    return Plan(
+        image=_image_from(tree.object("image")),
+        package=_package_from(tree.object("package")),
+        reason=tree.get("reason", str),
+        nothing_to_do=tree.get("nothing_to_do", bool),
+        host=tree.get("host", str),
+        output=tree.get("output", str),
+        steps=tuple(
+            PlannedStep(item.get("name", str), item.get("facts", dict))
+            for item in tree.objects("steps")
+        ),
+        warnings=tree.texts("warnings"),
     )
 
 
-def _check_pending(image: Path, pending: list[Identity]) -> None:
-    if pending:
-        raise DoesNotApply(
-            f"{image}: {pending[0]} is waiting for the guest's next boot",
-            hint="Boot the guest once, or start again from a template without it.",
-        )
+def _image_from(tree: _Reader) -> PlannedImage:
+    read, disk = tree.object("read"), tree.object("disk")
+    ranges = tuple(_range(item) for item in read.get("ranges", list))
+    written = tree.get("last_written", object)
+    identifiers = tuple(sorted(tree.text_map("identifiers").items()))
+    return PlannedImage(
+        name=tree.get("name", str),
+        path=tree.get("path", str),
+        state=ImageState(
+            ImageIdentity(tree.get("size", int), tree.get("format", str), identifiers),
+            datetime.fromisoformat(_text(written, "last_written")) if written is not None else None,
+            ReadRanges(ranges, read.get("sha256", str)),
+        ),
+        product=tree.get("product", str),
+        volume=tree.get("volume", int),
+        partition_offset=tree.get("partition_offset", int),
+        disk=DiskIdentity(
+            disk.get("disk_id", str), disk.get("table_id", str), disk.texts("partition_ids")
+        ),
+    )
 
 
-def _check_boot(image: Path, faults: Sequence[str]) -> None:
-    """Refuse a guest that would be `disabled` afterwards: the proof refuses it after the work."""
-    if faults:
-        raise DoesNotApply(
-            f"{image}: this guest's verdict is disabled, and a package does not change that: "
-            f"{faults[0]}",
-            hint="Set that right in the guest first, or start again from a template without it.",
-        )
+def _range(item: object) -> tuple[int, int]:
+    if (
+        not isinstance(item, list)
+        or len(item) != 2
+        or not all(type(value) is int and 0 <= value < 1 << 63 for value in item)
+    ):
+        raise TypeError("an item of ranges is no offset with a length")
+    return item[0], item[1]
 
 
-def read_disk_identity(image: Path) -> DiskIdentity:
-    """Read the disk's identifiers from the file."""
-    with open_image(image) as opened:
-        return DiskIdentity(
-            disk_id=opened.disk.identifiers.get("VirtualDiskId", ""),
-            table_id=opened.partition_table.identifier,
-            partition_ids=tuple(item.identifier for item in opened.partition_table.partitions),
-        )
+def _package_from(tree: _Reader) -> PlannedPackage:
+    return PlannedPackage(
+        media=tree.get("media", str),
+        name=tree.get("name", str),
+        identity=tree.get("identity", str),
+        size=tree.get("size", int),
+        sha256=tree.get("sha256", str),
+        members=tree.text_map("members"),
+        judgement=tree.get("judgement", str),
+    )
+
+
+def differences(saved: Plan, fresh: Plan) -> Sequence[str]:
+    """Return what a fresh plan has else than a saved one, but for the state of the image."""
+    found = []
+    if saved.package.sha256 != fresh.package.sha256:
+        found.append(f"{fresh.package.media}: the package is another one than was planned")
+    pairs = {
+        "package": (saved.package, fresh.package),
+        "guest": (saved.image[3:], fresh.image[3:]),
+        "paths": ((saved.image.path, saved.output), (fresh.image.path, fresh.output)),
+        "decision": (saved.nothing_to_do, fresh.nothing_to_do),
+        "steps": (saved.steps, fresh.steps),
+    }
+    found += [f"its {name} would be others now" for name, (a, b) in pairs.items() if a != b]
+    return found

@@ -7,11 +7,11 @@ import ntpath
 import posixpath
 from collections.abc import Iterator
 
+from imagetool.contracts import FileState
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.configuration.path_mapping import is_unc_path
-from imagetool.host.files import Stat
 from imagetool.host.session import Session
 
 _COMPRESSED, _SPARSE, _ENCRYPTED = 0x800, 0x200, 0x4000  # [MS-FSCC] 2.6
@@ -122,7 +122,7 @@ class PathCheck:
             )
         return HostFinding("path", State.FAILED, f"{path}: cannot be reached from the host", advice)
 
-    def _image(self, path: str, stat: Stat) -> Iterator[HostFinding]:
+    def _image(self, path: str, stat: FileState) -> Iterator[HostFinding]:
         session = self._session
         try:
             opened = session.operate(

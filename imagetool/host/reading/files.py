@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from imagetool.contracts import FolderEntry, Host, Range, Result, Task
+from imagetool.contracts import FileState, FolderEntry, Host, Range, Result, Task
 from imagetool.errors import CannotOpen, EmptyFile, HostFailed, ImagetoolError
 from imagetool.host.answers import CmdletFailed
+from imagetool.host.files import FileOperations
 from imagetool.host.reading import paths
 from imagetool.host.reading.batcher import ReadBatcher
 from imagetool.host.reading.file import HostFile
@@ -104,6 +105,10 @@ class HostFiles:
             folder_list(self.display_name(path), item)
             for path, item in zip(paths, found, strict=True)
         ]
+
+    def stat(self, path: str) -> FileState:
+        """As Files.stat."""
+        return FileOperations(self.session).stat(path)
 
     def _open_error(self, path: str, error: CmdletFailed) -> HostFailed | CannotOpen:
         return open_error(self.display_name(path), path, error, self.session.on_windows)

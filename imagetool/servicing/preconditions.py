@@ -1,0 +1,103 @@
+"""What must hold on the host before the work begins: each a sentence, a hint and an exit code."""
+
+from __future__ import annotations
+
+import ntpath
+import posixpath
+
+from imagetool.contracts import Host
+from imagetool.errors import CannotWrite, HostFailed, Unsupported
+from imagetool.host.answers import CmdletFailed
+from imagetool.host.files import FileOperations
+from imagetool.servicing.plan import Plan
+from imagetool.servicing.steps.mount import is_attached
+
+_MODULES = {
+    "Hyper-V": "the feature Hyper-V Management (Install-WindowsFeature Hyper-V-PowerShell)",
+    "Storage": "the module that every Windows Server has",
+    "Dism": "the module that every Windows Server has",
+}
+_PACKAGE_GROWTH = 4
+"""A copy grows by so many times the package: its files are unpacked, and stored twice."""
+_COMPRESSED, _SPARSE = 0x800, 0x200  # [MS-FSCC] 2.6
+
+
+def check_host(host: Host, plan: Plan) -> None:
+    """Check that the host has the cmdlets, mounts such an image, and has not mounted this one.
+
+    Raises HostFailed, Unsupported.
+    """
+    for name, origin in _MODULES.items():
+        if name not in host.modules:
+            raise HostFailed(
+                f"the host has no module {name}, whose cmdlets servicing uses",
+                hint=f"Install it there: {origin}.",
+            )
+    image = plan.image
+    if host.emulated and image.state.identity.format != "VHDX":
+        raise Unsupported(
+            f"{image.name}: the emulated host mounts VHDX files only",
+            hint="Convert it to VHDX first, or name a real host.",
+        )
+    if is_attached(host, image.path):
+        raise HostFailed(
+            f"{image.name}: the host has this image mounted",
+            hint="Dismount it there (Dismount-VHD), then try again.",
+        )
+
+
+def check_output(host: Host, plan: Plan) -> None:
+    """Check that the output can be written: name, directory, permission and room.
+
+    Raises CannotWrite, HostFailed.
+    """
+    files, output = FileOperations(host), plan.output
+    folder = (ntpath if host.on_windows else posixpath).dirname(output)
+    try:
+        if files.stat(output).exists:
+            raise CannotWrite(
+                f"{output}: there is a file of that name already", hint="Choose another output."
+            )
+        found = files.stat(folder)
+        if not found.exists:
+            raise CannotWrite(
+                f"{folder}: there is no such directory", hint="Make it, or name another."
+            )
+        if not found.is_directory:
+            raise CannotWrite(f"{folder}: this is a file, no directory", hint="Name a directory.")
+        if host.on_windows and found.attributes & (_COMPRESSED | _SPARSE):
+            raise CannotWrite(
+                f"{folder}: files in it are compressed or sparse, which Windows does not mount",
+                hint="Name an output in another directory, or take the attribute away.",
+            )
+        _check_room(host, plan, folder)
+        _check_permission(files, plan)
+    except CmdletFailed as error:
+        raise CannotWrite(
+            f"{output}: cannot be written: {error.host_message or error.message}",
+            hint="Choose another output, or have the host's user permitted to write there.",
+        ) from None
+
+
+def _check_room(host: Host, plan: Plan, folder: str) -> None:
+    needed = plan.image.state.identity.size + _PACKAGE_GROWTH * plan.package.size
+    volume = host.operate("volume", path=folder)
+    free = volume.get("free")
+    if volume.get("kind") != "Network" and isinstance(free, int) and free < needed:
+        raise CannotWrite(
+            f"{folder}: {free:,} bytes are free there, and the copy needs {needed:,} (the image, "
+            "and what the package adds)",
+            hint="Make room, or name an output on another disk.",
+        )
+
+
+def _check_permission(files: FileOperations, plan: Plan) -> None:
+    """Write an empty file of the copy's name, and delete it. Raises CmdletFailed, CannotWrite."""
+    copy = next(step.facts["target"] for step in plan.steps if step.name == "copy")
+    if files.stat(copy).exists:
+        raise CannotWrite(
+            f"{copy}: there is a file of that name already",
+            hint="It is of an earlier run of this plan: look at it, and delete it.",
+        )
+    files.create(copy)
+    files.delete(copy)

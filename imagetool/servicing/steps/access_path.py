@@ -1,0 +1,96 @@
+"""access-path: the Windows partition of the mounted copy appears in an empty directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imagetool.contracts import Host
+from imagetool.errors import HostFailed
+from imagetool.host.files import FileOperations
+from imagetool.host.reading import paths
+from imagetool.servicing.plan import Facts
+from imagetool.servicing.steps import StepKind, Work
+from imagetool.servicing.steps.mount import disk_number, find_disk, required_number
+
+MOUNT_NAME = "m"
+
+
+def resolve(work: Work, facts: Facts) -> Facts:
+    """Add the directory that the volume is mounted in."""
+    return {**facts, "directory": paths.join(work.directory, MOUNT_NAME, work.host.on_windows)}
+
+
+def _do(work: Work, facts: Facts) -> None:
+    host, directory = work.host, facts["directory"]
+    disk = find_disk(host, facts["image"])
+    partitions = host.invoke(
+        "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "Offset")
+    )
+    fitting = [record for record in partitions if record.get("Offset") == facts["offset"]]
+    partition = required_number(
+        fitting,
+        "PartitionNumber",
+        f"{facts['image']}: the host shows no partition at offset {facts['offset']}",
+    )
+    work.files.make_directory(directory)
+    host.invoke(
+        "Add-PartitionAccessPath",
+        DiskNumber=disk,
+        PartitionNumber=partition,
+        AccessPath=directory,
+    )
+
+
+def undo(host: Host, facts: Facts) -> None:
+    """Remove the access path and its directory, each if it is there."""
+    files = FileOperations(host)
+    if files.stat(facts["image"]).exists:
+        for disk, partition in _access_paths(host, facts):
+            host.invoke(
+                "Remove-PartitionAccessPath",
+                DiskNumber=disk,
+                PartitionNumber=partition,
+                AccessPath=facts["directory"],
+            )
+    files.remove_directory(facts["directory"])
+
+
+def _access_paths(host: Host, facts: Facts) -> Iterator[tuple[int, int]]:
+    """The disk and partition numbers that have the directory as an access path."""
+    disk = disk_number(host, facts["image"])
+    if disk is None:
+        return
+    if disk < 0:
+        raise HostFailed(f"{facts['image']}: the host does not say which disk it is mounted as")
+    wanted = _normal(facts["directory"])
+    for record in host.invoke(
+        "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "AccessPaths")
+    ):
+        known, number = record.get("AccessPaths"), record.get("PartitionNumber")
+        listed = known if isinstance(known, list) else []
+        if isinstance(number, int) and wanted in [_normal(str(item)) for item in listed]:
+            yield disk, number
+
+
+def _normal(path: str) -> str:
+    return path.rstrip("/\\").lower()
+
+
+def _remains(host: Host, facts: Facts) -> Iterator[str]:
+    files = FileOperations(host)
+    if files.stat(facts["image"]).exists and list(_access_paths(host, facts)):
+        yield f"the access path {facts['directory']}"
+    if files.stat(facts["directory"]).exists:
+        yield f"the directory {facts['directory']}"
+
+
+KINDS = {
+    "access-path": StepKind(
+        "access-path",
+        "find the partition that holds Windows, and give it an access path",
+        _do,
+        undo,
+        _remains,
+        resolve,
+    )
+}
