@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from imagetool.registry.values import ValueData as ValueData
     from imagetool.servicing.inject import Injection as Injection
     from imagetool.servicing.plan import Plan as Plan
+    from imagetool.servicing.targets import Request
     from imagetool.verdict.verify import Verification as Verification
     from imagetool.verdict.windows import Outcome as Outcome
     from imagetool.verdict.windows import Verdict as Verdict
@@ -292,10 +293,9 @@ def plan(
 
     Without `output` it is NAME-serviced beside the image. Raises as inject does before its work.
     """
-    from imagetool.arguments import check_request
     from imagetool.servicing.targets import prepare_request
 
-    request = check_request(image, package, output, host, volume, digest, allow_unsigned, trust)
+    request = _check_request(image, package, output, host, volume, digest, allow_unsigned, trust)
     return prepare_request(request)[0].plan
 
 
@@ -320,12 +320,63 @@ def inject(
     also CannotWrite where the output cannot be written, HostFailed, ServicingFailed where the host
     refuses or the result cannot be proved, LeftBehind where something could not be undone.
     """
-    from imagetool.arguments import check_location, check_request
+    from imagetool.arguments import check_location
     from imagetool.connection import session_opener
     from imagetool.servicing.inject import inject
     from imagetool.servicing.targets import prepare_request
 
     new = check_location("output", output)
-    request = check_request(image, package, new, host, volume, digest, allow_unsigned, trust)
+    request = _check_request(image, package, new, host, volume, digest, allow_unsigned, trust)
     prepared, name = prepare_request(request)
     return inject(prepared, session_opener(request.host), output_name=name)
+
+
+def _check_request(
+    image: object,
+    package: object,
+    output: object,
+    host: object,
+    volume: object,
+    digest: object,
+    allow_unsigned: object,
+    trust: object,
+) -> Request:
+    """Return what `plan` and `inject` are asked for. Raises WrongUsage, Unsupported."""
+    from imagetool.arguments import (
+        check_flag,
+        check_location,
+        check_one_or_several,
+        check_paths,
+        check_text,
+        check_volume,
+    )
+    from imagetool.connection import Connection, named_host, servicing_host
+    from imagetool.errors import Unsupported, WrongUsage
+    from imagetool.package.trust import read_trusted_roots
+    from imagetool.servicing.targets import Request, common_host
+
+    source = check_location("image", image)
+    packages = check_one_or_several("package", package)
+    if not packages:
+        raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
+    if len(packages) > 1:
+        raise Unsupported("several packages at once come later", hint="Name one package.")
+    target = None if output is None else check_location("output", output)
+    named = [item for item in (source, target) if item is not None]
+    if isinstance(host, Connection):
+        common_host(named, host.name)
+        chosen = host.host
+    else:
+        name = common_host(named, None if host is None else check_text("host", host))
+        by_location = name is not None and host is None
+        chosen = named_host(name) if by_location else servicing_host(name)
+    return Request(
+        source,
+        packages[0],
+        target,
+        chosen,
+        check_volume(volume),
+        check_flag("digest", digest),
+        check_flag("allow_unsigned", allow_unsigned),
+        read_trusted_roots(check_paths("trust", trust)),
+    )

@@ -11,7 +11,6 @@ from imagetool.errors import WrongUsage
 if TYPE_CHECKING:
     from imagetool.location import Location
     from imagetool.package.identity import Version
-    from imagetool.servicing.targets import Request
 
     ImagePath = str | PathLike[str] | Location
 
@@ -95,49 +94,6 @@ def check_location(name: str, value: object) -> Location:
     from imagetool.location import Location
 
     return value if isinstance(value, Location) else Location(check_path(name, value))
-
-
-def check_request(
-    image: object,
-    package: object,
-    output: object,
-    host: object,
-    volume: object,
-    digest: object,
-    allow_unsigned: object,
-    trust: object,
-) -> Request:
-    """Return what `plan` and `inject` are asked for. Raises WrongUsage, Unsupported."""
-    from imagetool.connection import Connection, named_host, servicing_host
-    from imagetool.errors import Unsupported
-    from imagetool.package.trust import read_trusted_roots
-    from imagetool.servicing.targets import Request, common_host
-
-    source = check_location("image", image)
-    packages = check_one_or_several("package", package)
-    if not packages:
-        raise WrongUsage("package is empty", hint="Name an ISO or a CAB.")
-    if len(packages) > 1:
-        raise Unsupported("several packages at once come later", hint="Name one package.")
-    target = None if output is None else check_location("output", output)
-    named = [item for item in (source, target) if item is not None]
-    if isinstance(host, Connection):
-        common_host(named, host.name)
-        chosen = host.host
-    else:
-        name = common_host(named, None if host is None else check_text("host", host))
-        by_location = name is not None and host is None
-        chosen = named_host(name) if by_location else servicing_host(name)
-    return Request(
-        source,
-        packages[0],
-        target,
-        chosen,
-        check_volume(volume),
-        check_flag("digest", digest),
-        check_flag("allow_unsigned", allow_unsigned),
-        read_trusted_roots(check_paths("trust", trust)),
-    )
 
 
 def _wrong(name: str, value: object, expected: str, hint: str) -> WrongUsage:

@@ -213,7 +213,7 @@ class Host(Protocol):
 
     @property
     def modules(self) -> Sequence[str]:
-        """Which of the modules Hyper-V, Storage and Dism are installed there."""
+        """Those of the modules Hyper-V, Storage and Dism that are installed there."""
 
     def invoke(
         self,

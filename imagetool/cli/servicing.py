@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from imagetool.servicing.inject import FailedInjection, HowItWent, Injection, InjectionReport
     from imagetool.servicing.plan import Plan
     from imagetool.servicing.planning import Prepared, Target
-    from imagetool.servicing.transaction import Progress
+    from imagetool.servicing.transaction import StepProgress
 
 AllowUnsignedOption = Annotated[
     bool,
@@ -93,6 +93,7 @@ def plan(
             target,
             strategy_for(target, digest=digest),
             volume,
+            name=image,
             allow_unsigned=allow_unsigned,
             trusted=read_trusted_roots(trust or ()),
         )
@@ -171,11 +172,11 @@ def inject(
                 result = job.run(prepared, steps, failed)
             except OF_ONE_IMAGE as error:
                 steps.end()
-                codes.append(report_failure(error, str(job.image)))
+                codes.append(report_failure(error, job.name))
                 went = failed[0] if failed else ((), (), "")
                 made = prepared.plan if prepared is not None else None
                 failure = without_frames(error)
-                results.append(FailedInjection(str(job.image), failure, made, *went))
+                results.append(FailedInjection(job.name, failure, made, *went))
                 continue
             steps.end()
             results.append(result)
@@ -200,7 +201,10 @@ class _Request(NamedTuple):
 class _Job(NamedTuple):
     """An image that is to be serviced, its package and its target, by a saved plan or none."""
 
+    name: str
+    """The name of the image, as the command line has it."""
     image: Location
+    """Its location, by its whole path."""
     package: Path
     host: ConfiguredHost
     target: Target
@@ -220,6 +224,7 @@ class _Job(NamedTuple):
             self.target,
             strategy_for(self.target, saved, digest=request.digest),
             request.volume if saved is None else saved.image.volume,
+            name=self.name,
             allow_unsigned=request.allow_unsigned,
             trusted=roots,  # type: ignore[arg-type]  # certificates, whose type is slow to import
         )
@@ -275,12 +280,13 @@ def _jobs(
     jobs: dict[str, _Job] = {}
     for item in found:
         image = item if item.failure is not None else absolute(item)
-        new = output.join(image.file_name) if several else output
-        target = _target(image, new, host)
-        other = jobs.setdefault(target.output.lower(), _Job(image, package, host, target, str(new)))
+        new = named.join(image.file_name) if several else named
+        target = _target(image, output.join(image.file_name) if several else output, host)
+        job = _Job(str(item), image, package, host, target, str(new))
+        other = jobs.setdefault(target.output.lower(), job)
         if other.image != image:
             raise WrongUsage(
-                f"{image}: {other.image} has the same name, and both would be {new}",
+                f"{item}: {other.name} has the same name, and both would be {new}",
                 hint="Name them in two commands, with a directory each.",
             )
     return list(jobs.values())
@@ -295,7 +301,7 @@ def _planned_job(
     from imagetool.servicing.targets import absolute
 
     saved = read_plan(plan_file)
-    image = Location.parse(saved.image.name, hosts.files)
+    image = Location.parse(saved.image.location, hosts.files)
     named = [absolute(Location.parse(item, hosts.files)) for item in images]
     if any(item != image for item in named):
         raise WrongUsage(
@@ -317,14 +323,8 @@ def _planned_job(
             f"{request.host}: the plan is for the host {saved.host}", hint="Leave --host out."
         )
     host = named_host(saved.host)
-    return _Job(
-        image,
-        package,
-        host,
-        Target(saved.host, saved.image.path, saved.output),
-        saved.output,
-        saved,
-    )
+    target = Target(saved.host, saved.image.path, saved.output)
+    return _Job(saved.image.name, image, package, host, target, saved.output, saved)
 
 
 def _summary(results: Sequence[Injection | FailedInjection]) -> str:
@@ -343,7 +343,7 @@ class _StepReporter:
         self._started = time.monotonic()
         self._terminal = sys.stderr.isatty()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: StepProgress) -> None:
         """Print a step that begins, or a warning; show a percentage on a terminal."""
         event = progress.event
         if event is None:

@@ -143,7 +143,7 @@ class Session:
 
     @property
     def modules(self) -> Sequence[str]:
-        """Which of the modules Hyper-V, Storage and Dism are installed there."""
+        """Those of the modules Hyper-V, Storage and Dism that are installed there."""
         found = self.hello.get("modules")
         return [str(name) for name in found] if isinstance(found, list) else []
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from imagetool.disk.local_files import LOCAL_FILES
+from imagetool.disk.local_files import LOCAL_FILES, time_of
 from imagetool.errors import HostFailed, ImagetoolError, NoFile
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_bytes, encode_bytes
 from imagetool.lab.binding import bind
@@ -184,7 +184,7 @@ class InProcessTransport:
         self._close_file(parameters)
         self._open_files[parameters["file"]] = file
         stat = path.stat()
-        written = datetime.fromtimestamp(stat.st_mtime, UTC)
+        written = time_of(stat.st_mtime_ns)
         found: dict[str, object] = {"size": stat.st_size, "busy": False, "written": written}
         found["target"] = target
         return found | self._read_ranges(parameters)
@@ -274,7 +274,7 @@ def _stat(parameters: dict[str, object]) -> dict[str, object]:
         "exists": found is not None,
         "directory": path.is_dir(),
         "size": found.st_size if found is not None and path.is_file() else 0,
-        "written": datetime.fromtimestamp(found.st_mtime, UTC) if found is not None else None,
+        "written": time_of(found.st_mtime_ns) if found is not None else None,
         "attributes": 0,
     }
 

@@ -30,9 +30,9 @@ from imagetool.servicing.planning import Prepared
 from imagetool.servicing.preconditions import check_host, check_output
 from imagetool.servicing.steps import Work, compare
 from imagetool.servicing.transaction import (
-    Journal,
     OnProgress,
     RecordList,
+    RecordSink,
     StepReport,
     Transaction,
 )
@@ -115,7 +115,7 @@ class InjectionReport(InjectionReportFields, Reportable):
 
 
 class HowItWent(NamedTuple):
-    """What a transaction had done when it failed."""
+    """The steps, warnings and log of a transaction that failed."""
 
     steps: tuple[StepReport, ...]
     host_warnings: tuple[str, ...]
@@ -127,7 +127,7 @@ def inject(
     open_host: Callable[[], Host],
     *,
     output_name: str = "",
-    journal: Journal | None = None,
+    journal: RecordSink | None = None,
     on_progress: OnProgress | None = None,
     on_failure: Callable[[HowItWent], None] | None = None,
 ) -> Injection:
@@ -147,7 +147,11 @@ def inject(
         check_output(host, plan)
         work = Work(host, plan, prepared.payload)
         transaction = Transaction(
-            work, journal or RecordList(), open_host, until_the_end, on_progress
+            work,
+            RecordList() if journal is None else journal,
+            open_host,
+            until_the_end,
+            on_progress,
         )
         failure: BaseException | None = None
         try:
@@ -162,14 +166,16 @@ def inject(
             raise _left_behind(plan, left, failure) from failure
         if failure is not None:
             raise _explained(work, failure, open_host) from failure
+        name = output_name or plan.output
+        assert work.proof is not None  # the strategy has proved it
         return Injection(
             plan,
             prepared.signature,
-            output_name or plan.output,
+            name,
             host.description,
             host.emulated,
             work.package_state,
-            work.proof,
+            work.proof._replace(image=name),  # the copy that was proved has this name now
             tuple(transaction.reports),
             work.digests,
             tuple(transaction.warnings),

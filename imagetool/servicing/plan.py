@@ -44,6 +44,8 @@ class PlannedImage(NamedTuple):
 
     name: str
     """A path here, or HOST:PATH, as it was named."""
+    location: str
+    """The whole path here, or HOST:PATH."""
     path: str
     """The path on the host."""
     state: ImageState
@@ -92,11 +94,11 @@ class PlanFields(NamedTuple):
     """The path of the serviced copy on the host."""
     steps: tuple[PlannedStep, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What the readers of the image warn of."""
+    """The warnings of the image's readers."""
 
 
 class Plan(PlanFields, Reportable):
-    """What would be done to an image."""
+    """The plan of an injection: image, package, host, output, and the steps."""
 
     __slots__ = ()
 
@@ -115,7 +117,7 @@ def read_plan(path: str | Path) -> Plan:
     except (ValueError, RecursionError):
         raise _no_plan(path, "it is no JSON") from None
     try:
-        return _plan_from(_Reader(tree))
+        return _plan_from(_PlanReader(tree))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise _no_plan(path, reason) from None
@@ -125,7 +127,7 @@ def _no_plan(path: str | Path, reason: str) -> Corrupt:
     return Corrupt(f"{path}: this is no plan: {reason}", hint="Make one with `plan --save FILE`.")
 
 
-class _Reader:
+class _PlanReader:
     """A JSON object whose fields have the types that are asked for. Raises KeyError, TypeError."""
 
     def __init__(self, tree: object, name: str = "the document") -> None:
@@ -141,13 +143,13 @@ class _Reader:
             raise TypeError(f"{name} of {self._name} is no {kind.__name__}")
         return value
 
-    def object(self, name: str) -> _Reader:
+    def object(self, name: str) -> _PlanReader:
         """Return an object."""
-        return _Reader(self._tree[name], name)
+        return _PlanReader(self._tree[name], name)
 
-    def objects(self, name: str) -> list[_Reader]:
+    def objects(self, name: str) -> list[_PlanReader]:
         """Return a list of objects."""
-        return [_Reader(item, f"an item of {name}") for item in self.get(name, list)]
+        return [_PlanReader(item, f"an item of {name}") for item in self.get(name, list)]
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts."""
@@ -164,7 +166,7 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _plan_from(tree: _Reader) -> Plan:
+def _plan_from(tree: _PlanReader) -> Plan:
     if tree.get("schema", str) != PLAN_SCHEMA:
         raise ValueError(f"its schema is not {PLAN_SCHEMA}")
     return Plan(
@@ -182,13 +184,14 @@ def _plan_from(tree: _Reader) -> Plan:
     )
 
 
-def _image_from(tree: _Reader) -> PlannedImage:
+def _image_from(tree: _PlanReader) -> PlannedImage:
     read, disk = tree.object("read"), tree.object("disk")
     ranges = tuple(_range(item) for item in read.get("ranges", list))
     written = tree.get("last_written", object)
     identifiers = tuple(sorted(tree.text_map("identifiers").items()))
     return PlannedImage(
         name=tree.get("name", str),
+        location=tree.get("location", str),
         path=tree.get("path", str),
         state=ImageState(
             ImageIdentity(tree.get("size", int), tree.get("format", str), identifiers),
@@ -214,7 +217,7 @@ def _range(item: object) -> tuple[int, int]:
     return item[0], item[1]
 
 
-def _package_from(tree: _Reader) -> PlannedPackage:
+def _package_from(tree: _PlanReader) -> PlannedPackage:
     return PlannedPackage(
         media=tree.get("media", str),
         name=tree.get("name", str),
@@ -233,7 +236,7 @@ def differences(saved: Plan, fresh: Plan) -> Sequence[str]:
         found.append(f"{fresh.package.media}: the package is another one than was planned")
     pairs = {
         "package": (saved.package, fresh.package),
-        "guest": (saved.image[3:], fresh.image[3:]),
+        "guest": (saved.image[4:], fresh.image[4:]),
         "paths": ((saved.image.path, saved.output), (fresh.image.path, fresh.output)),
         "decision": (saved.nothing_to_do, fresh.nothing_to_do),
         "steps": (saved.steps, fresh.steps),

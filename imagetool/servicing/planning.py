@@ -54,10 +54,13 @@ def prepare(
     strategy: Strategy,
     volume: int | None = None,
     *,
+    name: str = "",
     allow_unsigned: bool = False,
     trusted: Sequence[Certificate] = (),
 ) -> Prepared:
     """Make the plan. Image and package are opened once.
+
+    `image` is given by its whole path; `name` is its name in messages, by default that path.
 
     Raises DoesNotApply where no package fits, the guest must boot first or could not boot on
     Hyper-V, or the package is not genuine; `allow_unsigned` lets one pass that is unsigned, or
@@ -75,7 +78,8 @@ def prepare(
         partition = windows.block_device.partition
         payload, signature = _payload(media, chosen, trusted, allow_unsigned)
         planned = PlannedImage(
-            name=str(image),
+            name=name or str(image),
+            location=str(image),
             path=target.image,
             state=files.record(opened.identity),
             product=evidence.guest.name,

@@ -1,4 +1,4 @@
-"""What must hold on the host before the work begins: each a sentence, a hint and an exit code."""
+"""Preconditions on the host, checked before the work: each has a sentence, a hint, an exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ntpath
 import posixpath
 
 from imagetool.contracts import Host
+from imagetool.disk.safe_names import safe_name
 from imagetool.errors import CannotWrite, HostFailed, Unsupported
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
@@ -19,6 +20,7 @@ _MODULES = {
 }
 _PACKAGE_GROWTH = 4
 """A copy grows by so many times the package: its files are unpacked, and stored twice."""
+_MAX_NAME_BYTES = 255
 _COMPRESSED, _SPARSE = 0x800, 0x200  # [MS-FSCC] 2.6
 
 
@@ -52,7 +54,13 @@ def check_output(host: Host, plan: Plan) -> None:
     Raises CannotWrite, HostFailed.
     """
     files, output = FileOperations(host), plan.output
-    folder = (ntpath if host.on_windows else posixpath).dirname(output)
+    folder, name = (ntpath if host.on_windows else posixpath).split(output)
+    if host.on_windows:
+        safe_name(name, "Name the output otherwise.")
+    elif len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES:
+        raise CannotWrite(
+            f"{output}: cannot be written: the name is too long", hint="Choose a shorter one."
+        )
     try:
         if files.stat(output).exists:
             raise CannotWrite(

@@ -1,4 +1,4 @@
-"""Which host is to service an image, and which paths image and output have there."""
+"""The host that is to service an image, and the paths of image and output there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"it-[0-9a-f]{8}")
 
 
 class Request(NamedTuple):
-    """What is asked of `plan` and `inject` by the library."""
+    """The question to `plan` and `inject`, as the library asks it."""
 
     image: Location
     package: str
@@ -47,10 +47,11 @@ def prepare_request(request: Request) -> tuple[Prepared, str]:
         target,
         strategy_for(target, digest=request.digest),
         request.volume,
+        name=str(request.image),
         allow_unsigned=request.allow_unsigned,
         trusted=request.trusted,
     )
-    return prepared, str(output)
+    return prepared, str(request.output or output)
 
 
 def common_host(locations: Iterable[Location], option: str | None) -> str | None:

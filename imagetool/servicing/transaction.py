@@ -36,7 +36,7 @@ class StepRecord(NamedTuple):
     facts: Facts
 
 
-class Journal(Protocol):
+class RecordSink(Protocol):
     """Takes the records of a transaction, each before its step is done."""
 
     def add(self, record: StepRecord) -> None:
@@ -46,16 +46,19 @@ class Journal(Protocol):
         """Note that all steps are done: from now on nothing is undone."""
 
 
-class RecordList(list[StepRecord]):
+class RecordList:
     """A journal in memory."""
 
+    def __init__(self) -> None:
+        self.records: list[StepRecord] = []
+
     def add(self, record: StepRecord) -> None:
-        """As Journal.add."""
-        self.append(record)
+        """As RecordSink.add."""
+        self.records.append(record)
 
     def commit(self) -> None:
-        """As Journal.commit."""
-        self.clear()
+        """As RecordSink.commit."""
+        self.records.clear()
 
 
 class JournalFile:
@@ -65,11 +68,11 @@ class JournalFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def add(self, record: StepRecord) -> None:
-        """As Journal.add: it is on the disk when this returns."""
+        """As RecordSink.add: it is on the disk when this returns."""
         self._write({"step": record.name, "facts": record.facts})
 
     def commit(self) -> None:
-        """As Journal.commit."""
+        """As RecordSink.commit."""
         self._write({"committed": True})
 
     def _write(self, line: object) -> None:
@@ -114,8 +117,8 @@ class StepReport(NamedTuple):
     seconds: float
 
 
-class Progress(NamedTuple):
-    """What is shown while a transaction runs: a step begins, or its host reports something."""
+class StepProgress(NamedTuple):
+    """A step that begins, or a report of its host while it runs."""
 
     step: str
     title: str
@@ -123,7 +126,7 @@ class Progress(NamedTuple):
     """None: the step begins."""
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[StepProgress], None]
 
 
 class Transaction:
@@ -137,7 +140,7 @@ class Transaction:
     def __init__(
         self,
         work: Work,
-        journal: Journal,
+        journal: RecordSink,
         reopen: Callable[[], Host],
         until_the_end: ExitStack,
         on_progress: OnProgress | None = None,
@@ -157,7 +160,7 @@ class Transaction:
         for step in steps:
             kind = step_kind(step.name)
             title = kind.title.format_map(step.facts)
-            self._show(Progress(kind.name, title))
+            self._show(StepProgress(kind.name, title))
             self._work.on_event = self._event_handler(kind.name, title)
             started_at, begun = datetime.now(UTC), time.monotonic()
             try:
@@ -182,7 +185,7 @@ class Transaction:
         self._journal.commit()
         self._begun = [record for record in self._begun if step_kind(record.name).scratch]
 
-    def _show(self, progress: Progress) -> None:
+    def _show(self, progress: StepProgress) -> None:
         if self._on_progress is not None:
             self._on_progress(progress)
 
@@ -190,7 +193,7 @@ class Transaction:
         def handle(event: Event) -> None:
             if event.kind == "warning":
                 self.warnings.append(event.text)
-            self._show(Progress(name, title, event))
+            self._show(StepProgress(name, title, event))
 
         return handle
 
@@ -209,33 +212,57 @@ def undo_records(
 ) -> list[str]:
     """Undo steps from their records, the newest first; return what is left, in words.
 
-    Where the session has failed, the rest is undone through another one.
+    What cannot be undone is tried once more behind the others: a directory is free when the disk in
+    it is gone. Where the session has failed, the rest is undone through another one.
     """
-    left: list[str] = []
-    current, opened = host, None
-    try:
-        for record in reversed(records):
-            kind = step_kind(record.name)
-            for attempt in (1, 2):
-                try:
-                    kind.undo(current, record.facts)
-                    break
-                except CmdletFailed as error:
-                    left += _remains(current, record, error)
-                    break
-                except HostFailed as error:
-                    if attempt == 1 and opened is None and reopen is not None:
-                        try:
-                            current = opened = reopen()
-                            continue
-                        except ImagetoolError:
-                            reopen = None
-                    left += _remains(current, record, error)
-                    break
-    finally:
-        if opened is not None:
-            opened.close()
-    return list(dict.fromkeys(left))
+    with _Undoing(host, reopen) as undoing:
+        failed = [record for record in reversed(records) if undoing.undo(record) is not None]
+        left: dict[str, None] = {}
+        for record in failed:
+            error = undoing.undo(record)
+            if error is not None:
+                left.update(dict.fromkeys(_remains(undoing.host, record, error)))
+    return list(left)
+
+
+class _Undoing:
+    """The session through which steps are undone; another one where the first has failed."""
+
+    def __init__(self, host: Host, reopen: Callable[[], Host] | None) -> None:
+        self.host = host
+        self._reopen = reopen
+        self._stack = ExitStack()
+
+    def undo(self, record: StepRecord) -> ImagetoolError | None:
+        """Undo a step; return the error for which that failed."""
+        while True:
+            try:
+                step_kind(record.name).undo(self.host, record.facts)
+            except CmdletFailed as error:
+                return error
+            except HostFailed as error:
+                if not self._open_another():
+                    return error
+                continue
+            return None
+
+    def _open_another(self) -> bool:
+        """Open another session, once; False where that was tried, or fails."""
+        reopen, self._reopen = self._reopen, None
+        if reopen is None:
+            return False
+        try:
+            self.host = reopen()
+        except ImagetoolError:
+            return False
+        self._stack.callback(self.host.close)
+        return True
+
+    def __enter__(self) -> _Undoing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
 
 def _remains(host: Host, record: StepRecord, error: ImagetoolError) -> Iterator[str]:
@@ -244,7 +271,7 @@ def _remains(host: Host, record: StepRecord, error: ImagetoolError) -> Iterator[
         for item in step_kind(record.name).remains(host, record.facts):
             yield f"{item} ({error.message})"
     except ImagetoolError:
-        where = next((record.facts[key] for key in ("path", "target", "image", "directory")
+        where = next((record.facts[key] for key in ("path", "target", "directory", "image")
                       if key in record.facts), "")  # fmt: skip
         yield f"perhaps {where}, which could not be looked at ({error.message})"
 

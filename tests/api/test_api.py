@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -99,7 +100,6 @@ def test_several_packages_are_taken_as_on_the_command_line(template: Path, disc:
         (lambda t: imagetool.verify(t, package=[b"x"]), "package.0. is b'x' .bytes., not a path"),
         (lambda t: imagetool.verify(t, volume="4"), "volume is '4' .str., not a number"),
         (lambda t: imagetool.verify(t, volume=True), "volume is True .bool., not a number"),
-        (lambda t: imagetool.verify(t, session="hv01"), "session is 'hv01' .str., not a session"),
         (lambda t: imagetool.verify(7), "path is 7 .int., not a path"),
         (lambda t: imagetool.inspect(""), "path is empty"),
         (lambda t: imagetool.inspect(t, volume=1.5), "volume is 1.5 .float., not a number"),
@@ -107,10 +107,12 @@ def test_several_packages_are_taken_as_on_the_command_line(template: Path, disc:
         (lambda t: imagetool.open_package(None), "path is None .NoneType., not a path"),
         (lambda t: imagetool.read_registry_value(t, None), "key is None .NoneType., not a text"),
         (lambda t: imagetool.read_registry_value(t, KEY, 3), "value is 3 .int., not a text"),
-        (lambda t: imagetool.inject(t, t, "lab", "out.vhdx"), "open_session is 'lab', not"),
-        (lambda t: imagetool.inject(t, [], lambda: None, "out.vhdx"), "package is empty"),
+        (lambda t: imagetool.inject(t, t, "out.vhdx", host=5), "host is 5 .int., not a text"),
+        (lambda t: imagetool.inject(t, t, None), "output is None .NoneType., not a path"),
+        (lambda t: imagetool.inject(t, [], "out.vhdx"), "package is empty"),
+        (lambda t: imagetool.plan(t, 7), "package is 7 .int., not a list of paths"),
         (lambda t: imagetool.find("a\0b"), "locations.0. is .*: no path has a NUL"),
-        (lambda t: imagetool.inject(t, t, lambda: None, "a\0b"), "output is .*no path has a NUL"),
+        (lambda t: imagetool.inject(t, t, "a\0b"), "output is .*no path has a NUL"),
         (lambda t: imagetool.connect(""), "the name of the host is empty"),
         (lambda t: imagetool.connect(5), "host is 5 .int., not a text"),
     ],
@@ -135,7 +137,7 @@ def test_every_flag_of_the_library_is_true_or_false(template: Path, tmp_path: Pa
         parameters = inspect.signature(function).parameters
         given: dict[str, object] = {
             "path": template, "image": template, "package": template, "locations": template,
-            "output": tmp_path / "out.vhdx", "open_session": lambda: imagetool.connect("lab"),
+            "output": tmp_path / "out.vhdx",
         }  # fmt: skip
         positional = [given[key] for key, item in parameters.items()
                       if item.default is item.empty and key in given]  # fmt: skip
@@ -183,36 +185,48 @@ def test_connect_opens_a_session_by_the_configuration_s_rules(
     with pytest.raises(imagetool.errors.WrongUsage, match="there is no such file"):
         imagetool.connect("lab")  # a mistake in the configuration is told, whichever host is named
     (tmp_path / "none.toml").touch()
-    with imagetool.connect("lab") as session:
-        assert isinstance(session, imagetool.Session)
-        verified = imagetool.verify(str(template), session=session)
+    with imagetool.connect("lab") as host:
+        assert isinstance(host, imagetool.Connection)
+        (image,) = host.find(f"{template.parent}/temp*.vhdx")
+        assert isinstance(image, imagetool.Location)
+        assert (str(image), image.file_name) == (f"lab:{template}", "template.vhdx")
+        verified = imagetool.verify(image)
         assert verified.verdict == imagetool.verify(template).verdict
-        value = imagetool.read_registry_value(
-            str(template), KEY, "IntegrationServicesVersion", session=session
-        )
+        value = imagetool.read_registry_value(image, KEY, "IntegrationServicesVersion")
         assert value == "6.3.9600.16384"
         with pytest.raises(imagetool.errors.WrongUsage, match="properties is 'Size', not a list"):
-            session.invoke("Get-VHD", properties="Size", Path=str(template))
+            host.session.invoke("Get-VHD", properties="Size", Path=str(template))
+        with pytest.raises(imagetool.errors.CannotOpen, match="no file fits this pattern"):
+            host.find(f"{template.parent}/none*.vhdx")
+        with pytest.raises(imagetool.errors.WrongUsage, match="no path is given"):
+            host.find()
+    with pytest.raises(imagetool.errors.HostFailed, match="the session is closed"):
+        imagetool.verify(image)
     with pytest.raises(imagetool.errors.WrongUsage):
         imagetool.connect("not a host")
 
 
-@pytest.mark.parametrize(
-    ("opener", "words"),
-    [
-        (lambda: 5, "the result of open_session is 5 .int., not a session"),
-        (lambda: None, "the result of open_session is None"),
-        (imagetool.connect, "open_session cannot be called: .*host"),
-    ],
-)
-def test_what_opens_no_session_is_wrong_usage(
-    template: Path, disc: Path, tmp_path: Path, opener: Any, words: str
+@pytest.mark.usefixtures("writers")
+def test_plan_and_inject_by_locations(
+    template: Path, disc: Path, lab_engine: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "out.vhdx"
-    with pytest.raises(imagetool.errors.WrongUsage, match=words) as caught:
-        imagetool.inject(template, disc, opener, target, allow_unsigned=True)
-    assert "imagetool.connect" in caught.value.hint
+    plan = imagetool.plan(template, disc, target, host="lab", allow_unsigned=True)
+    assert repr(plan).startswith(f"Plan({str(template)!r}, 'Microsoft-Hyper-V-Integration")
+    assert json.loads(plan.to_json())["schema"] == "imagetool/plan/1"
     assert not target.exists()
+    with imagetool.connect("lab") as host:
+        image, output = host.location(str(template)), host.location(str(target))
+        done = imagetool.inject(image, disc, output, allow_unsigned=True, digest=True)
+        assert done.output == f"lab:{target}"
+        assert done.proof is not None
+        assert imagetool.verify(output).verdict == done.proof.verdict._replace(
+            required="confirmed", required_because=imagetool.verify(output).verdict.required_because
+        )
+        for path, name in ((template, "image"), (target, "copy")):
+            assert done.digests[name] == hashlib.sha256(path.read_bytes()).hexdigest()
+        with pytest.raises(imagetool.errors.WrongUsage, match="several hosts are named: lab, hv01"):
+            imagetool.inject(image, disc, tmp_path / "x.vhdx", host="hv01", allow_unsigned=True)
 
 
 def test_a_type_checker_knows_every_name_and_no_other(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_bad_inputs_end_in_a_sentence(template: Path, tmp_path: Path) -> None:
 
 
 def test_what_comes_later_refuses_by_name(template: Path, disc: Path, tmp_path: Path) -> None:
-    for command in ("plan", "rollback", "discard", "recover", "service", "advise"):
+    for command in ("rollback", "discard", "recover", "service", "advise"):
         assert f"`imagetool {command}` comes later" in refused(3, command, "x", "--vm", "y")
     assert "no user is known" in refused(4, "inspect", "hv01:D:\\images\\t.vhdx")
     assert "in place comes later" in refused(3, "inject", template, "--package", disc)

@@ -25,13 +25,14 @@ from fixtures import chains, guests, linux
 from fixtures.cache import cached_folder
 from fixtures.disks import MIB
 from fixtures.guests import cached_guest
-from imagetool.errors import CannotOpen, HostFailed, ImagetoolError
+from imagetool.errors import CannotOpen, HostFailed, ImagetoolError, Unsupported
 from imagetool.guest.image import open_image
 from imagetool.guest.inspection import inspect_image
 from imagetool.guest.registry_keys import find_value
 from imagetool.host.reading import HostFiles
 from imagetool.host.reading.pages import PAGE_SIZE
 from imagetool.host.session import Session
+from imagetool.location import Location, split_host_path
 from imagetool.verdict.verify import verify
 from tests.program import invoke
 
@@ -366,15 +367,20 @@ def test_a_tree_is_extracted_in_few_exchanges(
     assert len(asked) <= 30
 
 
-def test_the_library_takes_a_session(lab: Session, template: Path) -> None:
-    path = str(template)
-    assert imagetool.read_registry_value(path, AUTO, VALUE, session=lab) == "6.3.9600.16384"
-    assert imagetool.verify(path, session=lab) == imagetool.verify(path)
-    assert imagetool.inspect(path, session=lab) == imagetool.inspect(path)
-    with imagetool.open_image(path, session=lab) as image:
-        assert image.path == path
+def there(path: Path | str, session: Session) -> Location:
+    """The location of a path on the host of a session, by the path alone in messages."""
+    return Location(str(path), "lab", lambda host: HostFiles(session))
+
+
+def test_the_library_takes_a_location(lab: Session, template: Path) -> None:
+    image, path = there(template, lab), str(template)
+    assert imagetool.read_registry_value(image, AUTO, VALUE) == "6.3.9600.16384"
+    assert imagetool.verify(image) == imagetool.verify(path)
+    assert imagetool.inspect(image) == imagetool.inspect(path)
+    with imagetool.open_image(image) as opened:
+        assert opened.path == path
     with pytest.raises(CannotOpen, match="no such file"):
-        imagetool.open_image(f"{path}.none", session=lab)
+        imagetool.open_image(there(f"{path}.none", lab))
 
 
 def test_a_damaged_guest_ends_there_as_here(lab: Session, template: Path, tmp_path: Path) -> None:
@@ -396,8 +402,8 @@ def test_a_damaged_guest_ends_there_as_here(lab: Session, template: Path, tmp_pa
                 file.seek(place)
                 file.write(bytes([before[0] ^ 1 << noise.randrange(8)]))
         for question in (imagetool.verify, imagetool.inspect):
-            here, there = (outcome(question, damaged, s) for s in (None, lab))
-            assert there == here
+            here = outcome(question, damaged)
+            assert outcome(question, there(damaged, lab)) == here
             ends.add(type(here))
         with template.open("rb") as origin, damaged.open("r+b") as file:
             for place in places:
@@ -407,9 +413,9 @@ def test_a_damaged_guest_ends_there_as_here(lab: Session, template: Path, tmp_pa
     assert len(ends) == 3  # a verification, an inspection, and failures
 
 
-def outcome(question: Callable[..., object], path: Path, session: Session | None) -> object:
+def outcome(question: Callable[..., object], image: Path | Location) -> object:
     try:
-        return question(str(path), session=session)
+        return question(image)
     except ImagetoolError as error:
         return type(error), error.message, error.hint
 
@@ -520,8 +526,6 @@ def test_an_image_that_somebody_writes_to_is_warned_of(
 
 
 def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imagetool.cli.options import split_host_path
-
     monkeypatch.chdir(tmp_path)
     Path("hv01:t.vhdx").touch()
     for image, expected in (
@@ -534,12 +538,13 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("hv01.example.org:\\\\fs\\share\\t.vhdx", ("hv01.example.org", "\\\\fs\\share\\t.vhdx")),
         ("HV_1:/t", ("HV_1", "/t")),
         ("local:/t.vhdx", ("", "/t.vhdx")),
-        ("LAB:/t.vhdx", ("lab", "/t.vhdx")),
-        ("https://hv01/t.vhdx", ("", "https://hv01/t.vhdx")),
+        ("LAB:/t.vhdx", ("LAB", "/t.vhdx")),
         ("hv01:", ("", "hv01:")),
         ("x" * 5000 + ":y", ("x" * 5000, "y")),
     ):
         assert split_host_path(image) == expected
+    with pytest.raises(Unsupported, match="behind a URL is not read yet"):
+        split_host_path("https://hv01/t.vhdx")
 
 
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:

@@ -27,16 +27,17 @@ ALLOWED: dict[str, set[str]] = {
     "lab": BYTES | FACTS | {"host"},
     "verdict": BYTES | FACTS,
     "advice": BYTES | FACTS | {"verdict"},
-    "servicing": BYTES | FACTS | {"host", "verdict"},
+    "location": BYTES | FACTS | {"host"},
+    "servicing": BYTES | FACTS | {"host", "location", "verdict"},
     "report": BYTES | FACTS | {"host", "verdict", "advice", "servicing"},
-    "arguments": GROUND | FACTS | {"host"},
-    "connection": GROUND | {"host", "lab"},
+    "arguments": GROUND | FACTS | {"location"},
+    "connection": GROUND | {"arguments", "host", "lab", "location"},
     "__init__": BYTES
     | FACTS
-    | {"arguments", "connection", "host", "verdict", "advice", "servicing", "report"},
+    | {"arguments", "connection", "host", "location", "verdict", "advice", "servicing", "report"},
     "cli": BYTES
     | FACTS
-    | {"connection", "host", "verdict", "advice", "servicing", "report", "lab"},
+    | {"connection", "host", "location", "verdict", "advice", "servicing", "report", "lab"},
     "__main__": {"cli"},
 }
 """What each folder, and each module of the top level, may import; `__init__` is the public API."""

@@ -30,10 +30,11 @@ from imagetool.registry.listing import describe_value, list_key
 from imagetool.report import data, junit, render, text
 from imagetool.report import json as json_format
 from imagetool.report.data import Document, build_document
-from imagetool.servicing.inject import Injection
-from imagetool.servicing.plan import make_plan
+from imagetool.servicing.inject import FailedInjection, Injection, InjectionReport
+from imagetool.servicing.transaction import StepReport
 from imagetool.verdict.verify import Criteria, NoVerdict, VerificationReport, verify
 from tests.program import run
+from tests.servicing.injecting import prepare
 
 PACKAGE = Path(data.__file__).parents[2]
 KEY = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Auto"
@@ -72,8 +73,16 @@ def results(template: Path, disc: Path) -> Iterator[Reportable]:
         report = check_media(media)
         yield report
         yield report.packages[0]
-        plan = make_plan(template, disc, allow_unsigned=True)
-        yield Injection(plan, "new.vhdx", "a PowerShell", "Installed", verification)
+        prepared = prepare(template, disc, Path("new.vhdx"), allow_unsigned=True)
+        yield prepared.plan
+        step = StepReport("copy", datetime.now(UTC), 1.5)
+        done = Injection(
+            prepared.plan, prepared.signature, "new.vhdx", "a PowerShell", True, "Installed",
+            verification, (step,), {"image": "0" * 64, "copy": "1" * 64}, ("careful",), "a log",
+        )  # fmt: skip
+        failed = FailedInjection("other.vhdx", Corrupt("damaged", hint="Again."), None, (step,))
+        yield done
+        yield InjectionReport((done, failed), WrongUsage("no such option", hint="None."))
         yield check_host(ConfiguredHost("lab"), open_lab, self_test=False)
 
 

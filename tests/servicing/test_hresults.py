@@ -12,7 +12,7 @@ from imagetool.host.hresults import EXPLANATIONS, find_code
 from imagetool.lab import open_lab
 from imagetool.lab.cmdlet import CmdletFailure
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.servicing.inject import inject
+from tests.servicing.injecting import inject
 
 ISSUED = (
     0x800F081E, 0x800F081F, 0x800F0823, 0x800F0830, 0x800F082F, 0x800F0922, 0x80070005, 0x8007000D,
@@ -43,7 +43,6 @@ def test_a_code_of_a_localised_host_is_explained_and_its_words_kept(
             disc,
             lambda: open_lab(EmulatedHost({cmdlet: failure})),
             tmp_path / "serviced.vhdx",
-            allow_unsigned=True,
         )
     meaning, remedy = EXPLANATIONS[code]
     assert caught.value.message.startswith(f"{cmdlet} failed on the host: {meaning} (0x{code:08X})")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,14 +29,13 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.session import parse_faults
 from imagetool.package import open_package
 from imagetool.package.signature.check import Judgement
-from imagetool.servicing.inject import inject as inject_genuine
+from imagetool.servicing.transaction import StepProgress
 from imagetool.verdict.verify import Criteria, verify
 from imagetool.verdict.windows import Outcome
 from tests.program import run
+from tests.servicing.injecting import inject
 
 pytestmark = pytest.mark.usefixtures("writers")
-inject = partial(inject_genuine, allow_unsigned=True)
-"""The packages that the tests make are unsigned."""
 
 IDENTITY = "Microsoft-Hyper-V-Integration-Services-Package-2~31bf3856ad364e35~amd64~~6.3.9600.19456"
 
@@ -58,7 +56,9 @@ def test_a_template_goes_in_and_a_proved_image_comes_out(
 ) -> None:
     target = tmp_path / "serviced 'é' $(x).vhdx"
     steps: list[str] = []
-    done = inject(template, disc, open_lab, target, on_step=steps.append)
+    done = inject(
+        template, disc, open_lab, target, on_progress=lambda shown: steps.append(shown.title)
+    )
     assert done.package_state == "InstallPending"
     assert done.proof is not None
     assert done.proof.verdict.outcome is Outcome.UNCONFIRMED
@@ -129,7 +129,7 @@ def test_only_what_is_genuine_goes_in(template: Path, disc: Path, tmp_path: Path
 
     target = tmp_path / "serviced.vhdx"
     with pytest.raises(DoesNotApply, match="is unsigned, and does not go into an image") as refused:
-        inject_genuine(template, disc, never, target)
+        inject(template, disc, never, target, allow_unsigned=False)
     assert "--allow-unsigned" in refused.value.hint
     with open_package(disc) as media:
         cabinet = next(item for item in media.packages if "6.2" in item.name and "64" in item.name)
@@ -143,9 +143,9 @@ def test_only_what_is_genuine_goes_in(template: Path, disc: Path, tmp_path: Path
     altered.write_bytes(data)
     for allowed in (False, True):
         with pytest.raises((DoesNotApply, Unreadable)):
-            inject_genuine(template, altered, never, target, allow_unsigned=allowed)
+            inject(template, altered, never, target, allow_unsigned=allowed)
     with pytest.raises(DoesNotApply, match=r"is (unsigned|unknown signer)"):
-        inject_genuine(template, signed, never, target)
+        inject(template, signed, never, target, allow_unsigned=False)
     assert not target.exists()
 
 
@@ -154,10 +154,10 @@ def test_the_real_package_goes_in_byte_for_byte(
 ) -> None:
     name = "windows6.2-hypervintegrationservices-x64.cab"
     target = tmp_path / "serviced.vhdx"
-    done = inject_genuine(template, real_packages / name, open_lab, target)
-    assert done.plan.signature is not None
-    assert done.plan.signature.judgement is Judgement.GENUINE
-    assert str(done.plan.identity).endswith("~6.3.9600.18692")
+    done = inject(template, real_packages / name, open_lab, target, allow_unsigned=False)
+    assert done.signature is not None
+    assert done.signature.judgement is Judgement.GENUINE
+    assert str(done.plan.package.identity).endswith("~6.3.9600.18692")
     lines = (testdata / f"truth/cab/{name}.sha256").read_text("utf-8").splitlines()
     truth = {line[66:].strip().removeprefix("./"): line[:64] for line in lines}
     assert len(truth) == 73
@@ -165,7 +165,7 @@ def test_the_real_package_goes_in_byte_for_byte(
         volume = image.windows().volume
         for member, digest in truth.items():
             if member.startswith("update."):
-                path = f"Windows/servicing/Packages/{done.plan.identity}{member[-4:]}"
+                path = f"Windows/servicing/Packages/{done.plan.package.identity}{member[-4:]}"
             else:
                 folder = "Windows/WinSxS" + ("" if "/" in member else "/Manifests")
                 path = f"{folder}/{member}"
@@ -201,19 +201,27 @@ def test_a_cmdlet_that_fails_leaves_nothing(
     assert emulated_hosts[0].disks == {}
 
 
-@pytest.mark.parametrize("cmdlet", ["Dismount-VHD", "Remove-PartitionAccessPath"])
-def test_what_cannot_be_taken_back_is_named(
-    template: Path, disc: Path, tmp_path: Path, cmdlet: str
-) -> None:
-    with pytest.raises(LeftBehind, match="left behind") as caught:
+def test_what_cannot_be_taken_back_is_named(template: Path, disc: Path, tmp_path: Path) -> None:
+    with pytest.raises(LeftBehind, match="left behind: the mounted image") as caught:
         inject(
             template,
             disc,
-            lambda: open_lab(EmulatedHost(parse_faults(f"{cmdlet}=0x80070020"))),
+            lambda: open_lab(EmulatedHost(parse_faults("Dismount-VHD=0x80070020"))),
             tmp_path / "serviced.vhdx",
         )
     assert caught.value.exit_code == 6
     assert not (tmp_path / "serviced.vhdx").exists()
+
+
+def test_what_can_be_taken_back_later_is_not_left(
+    template: Path, disc: Path, tmp_path: Path
+) -> None:
+    """A directory whose access path cannot be removed is free when the disk is dismounted."""
+    host = EmulatedHost(parse_faults("Remove-PartitionAccessPath=0x80070020"))
+    with pytest.raises(ServicingFailed, match=r"Remove-PartitionAccessPath failed.*as it was"):
+        inject(template, disc, lambda: open_lab(host), tmp_path / "serviced.vhdx")
+    assert list(tmp_path.iterdir()) == []
+    assert host.disks == {}
 
 
 class Lying(EmulatedHost):
@@ -266,16 +274,29 @@ def test_a_package_for_another_system_never_reaches_the_host(
         match=r"is for Windows 7, Server 2008 R2[^;]*; this guest is Windows Server 2012 R2",
     ):
         inject(template, other, never, tmp_path / "serviced.vhdx")
+
+
+def test_an_output_that_cannot_be_is_said_before_the_work(
+    lab_engine: str, template: Path, disc: Path, tmp_path: Path
+) -> None:
     existing = tmp_path / "existing.vhdx"
     existing.write_bytes(b"mine")
-    with pytest.raises(CannotWrite, match="already"):
-        inject(template, disc, never, existing)
-    with pytest.raises(CannotWrite, match="no such directory"):
-        inject(template, disc, never, tmp_path / "none/serviced.vhdx")
-    for name in ("x" * 300, f"{'x' * 300}/y"):
-        with pytest.raises(CannotWrite, match="cannot be written"):
-            inject(template, disc, never, tmp_path / name)
+    cases = [
+        (existing, "there is a file of that name already"),
+        (tmp_path / "none/serviced.vhdx", "there is no such directory"),
+        (existing / "serviced.vhdx", "this is a file, no directory|there is no such directory"),
+        (tmp_path / ("x" * 300), "cannot be written"),
+        (tmp_path / ("x" * 300) / "y", "no such directory|cannot be written"),
+    ]
+    shown: list[str] = []
+    for output, words in cases:
+        with pytest.raises(CannotWrite, match=words) as caught:
+            inject(template, disc, open_lab, output,
+                   on_progress=lambda progress: shown.append(progress.step))  # fmt: skip
+        assert caught.value.exit_code == 7
+        assert shown == []
     assert existing.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [existing]
 
 
 def test_a_guest_whose_drivers_do_not_start_never_reaches_the_host(
@@ -299,10 +320,10 @@ def test_a_host_without_hyper_v_is_said_to_be_none(
 ) -> None:
     from imagetool.host.local import open_local
 
-    with pytest.raises(HostFailed, match="not recognized") as caught:
+    with pytest.raises(HostFailed, match="has no module Hyper-V") as caught:
         inject(template, disc, lambda: open_local(engine), tmp_path / "serviced.vhdx")
     assert caught.value.exit_code == 4
-    assert "module of Get-VHD" in caught.value.hint
+    assert "Install-WindowsFeature Hyper-V-PowerShell" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,7 +344,7 @@ def test_a_full_disk_is_said_to_be_full(
     from imagetool.host.answers import CmdletFailed
     from imagetool.host.files import FileOperations
 
-    def full(self: FileOperations, source: str, target: str) -> None:
+    def full(self: FileOperations, source: str, target: str, *_: object) -> None:
         Path(target).write_bytes(b"begun")
         raise CmdletFailed("copy", "no space", code, "", "")
 
@@ -394,12 +415,12 @@ def test_an_engine_that_is_killed_leaves_the_template_and_says_so(
         sessions.append(open_lab())
         return sessions[0]
 
-    def kill(step: str) -> None:
-        if step.startswith("add "):
+    def kill(shown: StepProgress) -> None:
+        if shown.step == "add" and shown.event is None:
             sessions[0]._transport._process.kill()  # type: ignore[attr-defined]
 
     with pytest.raises((HostFailed, LeftBehind)) as caught:
-        inject(template, disc, open_session, tmp_path / "serviced.vhdx", on_step=kill)
+        inject(template, disc, open_session, tmp_path / "serviced.vhdx", on_progress=kill)
     assert caught.value.exit_code in (4, 6)
     assert "PowerShell ended" in str(caught.value)
     assert not (tmp_path / "serviced.vhdx").exists()
@@ -440,7 +461,10 @@ def test_the_demo_runs_to_its_end(
         *("--format", "json"),
     )
     told = json.loads(again.stdout)
-    assert (told["schema"], told["output"], told["proof"]) == ("imagetool/inject/1", None, None)
+    assert told["schema"] == "imagetool/inject/1"
+    assert [told["images"][0][key] for key in ("outcome", "output", "proof")] == [
+        "nothing to do", None, None,
+    ]  # fmt: skip
 
 
 def test_the_demo_takes_a_real_cabinet(

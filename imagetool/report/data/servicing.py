@@ -40,6 +40,7 @@ def plan_tree(plan: Plan) -> Tree:
     return {
         "image": {
             "name": image.name,
+            "location": image.location,
             "path": image.path,
             "size": identity.size,
             "last_written": image.state.last_written,

@@ -33,7 +33,7 @@ def plan(document: Document) -> str:
 
 
 def inject(document: Document) -> str:
-    """What was injected into each image, and of several how many."""
+    """The outcome for each image, and of several a summary."""
     images: Any = document.tree["images"]
     text = "".join(_format_injection(image) for image in images)
     if len(images) < 2:

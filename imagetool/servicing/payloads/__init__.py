@@ -34,7 +34,7 @@ class Payload(Protocol):
 
     @property
     def title(self) -> str:
-        """What it is, for people: an identity."""
+        """Its name for people: an identity."""
 
     def run(self, host: Host, staged: Staged, on_event: OnEvent | None) -> None:
         """Put it into the mounted volume. Raises CmdletFailed, HostFailed."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Work:
-    """What the steps of one transaction share: the host, the plan, the payload, and the findings.
+    """The common ground of the steps of a transaction: host, plan, payload, and findings.
 
     Nothing of it is needed to undo a step.
     """

@@ -29,8 +29,8 @@ class OutputStrategy:
     def steps(self, plan: Plan) -> Iterator[PlannedStep]:
         """As Strategy.steps."""
         image, output = plan.image.path, plan.output
-        suffix = self._rules.splitext(output)[1] or ".vhdx"
-        copy = self._rules.join(self._rules.dirname(output), f"{self._token}{suffix}")
+        suffix = plan.image.state.identity.format.lower()  # Windows mounts no other name
+        copy = self._rules.join(self._rules.dirname(output), f"{self._token}.{suffix}")
         mounted = {"image": copy, "offset": plan.image.partition_offset}
         yield PlannedStep("directory", {"name": self._token})
         yield PlannedStep("stage", {"size": plan.package.size, "sha256": plan.package.sha256})
