@@ -228,9 +228,10 @@ class _Job(NamedTuple):
             allow_unsigned=request.allow_unsigned,
             trusted=roots,  # type: ignore[arg-type]  # certificates, whose type is slow to import
         )
-        if saved is not None:
-            check_unchanged(self.image.files, self.image.path, saved, prepared.plan)
-        return prepared
+        if saved is None:
+            return prepared
+        check_unchanged(self.image.files, self.image.path, saved, prepared.plan)
+        return prepared._replace(plan=saved)
 
     def run(self, prepared: Prepared, steps: _StepReporter, failed: list[HowItWent]) -> Injection:
         """Do what the plan says."""

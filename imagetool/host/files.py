@@ -68,6 +68,10 @@ class FileOperations:
         """True if another process has the file open."""
         return self._session.operate("in-use", path=path).flag("inuse")
 
+    def close_all(self) -> None:
+        """Close every file that this session has open for reading, also by an interrupted read."""
+        self._session.operate("shut", file=0)
+
     def list_names(self, path: str) -> list[str]:
         """Return the names in a directory, sorted; none where it is missing or cannot be listed."""
         lists = self._session.operate("list", paths=[path])["lists"]

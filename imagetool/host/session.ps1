@@ -448,7 +448,11 @@ $operations = @{
     }
     'open' = { param($p) Open-Image $p }
     'ranges' = { param($p) Read-Ranges $p.ranges }
-    'shut' = { param($p) if ($opened.ContainsKey($p.file)) { $opened[$p.file].Dispose(); $opened.Remove($p.file) }; @{} }
+    'shut' = {
+        param($p)                                            # file 0: every file that this session has open
+        foreach ($number in @($opened.Keys)) { if ($p.file -eq 0 -or $p.file -eq $number) { $opened[$number].Dispose(); $opened.Remove($number) } }
+        @{}
+    }
     'list' = { param($p) @{ lists = @(foreach ($path in $p.paths) { Get-List $path }) } }
     'volume' = { param($p) Get-VolumeOf $p.path }
     'facts' = { param($p) Get-Facts }

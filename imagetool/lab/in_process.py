@@ -201,9 +201,11 @@ class InProcessTransport:
         return {"lengths": [len(part) for part in parts], "data": data}
 
     def _close_file(self, parameters: dict[str, object]) -> dict[str, object]:
-        file = self._open_files.pop(parameters["file"], None)
-        if file is not None:
-            file.close()
+        number = parameters["file"]
+        for key in list(self._open_files) if number == 0 else [number]:
+            file = self._open_files.pop(key, None)
+            if file is not None:
+                file.close()
         return {}
 
     def _send_error(self, request: RequestFrame, failure: CmdletFailure) -> None:

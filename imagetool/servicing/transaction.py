@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from imagetool.contracts import Event, Host
 from imagetool.errors import Corrupt, HostFailed, ImagetoolError
 from imagetool.host.answers import CmdletFailed
+from imagetool.host.files import FileOperations
 from imagetool.servicing.plan import Facts, PlannedStep
 from imagetool.servicing.steps import Work, step_kind, step_names
 
@@ -216,6 +217,7 @@ def undo_records(
     it is gone. Where the session has failed, the rest is undone through another one.
     """
     with _Undoing(host, reopen) as undoing:
+        undoing.close_files()
         failed = [record for record in reversed(records) if undoing.undo(record) is not None]
         left: dict[str, None] = {}
         for record in failed:
@@ -245,6 +247,11 @@ class _Undoing:
                     return error
                 continue
             return None
+
+    def close_files(self) -> None:
+        """Close what an interrupted read left open on the host: it would count as in use."""
+        with suppress(HostFailed):  # another session has nothing open
+            FileOperations(self.host).close_all()
 
     def _open_another(self) -> bool:
         """Open another session, once; False where that was tried, or fails."""

@@ -15,6 +15,7 @@ from imagetool.disk import FileSource, open_disk
 from imagetool.disk.export import export
 from imagetool.errors import CannotOpen, Corrupt, ImagetoolError, NotRecognised, Unsupported
 from imagetool.guest.image import open_image
+from tests.servicing.injecting import prepare
 
 Unpack = Callable[[str], Path]
 HASHES = {
@@ -125,10 +126,8 @@ def test_a_chain_that_leads_back_ends_in_a_sentence(chain: Path) -> None:
 
 
 def test_a_differencing_disk_is_not_serviced_yet(chain: Path, disc: Path) -> None:
-    from imagetool.servicing.plan import make_plan
-
     with pytest.raises(Unsupported, match="not serviced yet"):
-        make_plan(chain / "disk-child2.avhdx", disc)
+        prepare(chain / "disk-child2.avhdx", disc, chain / "serviced.vhdx")
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -32,6 +32,7 @@ from imagetool.guest.windows.version_resource import read_version
 from imagetool.package import Version, open_package
 from imagetool.verdict.verify import Criteria, verify
 from imagetool.verdict.windows import Outcome
+from tests.servicing.injecting import prepare
 
 Build = Callable[[GuestSpec], Path]
 IN_BOX = Version(6, 3, 9600, 16384)
@@ -473,9 +474,7 @@ def test_a_damaged_guest_ends_in_our_errors_only(damaged: tuple[Path, bytes], se
 def test_a_guest_that_carries_its_own_needs_nothing(
     build: Build, disc: Path, tmp_path: Path
 ) -> None:
-    from imagetool.servicing.plan import make_plan
-
-    plan = make_plan(build(guests.WINDOWS_10), disc)
+    plan = prepare(build(guests.WINDOWS_10), disc, tmp_path / "serviced.vhdx").plan
     assert plan.nothing_to_do
     assert "carries its own" in plan.reason
 
