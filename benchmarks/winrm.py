@@ -13,15 +13,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from imagetool.contracts import Host
 from imagetool.guest.image import open_image
 from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
+from imagetool.host.files import FileOperations
 from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
-from imagetool.host.session import Session
 from imagetool.host.winrm import open_winrm
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import LabSession
+from imagetool.lab.session import open_lab
 from imagetool.lab.winrm import Endpoint
 from imagetool.verdict.verify import verify
 
@@ -94,7 +95,7 @@ def measure(image: Path, other: Path) -> Measurements:
             another = counter.take()
             upload_rate, encoding_rate = _upload(session)
             upload = counter.take()
-    with LabSession(EmulatedHost({}), find_powershell()) as session:
+    with open_lab(EmulatedHost(), engine=find_powershell()) as session:
         local_ms = _median(session)
     return Measurements(
         start, invoke, invoke_ms, local_ms, first, second, another, verify_ms, upload,
@@ -108,7 +109,7 @@ def verify_of(image: Path, files: HostFiles) -> None:
         verify(opened)
 
 
-def _median(session: Session) -> float:
+def _median(session: Host) -> float:
     found = []
     for _ in range(_TIMES):
         begun = time.perf_counter()
@@ -117,11 +118,11 @@ def _median(session: Session) -> float:
     return statistics.median(found)
 
 
-def _upload(session: Session) -> tuple[float, float]:
+def _upload(session: Host) -> tuple[float, float]:
     data = os.urandom(UPLOAD)
-    folder = session.files.temporary_directory()
+    folder = FileOperations(session).temporary_directory()
     begun = time.perf_counter()
-    session.files.upload(data, f"{folder}/file")
+    FileOperations(session).upload(data, f"{folder}/file")
     took = time.perf_counter() - begun
     begun = time.perf_counter()
     for start in range(0, len(data), 1 << 20):

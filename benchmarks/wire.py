@@ -17,7 +17,7 @@ from imagetool.host.local import find_powershell
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import LabSession
+from imagetool.lab.session import open_lab
 from imagetool.verdict.verify import verify
 
 
@@ -72,7 +72,8 @@ def questions(key: str, name: str) -> dict[str, Callable[[Image], object]]:
 def costs(path: Path, question: Callable[[Image], object]) -> tuple[WireCost, WireCost]:
     """Measure the first image of a session, and the next one like it."""
     found = []
-    with LabSession(EmulatedHost({}), find_powershell()) as session:
+    with open_lab(EmulatedHost(), engine=find_powershell()) as session:
+        assert isinstance(session, Session)
         meter = Meter(session)
         files = HostFiles(session, "lab", lazy_close=True)
         for _ in range(2):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from imagetool.errors import HostFailed
 
 if TYPE_CHECKING:
-    from imagetool.contracts import Files
+    from imagetool.contracts import Files, Host
     from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
     from imagetool.host.reading import HostFiles
@@ -50,7 +50,7 @@ def servicing_host(text: str | None = None) -> ConfiguredHost:
     return read_configuration().servicing_host(text)
 
 
-def session_opener(host: str | ConfiguredHost) -> Callable[[], Session]:
+def session_opener(host: str | ConfiguredHost) -> Callable[[], Host]:
     """Return a function that opens a session: with `local`, `lab`, or a host over WinRM.
 
     Raises WrongUsage; the function raises HostFailed. A password is asked for once per host.
@@ -136,7 +136,7 @@ class Connection:
         from imagetool.host.reading import HostFiles
 
         self.host = host
-        self.session: Session = session_opener(host)()
+        self.session: Host = session_opener(host)()
         """The session itself, for cmdlets and file operations."""
         self._files = HostFiles(self.session, host.name, lazy_close=True)
 

@@ -10,7 +10,7 @@ of a hive. They are opened where the image itself was, by the path rules of that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from imagetool.budget import Budget
@@ -18,6 +18,7 @@ from imagetool.errors import HostFailed, ImagetoolError
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -204,6 +205,10 @@ class Host(Protocol):
         """The edition and version of the PowerShell on the host, for people."""
 
     @property
+    def hello(self) -> Mapping[str, object]:
+        """The first word of its script: versions, system, computer (host/frames.py)."""
+
+    @property
     def on_windows(self) -> bool:
         """True if the host runs Windows, which decides the rules of its paths."""
 
@@ -240,6 +245,17 @@ class Host(Protocol):
 
     def close(self) -> None:
         """End the session: what it mounted is dismounted, what it owns is deleted."""
+
+    def __enter__(self) -> Host:
+        """Return the session, which `__exit__` closes."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the session."""
 
 
 class Reportable:

@@ -10,9 +10,10 @@ import bz2
 import importlib
 import lzma
 import os
+import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -189,6 +190,20 @@ def lab_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("PATH", f"{Path(path).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", request.param)
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def lab_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A state directory for the emulated host of each test, made where one is started."""
+    directory = tmp_path_factory.getbasetemp() / f"lab-{secrets.token_hex(4)}"
+    monkeypatch.setenv("IMAGETOOL_LAB", str(directory))
+    yield directory
+    if directory.exists():
+        from imagetool.lab.lasting_host import reset_host
+
+        reset_host(directory)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""lab boot, lab serve."""
+"""lab boot, lab serve, lab status, lab reset."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ def add_commands(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("boot", epilog="Example: imagetool lab boot serviced.vhdx")(boot)
     group.command("serve", epilog="Example: imagetool lab serve --https --port 5986")(serve)
+    group.command("status", epilog="Example: imagetool lab status")(status)
+    group.command("reset", epilog="Example: imagetool lab reset")(reset)
     app.add_typer(group, name="lab", help="Rehearse on an emulated Hyper-V host.")
 
 
@@ -59,7 +62,7 @@ def serve(
     limits = Limits() if config is None else read_limits(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with Endpoint(https=https, port=port, limits=limits) as endpoint:
+    with Endpoint(https=https, port=port, limits=limits, lasting=True) as endpoint:
         certificate = endpoint.certificate
         line = {
             "url": endpoint.url,
@@ -70,3 +73,47 @@ def serve(
         typer.echo(json.dumps(line))
         while not stop.wait(1.0):  # in pieces: Windows hears Ctrl-C only between two waits
             pass
+
+
+def status() -> None:
+    """Say whether an emulated host runs, and what it has mounted."""
+    from imagetool.lab.lasting_host import find_host, state_directory
+
+    directory = state_directory()
+    door = find_host(directory)
+    if door is None:
+        typer.echo("no emulated host runs")
+        return
+    found = door.status()
+    typer.echo(f"an emulated host runs: process {found['process']}, {_sessions(found)}")
+    _echo_disks(found)
+
+
+def reset() -> None:
+    """Dismount every disk of the emulated host, and end it."""
+    from imagetool.lab.lasting_host import reset_host, state_directory
+
+    found = reset_host(state_directory())
+    if found is None:
+        typer.echo("no emulated host runs")
+        return
+    typer.echo(f"ended the emulated host: process {found['process']}, {_sessions(found)}")
+    _echo_disks(found, "dismounted ")
+
+
+def _sessions(found: Mapping[str, object]) -> str:
+    return "1 session" if found["sessions"] == 1 else f"{found['sessions']} sessions"
+
+
+def _echo_disks(found: Mapping[str, object], done: str = "") -> None:
+    from imagetool.report.text import safe
+
+    disks = found.get("disks")
+    if not disks:
+        typer.echo("no disk is mounted")
+    for disk in disks if isinstance(disks, list) else ():
+        state = "offline" if disk["offline"] else "read-only" if disk["read_only"] else "writable"
+        typer.echo(f"{done}disk {disk['number']}  {state:<9}  {safe(disk['path'])}")
+        for number, paths in disk["access_paths"].items():
+            for path in paths:
+                typer.echo(f"{done}  partition {number} in {safe(path)}")

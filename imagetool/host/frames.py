@@ -28,10 +28,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagetool.errors import CannotOpen, HostFailed
+from imagetool.errors import CannotOpen, HostFailed, WrongUsage
 from imagetool.host.clixml import dumps, loads
 
 _PATH_PARAMETERS = ("path", "paths", "source", "target", "directory")
@@ -158,6 +158,15 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise HostFailed("the host answered with a frame without a number")
     return value
+
+
+def check_properties(properties: Sequence[str]) -> None:
+    """Refuse a text in place of a list: its letters would be properties. Raises WrongUsage."""
+    if isinstance(properties, str):
+        raise WrongUsage(
+            f"properties is {properties!r}, not a list of names",
+            hint=f"Write properties=({properties!r},).",
+        )
 
 
 def check_paths(parameters: Mapping[str, object]) -> None:

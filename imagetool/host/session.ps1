@@ -642,7 +642,8 @@ finally {
                 foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
                 [IO.Directory]::Delete($path, $false)
             }
-            else { [IO.File]::Delete($path) }
+            # A mounted file is in use: Windows would refuse, other systems would not.
+            elseif ([IO.File]::Exists($path) -and -not (& $operations['in-use'] @{ path = $path }).inuse) { [IO.File]::Delete($path) }
         } catch { }
     }
     # Without a reader the last write never completes, and PowerShell would wait for it.

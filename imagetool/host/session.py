@@ -11,10 +11,16 @@ from dataclasses import replace
 from types import TracebackType
 
 from imagetool.contracts import OnEvent, Reference, Result
-from imagetool.errors import HostFailed, WrongUsage
+from imagetool.errors import HostFailed
 from imagetool.host.answers import AnswerCollector
 from imagetool.host.files import FileOperations
-from imagetool.host.frames import AnswerFrame, RequestFrame, check_paths, decode_bytes
+from imagetool.host.frames import (
+    AnswerFrame,
+    RequestFrame,
+    check_paths,
+    check_properties,
+    decode_bytes,
+)
 from imagetool.host.transport import ConnectionBroke, Transport
 
 LEASE_SECONDS = 180
@@ -164,11 +170,7 @@ class Session:
         request or `close` cancels the cmdlet. Raises CmdletFailed where it reports any error,
         CannotOpen for a path that would be another file's on the host.
         """
-        if isinstance(properties, str):  # whose letters would be properties
-            raise WrongUsage(
-                f"properties is {properties!r}, not a list of names",
-                hint=f"Write properties=({properties!r},).",
-            )
+        check_properties(properties)
         if not self.on_windows:
             check_paths(parameters)
         references = {k: v.number for k, v in parameters.items() if isinstance(v, Reference)}

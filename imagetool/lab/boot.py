@@ -7,6 +7,7 @@ Exchange service, unless it is disabled, writes the version. The guest is marked
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +64,8 @@ def boot(path: str | Path, volume: int | None = None, *, force: bool = False) ->
     """
     disk = Path(path)
     timestamp = datetime.now(UTC)
-    with open_image(disk) as image:
+    with tempfile.TemporaryDirectory(prefix="imagetool-") as temporary, open_image(disk) as image:
+        folder = Path(temporary)
         windows = image.windows(volume)
         marks = windows.software.find(LAB_MARK_KEY)
         if not force and (marks is None or marks.value("Serviced") is None):
@@ -98,11 +100,13 @@ def boot(path: str | Path, volume: int | None = None, *, force: bool = False) ->
         software.append(KeyChange(LAB_MARK_KEY).set_sz("Booted", mark))
         for name, keys in (("SOFTWARE", software), ("SYSTEM", system)):
             files.append(
-                FileChange(f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys))
+                FileChange(
+                    f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys, folder)
+                )
             )
         partition = windows.block_device.partition
         offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
-    write_files(disk, offset, size, files)
+        write_files(disk, offset, size, files)
     return BootResult(str(path), tuple(pending), driver, runs)
 
 

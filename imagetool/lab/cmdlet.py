@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from imagetool.host.answers import CmdletFailed
+
 
 class CmdletFailure(Exception):
     """A terminating error: HRESULT, message, category, error id and .NET exception type."""
@@ -24,6 +26,11 @@ class CmdletFailure(Exception):
         self.category = category
         self.error_id = error_id
         self.exception = exception
+
+    def as_failed(self, name: str) -> CmdletFailed:
+        """Return the error that a session raises for it; `name` is that of what was asked for."""
+        error_id = ",".join(filter(None, (self.error_id, name)))
+        return CmdletFailed(name, self.message, self.hresult, self.category, error_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from imagetool.contracts import Range
 from imagetool.disk.vhdx import Vhdx
 from imagetool.disk.vhdx import structs as s
 from imagetool.errors import CannotOpen, Unsupported
+from imagetool.lab.locks import lock_file
 
 
 class _GrowingFile:
@@ -49,11 +50,23 @@ class _GrowingFile:
             offset, data = offset + done, data[done:]
 
 
-class WritableDisk:
-    """The virtual disk in a VHDX file, for reading and writing. Raises Unsupported for others."""
+def _lock(path: Path) -> int:
+    try:
+        return lock_file(path)
+    except BlockingIOError:
+        raise CannotOpen(f"{path}: the file is in use, or mounted") from None
 
-    def __init__(self, path: Path) -> None:
+
+class WritableDisk:
+    """The virtual disk in a VHDX file, for reading and writing.
+
+    `locked`: True if the caller holds the lock on the file. Raises Unsupported for other formats,
+    CannotOpen for a file that is in use.
+    """
+
+    def __init__(self, path: Path, *, locked: bool = False) -> None:
         self._file = _GrowingFile(path)
+        self._lock = None if locked else _lock(path)
         if self._file.read_at(0, 8) != b"vhdxfile":
             os.close(self._file.descriptor)
             raise Unsupported(f"{path}: the emulated host mounts VHDX files only")
@@ -115,6 +128,8 @@ class WritableDisk:
         """Flush the file to the disk and close it."""
         os.fsync(self._file.descriptor)
         os.close(self._file.descriptor)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def __enter__(self) -> WritableDisk:
         return self

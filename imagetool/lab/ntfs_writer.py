@@ -1,9 +1,9 @@
 """Write files into an NTFS volume with libntfs-3g on device callbacks, in a process of its own.
 
 `python -m imagetool.lab.ntfs_writer` takes a job as JSON on standard input: the disk's path, the
-volume's offset and size in it, and operations (`path`, and `data` in base64 for a file; without
-data a directory). The library is GPL: nothing else imports this module, and a failure
-is one sentence on standard error.
+volume's offset and size in it, `locked` if an inherited descriptor locks the disk, and operations
+(`path`, and for a file `data` in base64 or `file`, the path of its content; else a directory). The
+library is GPL: nothing else imports this module, and a failure is one sentence on standard error.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import base64
 import ctypes as c
 import errno
+import io
 import json
 import os
 import stat
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from imagetool.lab.disk_writer import WritableDisk
 from imagetool.lab.native_libraries import NativeFunction, load_library
@@ -171,23 +173,25 @@ class NtfsVolumeWriter:
             inode = self._open_inode(ancestor) or self._create_inode(ancestor, stat.S_IFDIR)
             self._library.ntfs_inode_close(inode)
 
-    def write_file(self, path: str, data: bytes) -> None:
+    def write_file(self, path: str, data: BinaryIO) -> None:
         """Write a file with these bytes, new or in place of its old content; make its parents."""
+        length = data.seek(0, os.SEEK_END)
+        data.seek(0)
         if "/" in path:
             self.make_directory(path.rpartition("/")[0])
         inode = self._open_inode(path) or self._create_inode(path, stat.S_IFREG)
         attribute = self._library.ntfs_attr_open(inode, _AT_DATA, None, 0)
         if not attribute:
             self._fail(f"opening {path}")
-        if self._library.ntfs_attr_truncate(attribute, len(data)):
+        if self._library.ntfs_attr_truncate(attribute, length):
             self._fail(f"giving {path} its size")
         done = 0
-        while done < len(data):
-            part = data[done : done + (1 << 20)]
-            count = self._library.ntfs_attr_pwrite(attribute, done, len(part), part)
-            if count <= 0:
-                self._fail(f"writing {path}")
-            done += count
+        while part := data.read(1 << 20):
+            while part:
+                count = self._library.ntfs_attr_pwrite(attribute, done, len(part), part)
+                if count <= 0:
+                    self._fail(f"writing {path}")
+                done, part = done + count, part[count:]
         self._library.ntfs_attr_close(attribute)
         if self._library.ntfs_inode_close(inode):
             self._fail(f"closing {path}")
@@ -201,12 +205,15 @@ class NtfsVolumeWriter:
 def main() -> None:
     """Do the job on standard input."""
     job = json.load(sys.stdin)
-    with WritableDisk(Path(job["disk"])) as disk:
+    with WritableDisk(Path(job["disk"]), locked=job["locked"]) as disk:
         volume = NtfsVolumeWriter(disk, job["offset"], job["size"])
         for operation in job["operations"]:
             path = operation["path"].replace("\\", "/").strip("/")
-            if "data" in operation:
-                volume.write_file(path, base64.b64decode(operation["data"]))
+            if "file" in operation:
+                with Path(operation["file"]).open("rb") as file:
+                    volume.write_file(path, file)
+            elif "data" in operation:
+                volume.write_file(path, io.BytesIO(base64.b64decode(operation["data"])))
             else:
                 volume.make_directory(path)
         volume.unmount()

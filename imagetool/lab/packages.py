@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -40,14 +41,28 @@ _DESTINATION_FOLDERS = {
     "$(runtime.system32)": "Windows\\System32",
     "$(runtime.drivers)": "Windows\\System32\\drivers",
 }
+_CHUNK_BYTES = 1 << 20
 _CBS_E_NOT_APPLICABLE, _CBS_E_INVALID_PACKAGE = 0x800F081E, 0x800F0805
 
 
-def add_package(disk: Path, volume: int, cabinet: Path, report: ReportCallback) -> None:
+def add_package(
+    disk: Path, volume: int, cabinet: Path, report: ReportCallback, lock: int | None = None
+) -> None:
     """Add a package to the Windows on volume number `volume` of a disk.
 
-    Raises CmdletFailure with the HRESULT of the real cmdlet.
+    `lock` is the descriptor that holds the lock on the disk's file. Raises CmdletFailure with the
+    HRESULT of the real cmdlet.
     """
+    with tempfile.TemporaryDirectory(prefix="imagetool-") as folder:
+        offset, size, files = _changed_files(disk, volume, cabinet, report, Path(folder))
+        write_files(disk, offset, size, files, lock)
+    report(StreamRecord("progress", "Adding the package", 100))
+
+
+def _changed_files(
+    disk: Path, volume: int, cabinet: Path, report: ReportCallback, folder: Path
+) -> tuple[int, int, list[FileChange]]:
+    """Return offset and size of the volume, and the files to write; contents go into `folder`."""
     try:
         media = open_package(cabinet)
     except ImagetoolError:
@@ -59,22 +74,22 @@ def add_package(disk: Path, volume: int, cabinet: Path, report: ReportCallback) 
         package = media.packages[0]
         try:
             _check_applicable(windows, package, cabinet, report)
-            files, software, system = _plan_changes(windows, package, datetime.now(UTC), report)
+            staged = _StagedPackage(package, folder)
+            files, software, system = _plan_changes(windows, staged, datetime.now(UTC), report)
         except CmdletFailure:
             raise
         except ImagetoolError:
             raise _dism_failure(
                 cabinet, _CBS_E_INVALID_PACKAGE, "The package is not valid.", report
             ) from None
-        hives = {"SOFTWARE": (windows.software, software), "SYSTEM": (windows.system, system)}
+        hives = {"SOFTWARE": software, "SYSTEM": system}
         files += [
-            FileChange(f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys))
-            for name, (_, keys) in hives.items()
+            FileChange(f"{HIVE_DIRECTORY}\\{name}", change_guest_hive(windows, name, keys, folder))
+            for name, keys in hives.items()
         ]
         partition = windows.block_device.partition
         offset, size = (partition.offset, partition.size) if partition else (0, image.disk.size)
-    write_files(disk, offset, size, files)
-    report(StreamRecord("progress", "Adding the package", 100))
+    return offset, size, files
 
 
 def _dism_failure(
@@ -105,19 +120,49 @@ def _check_applicable(
     raise _dism_failure(cabinet, _CBS_E_NOT_APPLICABLE, sentence, report)
 
 
-def change_guest_hive(windows: WindowsInstallation, name: str, keys: list[KeyChange]) -> bytes:
-    """Return a hive of the guest with the changes made. Raises CmdletFailure for a dirty hive."""
+def change_guest_hive(
+    windows: WindowsInstallation, name: str, keys: list[KeyChange], folder: Path
+) -> Path:
+    """Write a hive of the guest into `folder`, with the changes made; return its path.
+
+    Raises CmdletFailure for a dirty hive.
+    """
     hive: Hive = windows.hive(name)
     if hive.dirty:
         raise CmdletFailure(f"The hive {name} is dirty.", hresult=0x800703F1)
     node = windows.volume.lookup(f"{HIVE_DIRECTORY}\\{name}")
-    source = node.open()
-    return change_hive(source.read_at(0, source.size), keys, datetime.now(UTC))
+    source, path = node.open(), folder / name
+    with path.open("wb") as file:
+        for offset in range(0, source.size, _CHUNK_BYTES):
+            file.write(source.read_at(offset, _CHUNK_BYTES))
+    change_hive(path, keys, datetime.now(UTC))
+    return path
+
+
+class _StagedPackage:
+    """A package whose members are written into a directory when they are asked for."""
+
+    def __init__(self, package: Package, folder: Path) -> None:
+        self.package = package
+        self._folder = folder
+        self._paths: dict[str, Path] = {}
+
+    def member(self, name: str) -> Path:
+        """Return the file that holds a member. Raises Corrupt."""
+        if name not in self._paths:
+            path = self._folder / f"member-{len(self._paths)}"
+            path.write_bytes(self.package.read(name))
+            self._paths[name] = path
+        return self._paths[name]
 
 
 def _plan_changes(
-    windows: WindowsInstallation, package: Package, timestamp: datetime, report: ReportCallback
+    windows: WindowsInstallation,
+    staged: _StagedPackage,
+    timestamp: datetime,
+    report: ReportCallback,
 ) -> tuple[list[FileChange], list[KeyChange], list[KeyChange]]:
+    package = staged.package
     identity = package.identity
     files: list[FileChange] = []
     system: list[KeyChange] = []
@@ -126,10 +171,10 @@ def _plan_changes(
     for number, member in enumerate(members):
         if number % 16 == 0:
             report(StreamRecord("progress", "Adding the package", 90 * number // len(members)))
-        files.append(FileChange(installed_path(member.name, identity), package.read(member.name)))
+        files.append(FileChange(installed_path(member.name, identity), staged.member(member.name)))
     for component in package.components():
         payload = {
-            member.name.rpartition("/")[2]: package.read(member.name)
+            member.name.rpartition("/")[2]: staged.member(member.name)
             for member in members
             if member.name.startswith(f"{component.directory}/")
         }
@@ -159,13 +204,16 @@ def _package_key(identity: Identity, name: str, timestamp: datetime) -> KeyChang
 def _stage_driver(
     windows: WindowsInstallation,
     component: Component,
-    payload: dict[str, bytes],
+    payload: dict[str, Path],
     system: list[KeyChange],
 ) -> list[FileChange]:
     """Return the driver store's files; add the DriverDatabase's keys to `system`."""
     identity = component.manifest.identity
     inf = identity.name
-    digest = hashlib.sha256(b"".join(payload.values())).hexdigest()[:16]
+    content = hashlib.sha256()
+    for path in payload.values():
+        content.update(path.read_bytes())
+    digest = content.hexdigest()[:16]
     name = f"{inf}_{identity.architecture}_{digest}"
     number = 0
     for part in identity.version:
@@ -181,11 +229,11 @@ def _stage_driver(
         KeyChange(f"{DRIVER_INF_FILES_KEY}\\{inf}").set_multi_sz("", dict.fromkeys([*before, name]))
     )
     return [
-        FileChange(f"{FILE_REPOSITORY}\\{name}\\{file}", data) for file, data in payload.items()
+        FileChange(f"{FILE_REPOSITORY}\\{name}\\{file}", path) for file, path in payload.items()
     ]
 
 
-def _project_files(component: Component, payload: dict[str, bytes]) -> list[FileChange]:
+def _project_files(component: Component, payload: dict[str, Path]) -> list[FileChange]:
     """Return the component's files at the destinations that its manifest names."""
     found = []
     for file in component.manifest.files:

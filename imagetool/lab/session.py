@@ -1,8 +1,8 @@
-"""A session with the emulated host, through a real PowerShell where there is one.
+"""Sessions with the emulated host, through a real PowerShell where there is one.
 
 Environment variables: IMAGETOOL_LAB_ENGINE=powershell or python insists on one of the two engines;
-IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes cmdlets fail (several are
-separated by commas).
+IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes calls fail (faults.py); IMAGETOOL_LAB
+names the state directory of the host (lasting_host.py).
 """
 
 from __future__ import annotations
@@ -10,92 +10,109 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.local import LocalProcess, find_powershell
 from imagetool.host.session import Session
-from imagetool.host.transport import Transport
-from imagetool.lab.cmdlet import CmdletFailure
-from imagetool.lab.cmdlet_server import CmdletServer
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.in_process import InProcessTransport
+from imagetool.lab.faults import FaultMatcher, FaultyHost, parse_faults
+from imagetool.lab.host_client import Door, DoorSession
+from imagetool.lab.host_server import HostServer
+from imagetool.lab.stand_in import StandIn
 from imagetool.lab.stand_ins import write_modules
 
+SESSION_VARIABLE = "IMAGETOOL_LAB_SESSION"
+"""Tells the modules which session their calls belong to."""
 
-def open_lab(emulated_host: EmulatedHost | None = None) -> LabSession:
-    """Open a session with the emulated host. Raises HostFailed where PowerShell does not start."""
-    emulated_host = emulated_host or EmulatedHost(
-        parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
-    )
-    engine_choice = os.environ.get("IMAGETOOL_LAB_ENGINE", "")
-    if engine_choice not in ("", "powershell", "python"):
-        raise WrongUsage(
-            f"IMAGETOOL_LAB_ENGINE is {engine_choice!r}, neither powershell nor python"
-        )
-    engine = None if engine_choice == "python" else find_powershell()
-    if engine is None and engine_choice == "powershell":
+
+def open_lab(
+    emulated_host: EmulatedHost | None = None,
+    faults: str | None = None,
+    engine: str | None = None,
+) -> Host:
+    """Open a session with the lasting emulated host, or with one that lives in this process.
+
+    `faults` and `engine` stand for the variables of that name; an engine may also be the path of a
+    PowerShell. Raises HostFailed where
+    PowerShell or the host does not start, WrongUsage for a mistake in a variable.
+    """
+    text = os.environ.get("IMAGETOOL_LAB_FAULTS", "") if faults is None else faults
+    in_host, here = _split_faults(text)
+    program = _find_engine(os.environ.get("IMAGETOOL_LAB_ENGINE", "") if engine is None else engine)
+    with ExitStack() as stack:
+        door, variables = connect_host(emulated_host, in_host, stack)
+        stack.callback(door.close)
+        lab = StandIn(door) if program is None else LabSession(LocalProcess(program, variables))
+        lab.at_end = stack.pop_all()
+    return FaultyHost(lab, here) if here.pending else lab
+
+
+class LabSession(Session):
+    """A session with the emulated host through PowerShell."""
+
+    at_end: ExitStack | None = None
+    """Closed when the script has ended."""
+
+    def close(self) -> None:
+        """As Session.close."""
+        try:
+            super().close()
+        finally:
+            if self.at_end is not None:
+                self.at_end.close()
+
+
+def _find_engine(choice: str) -> str | None:
+    """Return the path of the PowerShell to use, None for Python. Raises WrongUsage, HostFailed."""
+    if os.path.isabs(choice):  # noqa: PTH117  # texts
+        return choice
+    if choice not in ("", "powershell", "python"):
+        raise WrongUsage(f"IMAGETOOL_LAB_ENGINE is {choice!r}, neither powershell nor python")
+    engine = None if choice == "python" else find_powershell()
+    if engine is None and choice == "powershell":
         raise HostFailed(
             "IMAGETOOL_LAB_ENGINE insists on PowerShell, and there is none in PATH",
             hint="Install pwsh, or unset IMAGETOOL_LAB_ENGINE to let Python answer.",
         )
-    return LabSession(emulated_host, engine)
+    return engine
 
 
-class LabSession(Session):
-    """A session whose host is emulated; closing it ends the emulation too."""
-
-    def __init__(self, emulated_host: EmulatedHost, engine: str | None) -> None:
-        self.emulated_host = emulated_host
-        self._folder = Path(tempfile.mkdtemp(prefix="imagetool-lab-"))
-        self._cmdlet_server: CmdletServer | None = None
-        try:
-            super().__init__(self._start(engine))
-        except BaseException:  # an interruption, too
-            self._clean()
-            raise
-
-    def _start(self, engine: str | None) -> Transport:
-        if engine is None:
-            return InProcessTransport(self.emulated_host)
-        self._cmdlet_server = CmdletServer(self.emulated_host)
-        self._cmdlet_server.write_endpoint(self._folder / "endpoint")
-        write_modules(self._folder)
-        before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
-        modules = os.pathsep.join(filter(None, (str(self._folder), before)))
-        return LocalProcess(engine, {"PSModulePath": modules, "IMAGETOOL_EMULATED": "1"})
-
-    def _clean(self) -> None:
-        if self._cmdlet_server is not None:
-            self._cmdlet_server.close()
-            self._cmdlet_server = None
-        self.emulated_host.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def close(self) -> None:
-        """End the script, which dismounts what it mounted, then the emulation."""
-        super().close()
-        self._clean()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+def _split_faults(text: str) -> tuple[str, FaultMatcher]:
+    """Split faults into those of cmdlets, for the host, and those of calls of this session."""
+    parse_faults(text)
+    parts = [part.strip() for part in text.split(",")]
+    of_cmdlets = [part for part in parts if part[:1].isupper()]
+    here = ",".join(part for part in parts if part not in of_cmdlets)
+    return ",".join(of_cmdlets), parse_faults(here)
 
 
-def parse_faults(text: str) -> Mapping[str, CmdletFailure]:
-    """Parse failures by cmdlet from a text like "Set-Disk=0x80070005,…". Raises WrongUsage."""
-    faults = {}
-    for part in filter(None, text.split(",")):
-        name, _, code = part.strip().partition("=")
-        try:
-            hresult = int(code, 16)
-        except ValueError:
-            raise WrongUsage(f"IMAGETOOL_LAB_FAULTS: {part!r} is no NAME=0xHRESULT") from None
-        faults[name] = CmdletFailure("A failure that was asked for.", hresult=hresult)
-    return faults
+def connect_host(
+    emulated_host: EmulatedHost | None, faults: str, stack: ExitStack
+) -> tuple[DoorSession, dict[str, str]]:
+    """Connect with a host of this process, or for None with the one that lasts.
+
+    Returns a session with it, and the variables with which PowerShell finds its modules. A host of
+    this process is served until `stack` is closed. Raises HostFailed, CannotOpen.
+    """
+    if emulated_host is None:
+        from imagetool.lab.lasting_host import modules_directory, state_directory, with_host
+
+        directory = state_directory()
+        door = with_host(directory, lambda door: DoorSession(door, faults))
+        modules = modules_directory(directory)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="imagetool-lab-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = HostServer(emulated_host)
+        stack.callback(server.close)
+        server.write_endpoint(folder / "endpoint")
+        modules = folder / "modules"
+        write_modules(modules)
+        door = DoorSession(Door(server.port, server.secret), faults)
+    before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
+    path = os.pathsep.join(filter(None, (str(modules), before)))
+    variables = {"PSModulePath": path, "IMAGETOOL_EMULATED": "1", SESSION_VARIABLE: door.name}
+    return door, variables

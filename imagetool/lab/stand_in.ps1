@@ -1,6 +1,4 @@
 # The head of every stand-in module of the emulated host (stand_ins.py appends the functions).
-$script:endpoint = @([IO.File]::ReadAllLines([IO.Path]::Combine($PSScriptRoot, '..', 'endpoint')))
-
 function ConvertTo-Plain($Value) {
     if ($Value -is [Management.Automation.SwitchParameter]) { return [bool] $Value }
     $Value
@@ -9,10 +7,14 @@ function ConvertTo-Plain($Value) {
 function Invoke-Lab($Cmdlet, [string] $Name, $Bound) {
     $parameters = @{}
     foreach ($key in $Bound.Keys) { $parameters[$key] = ConvertTo-Plain $Bound[$key] }
-    $client = [Net.Sockets.TcpClient]::new('127.0.0.1', [int] $script:endpoint[0])
+    $endpoint = @([IO.File]::ReadAllLines([IO.Path]::Combine($PSScriptRoot, '..', '..', 'endpoint')))
+    $client = [Net.Sockets.TcpClient]::new('127.0.0.1', [int] $endpoint[0])
     try {
         $stream = $client.GetStream()
-        $request = @{ secret = $script:endpoint[1]; cmdlet = $Name; parameters = $parameters }
+        $request = @{
+            secret = $endpoint[1]; cmdlet = $Name; parameters = $parameters
+            session = [string] $env:IMAGETOOL_LAB_SESSION; directory = [Environment]::CurrentDirectory
+        }
         $xml = [Management.Automation.PSSerializer]::Serialize($request, 4)
         $line = [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($xml)) + "`n"
         $bytes = [Text.Encoding]::ASCII.GetBytes($line)

@@ -23,7 +23,7 @@ _TYPES = {
 def write_modules(folder: Path) -> None:
     """Write the modules into `folder`, for PSModulePath.
 
-    They read the file `endpoint` in it, which CmdletServer.write_endpoint writes.
+    They read the file `endpoint` beside it, which HostServer.write_endpoint writes.
     """
     common = files("imagetool.lab").joinpath("stand_in.ps1").read_text(encoding="ascii")
     by_module: dict[str, list[CmdletFacts]] = defaultdict(list)
@@ -31,7 +31,7 @@ def write_modules(folder: Path) -> None:
         by_module[facts.module].append(facts)
     for module, members in by_module.items():
         directory = folder / module
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         names = ", ".join(f"'{facts.name}'" for facts in members)
         text = common + "\n".join(_function(facts) for facts in members)
         text += f"\nExport-ModuleMember -Function {names}\n"

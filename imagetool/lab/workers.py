@@ -1,4 +1,7 @@
-"""Changes to images, made by worker processes: ntfs_writer and hive_writer."""
+"""Changes to images, made by worker processes: ntfs_writer and hive_writer.
+
+Contents travel as files, for a hive may have hundreds of megabytes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import base64
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +27,8 @@ class FileChange:
     """A file to write, with its parent directories; without data a directory."""
 
     path: str
-    data: bytes | None
+    data: bytes | Path | None
+    """Few bytes, or the file on this machine that holds them."""
 
 
 @dataclass(slots=True)
@@ -63,41 +66,44 @@ class KeyChange:
         return self
 
 
-def write_files(disk: Path, offset: int, size: int, changes: Sequence[FileChange]) -> None:
-    """Write files into the NTFS volume at `offset` of a disk. Raises ServicingFailed."""
-    operations = [
-        {"path": change.path}
-        if change.data is None
-        else {"path": change.path, "data": base64.b64encode(change.data).decode("ascii")}
+def write_files(
+    disk: Path, offset: int, size: int, changes: Sequence[FileChange], lock: int | None = None
+) -> None:
+    """Write files into the NTFS volume at `offset` of a disk.
+
+    `lock` is the descriptor that holds the lock on the disk's file: the worker holds it too, also
+    when this process has gone. Raises ServicingFailed.
+    """
+    operations = [_operation(change) for change in changes]
+    job = {"disk": str(disk), "offset": offset, "size": size, "operations": operations}
+    _run_worker("imagetool.lab.ntfs_writer", job | {"locked": lock is not None}, lock)
+
+
+def _operation(change: FileChange) -> dict[str, str]:
+    if change.data is None:
+        return {"path": change.path}
+    if isinstance(change.data, Path):
+        return {"path": change.path, "file": str(change.data)}
+    return {"path": change.path, "data": base64.b64encode(change.data).decode("ascii")}
+
+
+def change_hive(hive: Path, changes: Sequence[KeyChange], timestamp: datetime) -> None:
+    """Set keys and values of a hive file, in place, as of `timestamp`. Raises ServicingFailed."""
+    keys = [
+        {
+            "path": change.path,
+            "values": [
+                {"name": name, "type": int(kind), "data": base64.b64encode(raw).decode("ascii")}
+                for name, kind, raw in change.values
+            ],
+        }
         for change in changes
     ]
-    job = {"disk": str(disk), "offset": offset, "size": size, "operations": operations}
-    _run_worker("imagetool.lab.ntfs_writer", job)
+    job = {"hive": str(hive), "keys": keys, "time": to_filetime(timestamp)}
+    _run_worker("imagetool.lab.hive_writer", job)
 
 
-def change_hive(data: bytes, changes: Sequence[KeyChange], timestamp: datetime) -> bytes:
-    """Return a hive with keys and values set at `timestamp`. Raises ServicingFailed."""
-    with tempfile.TemporaryDirectory(prefix="imagetool-") as folder:
-        path = Path(folder, "hive")
-        path.write_bytes(data)
-        keys = [
-            {
-                "path": change.path,
-                "values": [
-                    {"name": name, "type": int(kind), "data": base64.b64encode(raw).decode("ascii")}
-                    for name, kind, raw in change.values
-                ],
-            }
-            for change in changes
-        ]
-        _run_worker(
-            "imagetool.lab.hive_writer",
-            {"hive": str(path), "keys": keys, "time": to_filetime(timestamp)},
-        )
-        return path.read_bytes()
-
-
-def _run_worker(module: str, job: object) -> None:
+def _run_worker(module: str, job: object, lock: int | None = None) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-m", module],
@@ -106,6 +112,7 @@ def _run_worker(module: str, job: object) -> None:
             text=True,
             encoding="utf-8",
             env=child_environment(),
+            pass_fds=() if lock is None else (lock,),
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from imagetool.contracts import Event, Host
-from imagetool.errors import Corrupt, HostFailed, ImagetoolError
+from imagetool.errors import Corrupt, HostFailed, ImagetoolError, ServicingFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
 from imagetool.servicing.plan import Facts, PlannedStep
@@ -240,7 +240,7 @@ class _Undoing:
         while True:
             try:
                 step_kind(record.name).undo(self.host, record.facts)
-            except CmdletFailed as error:
+            except (CmdletFailed, ServicingFailed) as error:  # another session would not help
                 return error
             except HostFailed as error:
                 if not self._open_another():

@@ -48,6 +48,8 @@ def commands(template: Path, disc: Path, tmp_path: Path) -> dict[str, list[str]]
         "host check": ["host", "check", "lab"],
         "lab boot": ["lab", "boot", booted, "--force"],
         "lab serve": ["lab", "serve"],
+        "lab status": ["lab", "status"],
+        "lab reset": ["lab", "reset"],
         "schema": ["schema", "verify"],
         "--help": ["--help"],
         "--version": ["--version"],

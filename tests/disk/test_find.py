@@ -23,7 +23,7 @@ from imagetool.disk.local_files import LOCAL_FILES
 from imagetool.errors import CannotOpen, ImagetoolError, WrongUsage
 from imagetool.host.reading import HostFiles, paths
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import LabSession, open_lab
+from imagetool.lab.session import open_lab
 
 SEPARATOR = "\\"
 TREE = (
@@ -56,7 +56,7 @@ def files(request: pytest.FixtureRequest) -> Iterator[Files]:
         request.getfixturevalue("engine")
         session = open_lab()
     else:
-        session = LabSession(EmulatedHost({}), None)
+        session = open_lab(EmulatedHost(), engine="python")
     with session:
         yield HostFiles(session)
 

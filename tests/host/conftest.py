@@ -157,7 +157,7 @@ def session(engine: str, modules: Path) -> Iterator[Session]:
 def lab(engine: str) -> Iterator[Session]:
     """One session with the emulated host under the real engine, for whatever only reads."""
     from imagetool.lab.emulated_host import EmulatedHost
-    from imagetool.lab.session import LabSession
+    from imagetool.lab.session import open_lab
 
-    with LabSession(EmulatedHost({}), engine) as opened:
+    with open_lab(EmulatedHost(), engine=engine) as opened:
         yield opened

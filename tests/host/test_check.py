@@ -19,7 +19,7 @@ from imagetool.host.files import FileOperations
 from imagetool.host.session import Session
 from imagetool.lab import open_lab
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import parse_faults
+from imagetool.lab.faults import parse_faults
 from imagetool.report import render
 
 GOOD: dict[str, object] = {

@@ -565,9 +565,9 @@ def test_where_python_answers_in_place_of_powershell_it_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from imagetool.lab.emulated_host import EmulatedHost
-    from imagetool.lab.session import LabSession
+    from imagetool.lab.session import open_lab
 
-    with LabSession(EmulatedHost({}), None) as session:
+    with open_lab(EmulatedHost(), engine="python") as session:
         failing(monkeypatch, nullcontext(session))
         same(Said, cached_guest(guests.SERVER_2012_R2), *OF_A_DISK, *OF_A_GUEST)
         same(Said, Path("/none.vhdx"), ("verify", None))

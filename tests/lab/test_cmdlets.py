@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.frames import encode_frame
-from imagetool.lab import LabSession, open_lab
+from imagetool.lab import open_lab
 from imagetool.lab.cmdlet import StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
-from imagetool.lab.cmdlet_server import CmdletServer
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import parse_faults
+from imagetool.lab.faults import parse_faults
+from imagetool.lab.host_server import HostServer
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def image(template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lab(lab_engine: str) -> Iterator[LabSession]:
+def lab(lab_engine: str) -> Iterator[Host]:
     with open_lab() as session:
         if lab_engine == "powershell":
             assert session.description.startswith("PowerShell 7")
@@ -53,14 +54,14 @@ def lab(lab_engine: str) -> Iterator[LabSession]:
     ],
 )
 def test_what_windows_would_refuse_is_refused(
-    lab: LabSession, cmdlet: str, parameters: dict[str, object], error_id: str
+    lab: Host, cmdlet: str, parameters: dict[str, object], error_id: str
 ) -> None:
     with pytest.raises(CmdletFailed) as caught:
         lab.invoke(cmdlet, **parameters)
     assert caught.value.error_id.startswith(error_id)
 
 
-def test_a_disk_comes_up_offline_and_read_only(lab: LabSession, image: Path) -> None:
+def test_a_disk_comes_up_offline_and_read_only(lab: Host, image: Path) -> None:
     path = str(image)
     (mounted,) = lab.invoke(
         "Mount-VHD",
@@ -94,7 +95,7 @@ def test_a_disk_comes_up_offline_and_read_only(lab: LabSession, image: Path) -> 
 
 
 def test_an_access_path_needs_an_online_disk_and_an_empty_directory(
-    lab: LabSession, image: Path, tmp_path: Path
+    lab: Host, image: Path, tmp_path: Path
 ) -> None:
     lab.invoke("Mount-VHD", Path=str(image))
     folder = tmp_path / "mount"
@@ -122,7 +123,7 @@ def test_the_table_knows_where_it_comes_from() -> None:
 
 
 def test_the_door_answers_only_who_knows_the_secret() -> None:
-    server = CmdletServer(EmulatedHost())
+    server = HostServer(EmulatedHost())
     try:
         for secret in ("", "wrong", server.secret):
             with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
@@ -148,27 +149,27 @@ def test_a_caller_that_goes_leaves_no_traceback(
             report(StreamRecord("progress", "x" * 100_000))
 
     monkeypatch.setattr(emulated_host, "call", call)
-    server = CmdletServer(emulated_host)
+    server = HostServer(emulated_host)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
         client.sendall(
             encode_frame({"secret": server.secret, "cmdlet": "Get-Disk", "parameters": {}})
         )
         assert asked.wait(10)
     gone.set()
-    with server._lock:  # which the answer holds to its end
+    with server._cmdlet_lock:  # which the answer holds to its end
         server.close()
     assert capfd.readouterr().err == ""
 
 
 def test_the_key_to_the_door_is_private(tmp_path: Path) -> None:
-    server = CmdletServer(EmulatedHost())
+    server = HostServer(EmulatedHost())
     server.write_endpoint(tmp_path / "endpoint")
     server.close()
     assert (tmp_path / "endpoint").stat().st_mode & 0o777 == 0o600
 
 
 def test_wrong_words_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WrongUsage, match="NAME=0xHRESULT"):
+    with pytest.raises(WrongUsage, match="NAME=ACTION"):
         parse_faults("Mount-VHD=soon")
     monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "perl")
     with pytest.raises(WrongUsage, match="perl"):

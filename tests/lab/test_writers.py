@@ -124,13 +124,14 @@ def test_files_written_into_a_volume_are_found_by_the_sleuth_kit(
         assert volume.warnings == ()
 
 
-def test_a_hive_is_changed_as_libregf_reads_it(template: Path) -> None:
+def test_a_hive_is_changed_as_libregf_reads_it(template: Path, tmp_path: Path) -> None:
     import pyregf
 
     with open_image(template) as opened:
         node = opened.windows().volume.lookup("Windows\\System32\\config\\SOFTWARE")
         source = node.open()
-        data = source.read_at(0, source.size)
+        hive = tmp_path / "SOFTWARE"
+        hive.write_bytes(source.read_at(0, source.size))
     moment = datetime(2025, 6, 7, 8, 9, 10, tzinfo=UTC)
     keys = [
         KeyChange("Microsoft\\Virtual Machine\\Auto").set_sz(
@@ -141,7 +142,8 @@ def test_a_hive_is_changed_as_libregf_reads_it(template: Path) -> None:
         .set_multi_sz("m", ["x", "y"])
         .set_binary("b", b"\1\2"),
     ]
-    changed = change_hive(data, keys, moment)
+    change_hive(hive, keys, moment)
+    changed = hive.read_bytes()
     foreign = pyregf.file()
     foreign.open_file_object(io.BytesIO(changed))
     auto = foreign.get_key_by_path("\\Microsoft\\Virtual Machine\\Auto")
@@ -157,7 +159,8 @@ def test_a_writer_that_dies_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ServicingFailed, match="the emulated host cannot write the image"):
         write_files(tmp_path / "none.vhdx", 0, 1, [])
     with pytest.raises(ServicingFailed, match="opening the hive"):
-        change_hive(b"no hive", [], datetime.now(UTC))
+        (tmp_path / "hive").write_bytes(b"no hive")
+        change_hive(tmp_path / "hive", [], datetime.now(UTC))
 
 
 def software(oracle: Oracle, image: Path, tmp_path: Path) -> object:
@@ -205,19 +208,17 @@ def test_a_package_and_a_boot_are_seen_by_foreign_readers(
 
 
 def test_a_guest_whose_data_exchange_is_disabled_records_nothing(
-    image: Path, cabinet: Path
+    image: Path, cabinet: Path, tmp_path: Path
 ) -> None:
     offset, size = place(image)
+    hive = tmp_path / "SYSTEM"
     with open_image(image) as opened:
         windows = opened.windows()
         node = windows.volume.lookup("Windows\\System32\\config\\SYSTEM").open()
         services = f"{windows.control_set}\\Services\\vmickvpexchange"
-        changed = change_hive(
-            node.read_at(0, node.size),
-            [KeyChange(services).set_dword("Start", 4)],
-            datetime.now(UTC),
-        )
-    write_files(image, offset, size, [FileChange("Windows\\System32\\config\\SYSTEM", changed)])
+        hive.write_bytes(node.read_at(0, node.size))
+    change_hive(hive, [KeyChange(services).set_dword("Start", 4)], datetime.now(UTC))
+    write_files(image, offset, size, [FileChange("Windows\\System32\\config\\SYSTEM", hive)])
     add_package(image, WINDOWS, cabinet, silent)
     assert not boot(image).recorded
     with open_image(image) as opened:

@@ -12,6 +12,7 @@ from imagetool.host.hresults import EXPLANATIONS, find_code
 from imagetool.lab import open_lab
 from imagetool.lab.cmdlet import CmdletFailure
 from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.faults import Fault, FaultMatcher
 from tests.servicing.injecting import inject
 
 ISSUED = (
@@ -41,7 +42,9 @@ def test_a_code_of_a_localised_host_is_explained_and_its_words_kept(
         inject(
             template,
             disc,
-            lambda: open_lab(EmulatedHost({cmdlet: failure})),
+            lambda: open_lab(
+                EmulatedHost(FaultMatcher([Fault("fail", cmdlet, 0, failure=failure)]))
+            ),
             tmp_path / "serviced.vhdx",
         )
     meaning, remedy = EXPLANATIONS[code]
@@ -67,7 +70,11 @@ def test_every_code_has_a_sentence_and_what_to_do() -> None:
 
 
 def test_the_words_of_the_host_come_through_powershell(lab_engine: str) -> None:
-    emulated_host = EmulatedHost({"Get-Disk": CmdletFailure(GERMAN, hresult=0x80070005)})
+    emulated_host = EmulatedHost(
+        FaultMatcher(
+            [Fault("fail", "Get-Disk", 0, failure=CmdletFailure(GERMAN, hresult=0x80070005))]
+        )
+    )
     with open_lab(emulated_host) as session, pytest.raises(CmdletFailed) as caught:
         session.invoke("Get-Disk", Number=1)
     assert caught.value.message == (

@@ -25,7 +25,7 @@ from imagetool.guest.image import open_image
 from imagetool.host.reading import HostFiles
 from imagetool.host.session import Session
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import LabSession
+from imagetool.lab.session import open_lab
 from imagetool.servicing.image_state import ImageState, RecordingFiles, difference, merge
 from tests.servicing.injecting import inject
 
@@ -34,7 +34,7 @@ Unpack = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
-    with LabSession(EmulatedHost({}), None) as opened:
+    with open_lab(EmulatedHost(), engine="python") as opened:
         yield opened
 
 
@@ -166,7 +166,7 @@ def test_inject_refuses_where_the_host_has_another_image(
     for path in (image, other):
         shutil.copyfile(template, path)
     with_another_data_write_guid(other)
-    lab = LabSession(EmulatedHost({}), None)
+    lab = open_lab(EmulatedHost(), engine="python")
     redirected(lab, other, monkeypatch)
     with pytest.raises(HostFailed, match="another image than was planned"):
         inject(image, disc, lambda: lab, tmp_path / "new.vhdx")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from fixtures import signing
 from fixtures.guests import GuestSpec, cached_guest
+from imagetool.contracts import Host
 from imagetool.errors import (
     CannotWrite,
     DoesNotApply,
@@ -24,9 +26,9 @@ from imagetool.errors import (
     Unreadable,
 )
 from imagetool.guest.image import open_image
-from imagetool.lab import LabSession, boot, open_lab
+from imagetool.lab import boot, open_lab
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import parse_faults
+from imagetool.lab.faults import parse_faults
 from imagetool.package import open_package
 from imagetool.package.signature.check import Judgement
 from imagetool.servicing.transaction import StepProgress
@@ -124,7 +126,7 @@ def test_foreign_readers_find_every_file_of_the_package(
 
 
 def test_only_what_is_genuine_goes_in(template: Path, disc: Path, tmp_path: Path) -> None:
-    def never() -> LabSession:
+    def never() -> Host:
         raise AssertionError("a session was opened")
 
     target = tmp_path / "serviced.vhdx"
@@ -190,7 +192,7 @@ def test_a_cmdlet_that_fails_leaves_nothing(
 ) -> None:
     emulated_hosts: list[EmulatedHost] = []
 
-    def open_session() -> LabSession:
+    def open_session() -> Host:
         emulated_hosts.append(EmulatedHost(parse_faults(f"{cmdlet}=0x800F0922")))
         return open_lab(emulated_hosts[0])
 
@@ -202,15 +204,14 @@ def test_a_cmdlet_that_fails_leaves_nothing(
 
 
 def test_what_cannot_be_taken_back_is_named(template: Path, disc: Path, tmp_path: Path) -> None:
+    host = EmulatedHost(parse_faults("Dismount-VHD=0x80070020"))
     with pytest.raises(LeftBehind, match="left behind: the mounted image") as caught:
-        inject(
-            template,
-            disc,
-            lambda: open_lab(EmulatedHost(parse_faults("Dismount-VHD=0x80070020"))),
-            tmp_path / "serviced.vhdx",
-        )
+        inject(template, disc, lambda: open_lab(host), tmp_path / "serviced.vhdx")
     assert caught.value.exit_code == 6
-    assert not (tmp_path / "serviced.vhdx").exists()
+    (left,) = tmp_path.iterdir()
+    assert f"the file {left}" in caught.value.message
+    assert [disk.path for disk in host.disks.values()] == [left]
+    host.close()
 
 
 def test_what_can_be_taken_back_later_is_not_left(
@@ -263,7 +264,7 @@ def test_success_is_what_is_read_back_not_what_was_said(
 def test_a_package_for_another_system_never_reaches_the_host(
     template: Path, disc: Path, tmp_path: Path
 ) -> None:
-    def never() -> LabSession:
+    def never() -> Host:
         raise AssertionError
 
     other = tmp_path / "other.cab"
@@ -305,7 +306,7 @@ def test_a_guest_whose_drivers_do_not_start_never_reaches_the_host(
     for name in ("mkntfs", "wimlib-imagex", "hivexregedit", "llvm-rc", "lld-link"):
         oracle(name)
 
-    def never() -> LabSession:
+    def never() -> Host:
         raise AssertionError
 
     image = cached_guest(GuestSpec(starts=(("vmbus", 4),)))
@@ -330,11 +331,13 @@ def test_a_host_without_hyper_v_is_said_to_be_none(
 def test_an_image_that_the_host_has_mounted_is_left_alone(
     template: Path, disc: Path, tmp_path: Path
 ) -> None:
+    image = Path(shutil.copyfile(template, tmp_path / "image.vhdx"))
     emulated_host = EmulatedHost()
-    emulated_host.call("Mount-VHD", {"Path": str(template)}, lambda said: None)
+    emulated_host.call("Mount-VHD", {"Path": str(image)}, lambda said: None)
     with pytest.raises(HostFailed, match="has this image mounted"):
-        inject(template, disc, lambda: open_lab(emulated_host), tmp_path / "serviced.vhdx")
-    assert list(tmp_path.iterdir()) == []
+        inject(image, disc, lambda: open_lab(emulated_host), tmp_path / "serviced.vhdx")
+    emulated_host.close()
+    assert list(tmp_path.iterdir()) == [image]
 
 
 @pytest.mark.parametrize("code", [0x80070070, 0x1C])
@@ -409,9 +412,9 @@ def test_an_engine_that_is_killed_leaves_the_template_and_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(engine).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "powershell")
-    sessions: list[LabSession] = []
+    sessions: list[Host] = []
 
-    def open_session() -> LabSession:
+    def open_session() -> Host:
         sessions.append(open_lab())
         return sessions[0]
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from imagetool.contracts import Reportable
+from imagetool.contracts import Host, Reportable
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.check.path_check import PathCheck, volume_finding
 from imagetool.host.configuration.address import ConfiguredHost
-from imagetool.host.session import Session
 
 _MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
@@ -47,7 +46,7 @@ class HostReport(Reportable):
 
 def check_host(
     host: ConfiguredHost,
-    open_session: Callable[[], Session],
+    open_session: Callable[[], Host],
     path: str = "",
     *,
     self_test: bool = False,
@@ -82,7 +81,7 @@ def _redacted(finding: HostFinding, redact: Callable[[str], str]) -> HostFinding
 class _Check:
     """One check of a host; each private method gives the findings on one subject."""
 
-    def __init__(self, host: ConfiguredHost, session: Session, path: str, seconds: float) -> None:
+    def __init__(self, host: ConfiguredHost, session: Host, path: str, seconds: float) -> None:
         self._host = host
         self._session = session
         self._path = path

@@ -7,12 +7,12 @@ import ntpath
 import posixpath
 from collections.abc import Iterator
 
-from imagetool.contracts import FileState
+from imagetool.contracts import FileState, Host
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
 from imagetool.host.configuration.address import ConfiguredHost
 from imagetool.host.configuration.path_mapping import is_unc_path
-from imagetool.host.session import Session
+from imagetool.host.files import FileOperations
 
 _COMPRESSED, _SPARSE, _ENCRYPTED = 0x800, 0x200, 0x4000  # [MS-FSCC] 2.6
 _MIN_FREE_BYTES = 1 << 30
@@ -21,7 +21,7 @@ _PROBE_FILE_NUMBER = 1 << 30
 
 
 def volume_finding(
-    session: Session, name: str, path: str, *, access_paths: bool = False, required_bytes: int = 0
+    session: Host, name: str, path: str, *, access_paths: bool = False, required_bytes: int = 0
 ) -> HostFinding:
     """Return the finding on the volume of a directory.
 
@@ -56,7 +56,7 @@ def volume_finding(
     return HostFinding(name, State.OK, found)
 
 
-def _query_volume(session: Session, path: str) -> tuple[str, str, int]:
+def _query_volume(session: Host, path: str) -> tuple[str, str, int]:
     """Return drive type, file system and free bytes; of a mounted folder, those of its volume."""
     found = session.operate("volume", path=path)
     kind, system, free = found.text("kind"), found.text("system"), found["free"]
@@ -82,14 +82,14 @@ def _size(count: int) -> str:
 class PathCheck:
     """The check of an image or a directory on a host."""
 
-    def __init__(self, host: ConfiguredHost, session: Session, path: str) -> None:
+    def __init__(self, host: ConfiguredHost, session: Host, path: str) -> None:
         self._host = host
         self._session = session
         self._path = path
 
     def findings(self) -> Iterator[HostFinding]:
         """Yield the findings on the path and its directory."""
-        path, files = self._path, self._session.files
+        path, files = self._path, FileOperations(self._session)
         path_module = ntpath if self._session.on_windows else posixpath
         try:
             stat = files.stat(path)
@@ -135,7 +135,7 @@ class PathCheck:
         yield HostFinding("path", State.OK, f"{path}: {_size(stat.size)}, can be read")
         yield self._attributes("attributes", path, stat.attributes, False)
         try:
-            busy = opened.flag("busy") or session.files.in_use(path)
+            busy = opened.flag("busy") or FileOperations(session).in_use(path)
         except CmdletFailed as error:
             yield HostFinding("in-use", State.NOTE, error.host_message, error.hint)
             return

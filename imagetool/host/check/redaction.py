@@ -6,12 +6,12 @@ import contextlib
 import re
 from collections.abc import Callable
 
+from imagetool.contracts import Host
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.configuration.address import ConfiguredHost
-from imagetool.host.session import Session
 
 
-def redactor(host: ConfiguredHost, session: Session, path: str = "") -> Callable[[str], str]:
+def redactor(host: ConfiguredHost, session: Host, path: str = "") -> Callable[[str], str]:
     """Return a function that redacts `path` and names of users, computers, domains and hosts."""
     facts = {}
     with contextlib.suppress(CmdletFailed):

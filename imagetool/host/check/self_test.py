@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.check.findings import UNKNOWN, HostFinding, State
+from imagetool.host.files import FileOperations
 from imagetool.host.reading.pages import decode_ranges
-from imagetool.host.session import LEASE_SECONDS, Session
+from imagetool.host.session import LEASE_SECONDS
 from imagetool.host.transport import ConnectionBroke, read_script
 
 _UPLOAD_BYTES = 1 << 20
@@ -40,7 +42,7 @@ _VALUES: dict[str, object] = {
 }
 
 
-def run_self_test(session: Session) -> list[HostFinding]:
+def run_self_test(session: Host) -> list[HostFinding]:
     """Run all trials; return their findings. Raises HostFailed only where the connection broke."""
     self_test = _SelfTest(session)
     findings: list[HostFinding] = []
@@ -70,9 +72,9 @@ def _failure(error: CmdletFailed) -> str:
 class _SelfTest:
     """The trials of one session; later ones use the file that an earlier one uploads."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Host) -> None:
         self._session = session
-        self._files = session.files
+        self._files = FileOperations(session)
         self._data = os.urandom(_UPLOAD_BYTES)
         self._separator = "\\" if session.on_windows else "/"
 

@@ -8,16 +8,15 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from imagetool.errors import HostFailed
 from imagetool.host.environment import child_environment
 from imagetool.host.local import find_powershell
-from imagetool.lab.cmdlet_server import CmdletServer
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.session import parse_faults
-from imagetool.lab.stand_ins import write_modules
+from imagetool.lab.session import connect_host
 from imagetool.lab.winrm.authentication import ConnectionAuthenticator
 from imagetool.lab.winrm.certificate import make_certificate
 from imagetool.lab.winrm.fault_injection import FaultInjector
@@ -32,9 +31,10 @@ from imagetool.lab.winrm.users import ACCEPTOR_VARIABLES, User
 class Endpoint:
     """A WinRM endpoint on 127.0.0.1, open from its construction until close().
 
-    One user, one emulated host; shells run PowerShell. With a keytab for the service HTTP, Kerberos
-    is accepted as well, for the principal of the user's name; that needs `pyspnego[kerberos]`.
-    Raises HostFailed where there is no PowerShell or the port is taken.
+    One user, one emulated host: `emulated_host`, by default one of its own, or with `lasting` the
+    one that lasts (lasting_host.py). Shells run PowerShell. With a keytab for the service HTTP,
+    Kerberos is accepted as well, for the principal of the user's name; that needs
+    `pyspnego[kerberos]`. Raises HostFailed where there is no PowerShell or the port is taken.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Endpoint:
         emulated_host: EmulatedHost | None = None,
         limits: Limits | None = None,
         faults: FaultInjector | None = None,
+        lasting: bool = False,
         engine: str | None = None,
         keytab: Path | None = None,
     ) -> None:
@@ -54,9 +55,7 @@ class Endpoint:
                 "the endpoint runs PowerShell, and there is none in PATH",
                 hint="Install pwsh; the host `lab` needs none.",
             )
-        self.emulated_host = emulated_host or EmulatedHost(
-            parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
-        )
+        self.emulated_host = emulated_host or (None if lasting else EmulatedHost())
         self.limits = limits or Limits()
         self.faults = faults or FaultInjector()
         self.certificate: Path | None = None
@@ -64,7 +63,7 @@ class Endpoint:
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
         self._user = User(self._folder, keytab)
         self._kerberos = keytab is not None
-        self._cmdlet_server: CmdletServer | None = None
+        self._at_end = ExitStack()
         self._shells: Shells | None = None
         self._server: HttpServer | None = None
         try:
@@ -88,15 +87,10 @@ class Endpoint:
             ) from None
         self._server = server
         self.url = f"http{'s' if https else ''}://127.0.0.1:{server.port}{WSMAN_PATH}"
-        self._cmdlet_server = CmdletServer(self.emulated_host)
-        modules = self._folder / "modules"
-        modules.mkdir()
-        self._cmdlet_server.write_endpoint(modules / "endpoint")
-        write_modules(modules)
-        environment = child_environment(*ACCEPTOR_VARIABLES)
-        before = environment.get("PSModulePath", "")
-        environment["PSModulePath"] = os.pathsep.join(filter(None, (str(modules), before)))
-        environment["IMAGETOOL_EMULATED"] = "1"
+        faults = os.environ.get("IMAGETOOL_LAB_FAULTS", "")
+        door, variables = connect_host(self.emulated_host, faults, self._at_end)
+        self._at_end.callback(door.close)
+        environment = child_environment(*ACCEPTOR_VARIABLES) | variables
         if sys.platform != "win32":
             # PowerShell leaves its pipes in the temporary folder when it is killed.
             (self._folder / "temporary").mkdir()
@@ -143,11 +137,8 @@ class Endpoint:
             self._shells.close()
         if self._server is not None:
             self._server.close()
-        if self._cmdlet_server is not None:
-            self._cmdlet_server.close()
-            self._cmdlet_server = None
+        self._at_end.close()
         self._user.close()
-        self.emulated_host.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Endpoint:

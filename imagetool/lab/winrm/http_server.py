@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
 from typing import NamedTuple
 
+from imagetool.lab.faults import Fault
 from imagetool.lab.winrm import encryption, envelope, soap_faults
 from imagetool.lab.winrm.authentication import ConnectionAuthenticator, Unauthorized
-from imagetool.lab.winrm.fault_injection import FaultInjector, InjectedFault
+from imagetool.lab.winrm.fault_injection import FaultInjector
 from imagetool.lab.winrm.limits import Limits
 from imagetool.lab.winrm.operations import ACTION_NAMES, ShellOperations
 from imagetool.lab.winrm.served_request import ServedRequest
@@ -170,7 +171,7 @@ class ClientConnection(BaseHTTPRequestHandler):
         if len(body) < length:
             raise ConnectionDropped
         self.action = "Authenticate"
-        self.due_faults: dict[str, InjectedFault] = {}
+        self.due_faults: dict[str, Fault] = {}
         answer = self._respond(body)
         if "delay" in self.due_faults and self.server.closing.wait(
             self.due_faults["delay"].seconds
@@ -210,7 +211,7 @@ class ClientConnection(BaseHTTPRequestHandler):
 
     def _begin_action(self, action: str) -> None:
         self.action = action
-        self.due_faults = self.server.faults.take_due(action)
+        self.due_faults = {fault.kind: fault for fault in self.server.faults.take_due(action)}
         if "drop before" in self.due_faults:
             self.server.served_requests.append(ServedRequest(action, 0, 0, 0))
             raise ConnectionDropped
@@ -284,7 +285,7 @@ class ClientConnection(BaseHTTPRequestHandler):
             return HttpResponse(fault.status, envelope.build_fault(fault, relates_to))
 
     def _send(
-        self, answer: HttpResponse, action: str, received: int, drop_within: InjectedFault | None
+        self, answer: HttpResponse, action: str, received: int, drop_within: Fault | None
     ) -> None:
         self.server.served_requests.append(
             ServedRequest(action, answer.status, received, len(answer.body))

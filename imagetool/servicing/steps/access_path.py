@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imagetool.contracts import Host
-from imagetool.errors import HostFailed
+from imagetool.errors import ServicingFailed
 from imagetool.host.files import FileOperations
 from imagetool.host.reading import paths
 from imagetool.servicing.plan import Facts
@@ -61,7 +61,10 @@ def _access_paths(host: Host, facts: Facts) -> Iterator[tuple[int, int]]:
     if disk is None:
         return
     if disk < 0:
-        raise HostFailed(f"{facts['image']}: the host does not say which disk it is mounted as")
+        raise ServicingFailed(
+            f"{facts['image']}: the host does not say which disk it is mounted as",
+            hint="Look at the disk with Get-VHD on the host.",
+        )
     wanted = _normal(facts["directory"])
     for record in host.invoke(
         "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "AccessPaths")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imagetool.contracts import Host
-from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
+from imagetool.errors import CannotWrite, ServicingFailed
 from imagetool.host.files import FileOperations
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
@@ -40,7 +40,7 @@ def _do(work: Work, facts: Facts) -> None:
 def _undo(host: Host, facts: Facts) -> None:
     files, target = FileOperations(host), facts["target"]
     if files.stat(target).exists and files.in_use(target):
-        raise HostFailed(
+        raise ServicingFailed(
             f"{target}: the host still holds the file",
             hint="Dismount it there (Dismount-VHD), then delete it.",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from imagetool.contracts import Host
-from imagetool.errors import HostFailed
+from imagetool.errors import HostFailed, ServicingFailed
 from imagetool.host.files import FileOperations
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
@@ -42,7 +42,7 @@ def undo(host: Host, facts: Facts) -> None:
     if is_attached(host, image):
         host.invoke("Dismount-VHD", Path=image)
     if FileOperations(host).in_use(image):
-        raise HostFailed(
+        raise ServicingFailed(
             f"{image}: the host still holds the file after dismounting it",
             hint="A scanner or an indexer may have it open: wait, and try again.",
         )

@@ -1,0 +1,100 @@
+"""The cmdlets of the module Dism."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imagetool.lab import packages
+from imagetool.lab.cmdlet import CmdletFailure, CmdletResult, ReportCallback, StreamRecord
+from imagetool.lab.cmdlets import Parameters, cmdlet, result
+from imagetool.lab.emulated_host import EmulatedHost, MountedDisk
+
+_STATE_NAMES = {
+    0x00: "NotPresent",
+    0x05: "UninstallPending",
+    0x40: "Staged",
+    0x50: "Superseded",
+    0x60: "InstallPending",
+    0x65: "PartiallyInstalled",
+    0x70: "Installed",
+    0x80: "Installed",
+}
+
+
+def _find_image(host: EmulatedHost, parameters: Parameters) -> tuple[MountedDisk, int]:
+    """Return the disk and the partition number that are mounted in the directory of -Path."""
+    path = str(Path(str(parameters.get("Path"))).resolve())
+    for disk in host.disks.values():
+        for number, paths in disk.access_paths.items():
+            if path in paths:
+                return disk, number
+    raise CmdletFailure(
+        f"The specified path {path} holds no Windows installation.",
+        hresult=0x80070003,
+        error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
+    )
+
+
+class _DismLog:
+    """The log that -LogPath names; without one nothing is written."""
+
+    def __init__(self, path: object) -> None:
+        self._path = Path(str(path)) if path else None
+        self.write("the emulated host of imagetool, in place of DISM")
+
+    def write(self, text: str) -> None:
+        """Add a line, with its time."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}, Info  {text}\n")
+
+
+@cmdlet("Add-WindowsPackage")
+def add_windows_package(
+    host: EmulatedHost, parameters: Parameters, report: ReportCallback
+) -> list[CmdletResult]:
+    """Add a package to the Windows on a mounted volume."""
+    disk, number = _find_image(host, parameters)
+    if disk.read_only:
+        raise CmdletFailure(
+            "You do not have permissions to mount and modify this image.", hresult=0xC1510111
+        )
+    cabinet = Path(str(parameters.get("PackagePath")))
+    log = _DismLog(parameters.get("LogPath"))
+
+    def note(record: StreamRecord) -> None:
+        if record.kind != "progress":
+            log.write(record.text)
+        report(record)
+
+    log.write(f"adding {cabinet} to volume {number} of {disk.path}")
+    try:
+        packages.add_package(disk.path, number, cabinet, note, disk.lock)
+    except CmdletFailure as error:
+        log.write(f"failed with 0x{error.hresult:08x}: {error.message}")
+        raise
+    log.write("added")
+    known: Parameters = {"Path": parameters.get("Path"), "Online": False}
+    return [result("Add-WindowsPackage", known | {"RestartNeeded": True})]
+
+
+@cmdlet("Get-WindowsPackage")
+def get_windows_package(
+    host: EmulatedHost, parameters: Parameters, _: ReportCallback
+) -> list[CmdletResult]:
+    """Describe the packages of the Windows on a mounted volume."""
+    disk, number = _find_image(host, parameters)
+    wanted = str(parameters.get("PackageName") or "").lower()
+    results = []
+    for identity, state, installed in packages.list_packages(disk.path, number):
+        if wanted and str(identity).lower() != wanted:
+            continue
+        known: Parameters = {
+            "PackageName": str(identity),
+            "PackageState": _STATE_NAMES.get(state, "NotPresent"),
+            "ReleaseType": "Update",
+            "InstallTime": installed if isinstance(installed, datetime) else None,
+        }
+        results.append(result("Get-WindowsPackage", known))
+    return results
