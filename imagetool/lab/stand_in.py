@@ -274,14 +274,15 @@ class _OpenFiles:
             assert isinstance(ranges, list)
             empty: Answer = {"size": 0, "busy": False, "target": target}
             return empty | {"lengths": [0] * (len(ranges) // 3), "data": b""}
+        _refuse_locked(path)
         file = path.open("rb")
         number = parameters["file"]
         if number in self._open:
             self._open[number].close()
         self._open[number] = file
         stat = path.stat()
-        found: Answer = {"size": stat.st_size, "busy": is_locked(path, exclusive=False)}
-        found |= {"written": time_of(stat.st_mtime_ns), "target": target}
+        found: Answer = {"size": stat.st_size, "busy": False, "target": target}
+        found["written"] = time_of(stat.st_mtime_ns)
         return found | self.read_ranges(parameters)
 
     def read_ranges(self, parameters: Parameters) -> Answer:

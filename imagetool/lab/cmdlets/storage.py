@@ -30,10 +30,10 @@ def get_disk(host: EmulatedHost, parameters: Parameters, _: ReportCallback) -> l
     """Describe one disk, or all."""
     asked = "Number" in parameters
     chosen = [find_disk(host, parameters["Number"])] if asked else list(host.disks.values())
-    return [_describe(disk) for disk in chosen]
+    return [_describe(host, disk) for disk in chosen]
 
 
-def _describe(disk: MountedDisk) -> CmdletResult:
+def _describe(host: EmulatedHost, disk: MountedDisk) -> CmdletResult:
     with FileSource(disk.path) as source:
         opened = open_disk(source)
         table = read_partitions(opened)
@@ -46,13 +46,23 @@ def _describe(disk: MountedDisk) -> CmdletResult:
         "BusType": "File Backed Virtual",
         "IsOffline": disk.offline,
         "IsReadOnly": disk.read_only,
-        "OfflineReason": "Policy" if disk.offline else None,
+        "OfflineReason": _offline_reason(host, disk, table.identifier) if disk.offline else None,
         "Size": opened.size,
         "Guid": f"{{{table.identifier}}}" if table.scheme == "gpt" else None,
         "Location": str(disk.path),
         "NumberOfPartitions": len(table.partitions),
     }
     return result("Get-Disk", known)
+
+
+def _offline_reason(host: EmulatedHost, disk: MountedDisk, identifier: str) -> str:
+    """Collision where an earlier disk has the same identifier: two copies of one template."""
+    for other in host.disks.values():
+        if other is not disk and not other.offline:
+            with FileSource(other.path) as source:
+                if identifier and read_partitions(open_disk(source)).identifier == identifier:
+                    return "Collision"
+    return "Policy"
 
 
 @cmdlet("Set-Disk")
