@@ -51,6 +51,12 @@ def serve(
     https: Annotated[
         bool, typer.Option("--https", help="With a certificate that is made for this start.")
     ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", metavar="NAME=DIRECTORY", help="Another name of a directory there; repeated."
+        ),
+    ] = None,
 ) -> None:
     """An emulated host over WinRM, on 127.0.0.1, until interrupted; one line of JSON says where."""
     import json
@@ -62,7 +68,9 @@ def serve(
     limits = Limits() if config is None else read_limits(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with Endpoint(https=https, port=port, limits=limits, lasting=True) as endpoint:
+    with Endpoint(
+        https=https, port=port, limits=limits, lasting=True, names=";".join(name or ())
+    ) as endpoint:
         certificate = endpoint.certificate
         line = {
             "url": endpoint.url,

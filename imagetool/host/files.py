@@ -20,9 +20,12 @@ class FileOperations:
         self._session = session
         self._temporary: str | None = None
 
-    def make_private_directory(self, path: str) -> None:
-        """Create a directory for this user, Administrators and SYSTEM only; fails if it exists."""
-        self._session.operate("make-private-directory", path=path)
+    def make_private_directory(self, path: str, *, own: bool = False) -> None:
+        """Create a directory for this user, Administrators and SYSTEM only; fails if it exists.
+
+        With `own` it is deleted when the session ends, as by `own`.
+        """
+        self._session.operate("make-private-directory", path=path, own=own)
 
     def make_directory(self, path: str) -> None:
         """Create a directory; fails where the path exists."""

@@ -169,10 +169,15 @@ def check_properties(properties: Sequence[str]) -> None:
         )
 
 
+def is_path_parameter(name: str) -> bool:
+    """True if a parameter of that name, of an operation or a cmdlet, holds paths."""
+    return name.lower().endswith(_PATH_PARAMETERS)
+
+
 def check_paths(parameters: Mapping[str, object]) -> None:
     """Refuse names that are not UTF-8: .NET puts U+FFFD into them, the name of another file."""
     for name, value in parameters.items():
-        if not name.lower().endswith(_PATH_PARAMETERS):
+        if not is_path_parameter(name):
             continue
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -68,13 +68,13 @@ def open_local(engine: str | None = None, environment: Mapping[str, str] | None 
             "there is no PowerShell on this machine (neither powershell.exe nor pwsh in PATH)",
             hint="Install PowerShell, or name another host.",
         )
-    return Session(LocalProcess(program, environment or {}))
+    return Session(LocalProcess([program], environment or {}))
 
 
 class LocalProcess:
     """A PowerShell process whose standard streams carry the frames (host/transport.py)."""
 
-    def __init__(self, program: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # The default policy of Windows clients (Restricted) runs no scripts, nor those of modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
         encoded = base64.b64encode(bootstrap_command(LEASE_SECONDS).encode("utf-16-le")).decode(
@@ -82,7 +82,7 @@ class LocalProcess:
         )
         try:
             self._process = subprocess.Popen(
-                [program, *options, "-EncodedCommand", encoded],
+                [*command, *options, "-EncodedCommand", encoded],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -92,7 +92,7 @@ class LocalProcess:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except OSError as error:
-            raise HostFailed(f"{program} cannot be started: {error.strerror}") from None
+            raise HostFailed(f"{command[0]} cannot be started: {error.strerror}") from None
         self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING_LINES)
         self._closing = False
         self._stderr: deque[bytes] = deque(maxlen=20)

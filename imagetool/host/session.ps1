@@ -408,7 +408,7 @@ function Find-Modules {
 
 # Operations of this script: each takes the request's parameters and returns plain data, or throws.
 $operations = @{
-    'make-private-directory' = { param($p) New-PrivateDirectory $p.path; @{} }
+    'make-private-directory' = { param($p) New-PrivateDirectory $p.path; if ($p.own) { $owned.Add($p.path) }; @{} }
     'make-directory' = {
         param($p)
         if ([IO.File]::Exists($p.path) -or [IO.Directory]::Exists($p.path)) { throw [IO.IOException]::new("'$($p.path)' is there already.") }
@@ -635,11 +635,12 @@ finally {
     $runspace.Dispose()
     foreach ($stream in $opened.Values) { $stream.Dispose() }
     for ($index = $owned.Count - 1; $index -ge 0; $index--) {
-        # Of a directory its files, then itself: never the contents of a mount point or a directory in it.
+        # Of a directory its files, its empty directories and mount points, then itself: never what is in those.
         $path = $owned[$index]
         try {
             if ([IO.Directory]::Exists($path)) {
                 foreach ($file in [IO.Directory]::GetFiles($path)) { [IO.File]::Delete($file) }
+                foreach ($folder in [IO.Directory]::GetDirectories($path)) { [IO.Directory]::Delete($folder, $false) }
                 [IO.Directory]::Delete($path, $false)
             }
             # A mounted file is in use: Windows would refuse, other systems would not.

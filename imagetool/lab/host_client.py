@@ -76,8 +76,10 @@ def _connect(door: Door, request: dict[str, object]) -> _Connection:
 class HostEnded(HostFailed):
     """The emulated host does not answer any more."""
 
-    def __init__(self) -> None:
-        super().__init__("the emulated host has ended", hint="Open another session.")
+    def __init__(
+        self, message: str = "the emulated host has ended", *, hint: str = "Open another session."
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 def _next_frame(connection: _Connection) -> dict[str, object]:

@@ -12,13 +12,15 @@ from imagetool.lab.locks import is_locked
 def delete_owned(paths: Sequence[str]) -> None:
     """Delete files, and directories with their files, the last first; not a file that is in use.
 
-    The contents of directories in a directory are left alone: a volume may be mounted there.
+    Of a directory in a directory only an empty one is deleted: a volume may be mounted there.
     """
     for path in map(Path, reversed(paths)):
         with contextlib.suppress(OSError):  # nobody is left to tell
             if path.is_dir():
                 for item in path.iterdir():
-                    if not item.is_dir():
+                    if item.is_dir() and not item.is_symlink():
+                        item.rmdir()
+                    else:
                         item.unlink()
                 path.rmdir()
             elif path.exists() and not is_locked(path):

@@ -2,7 +2,8 @@
 
 Environment variables: IMAGETOOL_LAB_ENGINE=powershell or python insists on one of the two engines;
 IMAGETOOL_LAB_FAULTS="Add-WindowsPackage=0x800F0922" makes calls fail (faults.py); IMAGETOOL_LAB
-names the state directory of the host (lasting_host.py).
+names the state directory of the host (lasting_host.py); IMAGETOOL_LAB_NAMES gives directories other
+names there (path_names.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import FaultMatcher, FaultyHost, parse_faults
 from imagetool.lab.host_client import Door, DoorSession
 from imagetool.lab.host_server import HostServer
+from imagetool.lab.path_names import NAMES_VARIABLE, engine_command
 from imagetool.lab.stand_in import StandIn
 from imagetool.lab.stand_ins import write_modules
 
@@ -45,7 +47,12 @@ def open_lab(
     with ExitStack() as stack:
         door, variables = connect_host(emulated_host, in_host, stack)
         stack.callback(door.close)
-        lab = StandIn(door) if program is None else LabSession(LocalProcess(program, variables))
+        if program is None:
+            _refuse_names()
+            lab: LabSession | StandIn = StandIn(door)
+        else:
+            command = engine_command(program, os.environ)
+            lab = LabSession(LocalProcess(command, variables))
         lab.at_end = stack.pop_all()
     return FaultyHost(lab, here) if here.pending else lab
 
@@ -78,6 +85,14 @@ def _find_engine(choice: str) -> str | None:
             hint="Install pwsh, or unset IMAGETOOL_LAB_ENGINE to let Python answer.",
         )
     return engine
+
+
+def _refuse_names() -> None:
+    if os.environ.get(NAMES_VARIABLE):
+        raise WrongUsage(
+            f"{NAMES_VARIABLE} gives directories other names, which only PowerShell can use",
+            hint="Install pwsh, or unset it.",
+        )
 
 
 def _split_faults(text: str) -> tuple[str, FaultMatcher]:

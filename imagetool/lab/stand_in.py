@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import tempfile
+import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -54,7 +55,7 @@ class StandIn:
         self._mounted: list[str] = []
         self._closed = False
         self._operations: dict[str, Callable[[Parameters], Answer]] = {
-            "make-private-directory": _make_private_directory,
+            "make-private-directory": self._make_private_directory,
             "make-directory": _make_directory,
             "remove-directory": _remove_directory,
             "stat": _stat,
@@ -219,10 +220,18 @@ class StandIn:
         self._door.own(path)
         return {}
 
+    def _make_private_directory(self, parameters: Parameters) -> Answer:
+        path = _path(parameters).absolute()
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        if parameters["own"]:
+            self._own({"path": str(path)})  # before it is there: this process may be killed
+        path.mkdir(mode=0o700)
+        return {}
+
     def _make_temporary_directory(self, parameters: Parameters) -> Answer:
-        path = tempfile.mkdtemp(prefix="imagetool-")
-        self._owned.append(path)
-        self._door.own(path)
+        path = str(Path(tempfile.gettempdir(), f"imagetool-{uuid.uuid4().hex}"))
+        self._make_private_directory({"path": path, "own": True})
         return {"path": path}
 
     def close(self) -> None:
@@ -320,11 +329,6 @@ def _explain(error: OSError) -> CmdletFailure:
 
 def _path(parameters: Parameters, name: str = "path") -> Path:
     return Path(str(parameters[name]))
-
-
-def _make_private_directory(parameters: Parameters) -> Answer:
-    _path(parameters).mkdir(mode=0o700)
-    return {}
 
 
 def _make_directory(parameters: Parameters) -> Answer:

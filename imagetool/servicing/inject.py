@@ -23,6 +23,7 @@ from imagetool.errors import (
     Unreadable,
 )
 from imagetool.host.answers import CmdletFailed
+from imagetool.host.files import FileOperations
 from imagetool.host.reading import HostFiles
 from imagetool.servicing.image_state import difference
 from imagetool.servicing.plan import Plan, differences
@@ -39,6 +40,8 @@ from imagetool.servicing.transaction import (
 from imagetool.verdict.verify import Verification
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from imagetool.contracts import Files
     from imagetool.package.signature.check import PackageReport
 
@@ -143,9 +146,9 @@ def inject(
         return Injection(plan, prepared.signature)
     with ExitStack() as until_the_end, closing(open_host()) as host:
         check_host(host, plan)
-        _check_same_image(host, plan)
+        written = _check_same_image(host, plan)
         check_output(host, plan)
-        work = Work(host, plan, prepared.payload)
+        work = Work(host, plan, prepared.payload, image_written=written)
         transaction = Transaction(
             work,
             RecordList() if journal is None else journal,
@@ -183,8 +186,12 @@ def inject(
         )
 
 
-def _check_same_image(host: Host, plan: Plan) -> None:
-    """Check that the host has the image that the plan was made of. Raises HostFailed."""
+def _check_same_image(host: Host, plan: Plan) -> datetime | None:
+    """Check that the host has the image that the plan was made of; return its last write there.
+
+    Raises HostFailed.
+    """
+    written = FileOperations(host).stat(plan.image.path).last_written
     try:
         found = difference(HostFiles(host), plan.image.path, plan.image.state)
     except HostFailed:
@@ -199,6 +206,7 @@ def _check_same_image(host: Host, plan: Plan) -> None:
             f"{plan.image.path}: on the host this is another image than was planned: {found}",
             hint=_OTHER_IMAGE_HINT,
         )
+    return written
 
 
 def check_unchanged(files: Files, path: str, saved: Plan, fresh: Plan) -> None:
@@ -263,10 +271,10 @@ def _look_at_image(work: Work, open_host: Callable[[], Host]) -> str:
     name, path = work.plan.image.name, work.plan.image.path
     try:
         try:
-            changed = compare.changed(work, path)
+            changed = compare.changed(work.host, work, path)
         except HostFailed:
             with closing(open_host()) as host:
-                changed = compare.changed(Work(host, work.plan, work.payload), path)
+                changed = compare.changed(host, work, path)
     except ImagetoolError:
         return f"{name} could not be looked at again"
     if changed:

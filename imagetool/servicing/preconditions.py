@@ -107,5 +107,6 @@ def _check_permission(files: FileOperations, plan: Plan) -> None:
             f"{copy}: there is a file of that name already",
             hint="It is of an earlier run of this plan: look at it, and delete it.",
         )
+    files.own(copy)  # this process may be killed before the next but one
     files.create(copy)
     files.delete(copy)

@@ -269,7 +269,7 @@ def test_the_password_is_not_in_the_childs_environment(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGETOOL_PASSWORD", "a-secret-to-look-for")
-    process = LocalProcess(engine, {})
+    process = LocalProcess([engine], {})
     environment = Path(f"/proc/{process._process.pid}/environ").read_bytes()
     process.close()
     assert b"a-secret-to-look-for" not in environment

@@ -16,6 +16,7 @@ from imagetool.errors import HostFailed
 from imagetool.host.environment import child_environment
 from imagetool.host.local import find_powershell
 from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.path_names import NAMES_VARIABLE, engine_command
 from imagetool.lab.session import connect_host
 from imagetool.lab.winrm.authentication import ConnectionAuthenticator
 from imagetool.lab.winrm.certificate import make_certificate
@@ -34,7 +35,8 @@ class Endpoint:
     One user, one emulated host: `emulated_host`, by default one of its own, or with `lasting` the
     one that lasts (lasting_host.py). Shells run PowerShell. With a keytab for the service HTTP,
     Kerberos is accepted as well, for the principal of the user's name; that needs
-    `pyspnego[kerberos]`. Raises HostFailed where there is no PowerShell or the port is taken.
+    `pyspnego[kerberos]`. `names` stands for IMAGETOOL_LAB_NAMES (path_names.py). Raises HostFailed
+    where there is no PowerShell or the port is taken, WrongUsage for a mistake in `names`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Endpoint:
         lasting: bool = False,
         engine: str | None = None,
         keytab: Path | None = None,
+        names: str = "",
     ) -> None:
         program = engine or find_powershell()
         if program is None:
@@ -63,6 +66,7 @@ class Endpoint:
         self._folder = Path(tempfile.mkdtemp(prefix="imagetool-winrm-"))
         self._user = User(self._folder, keytab)
         self._kerberos = keytab is not None
+        self._names = names
         self._at_end = ExitStack()
         self._shells: Shells | None = None
         self._server: HttpServer | None = None
@@ -91,13 +95,16 @@ class Endpoint:
         door, variables = connect_host(self.emulated_host, faults, self._at_end)
         self._at_end.callback(door.close)
         environment = child_environment(*ACCEPTOR_VARIABLES) | variables
+        if self._names:
+            environment[NAMES_VARIABLE] = self._names
         if sys.platform != "win32":
             # PowerShell leaves its pipes in the temporary folder when it is killed.
             (self._folder / "temporary").mkdir()
             environment["TMPDIR"] = str(self._folder / "temporary")
+        command = engine_command(program, environment)
         self._shells = Shells(self.limits)
         operations = ShellOperations(
-            self._shells, self.limits, program, environment, f"LAB\\{self.user}", self.url
+            self._shells, self.limits, command, environment, f"LAB\\{self.user}", self.url
         )
         server.start(operations, self._shells)
 

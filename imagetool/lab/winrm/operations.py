@@ -7,7 +7,7 @@ import binascii
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -56,7 +56,7 @@ class ShellOperations:
         self,
         shells: Shells,
         limits: Limits,
-        engine: str,
+        engine: Sequence[str],
         environment: Mapping[str, str],
         owner: str,
         url: str,
@@ -207,7 +207,7 @@ class ShellOperations:
         if folder and not os.path.isdir(folder):  # noqa: PTH112  # a client's text
             raise soap_faults.not_started(267, "The directory name is invalid. ")
         try:
-            command.start([self._engine, *arguments], environment, folder)
+            command.start([*self._engine, *arguments], environment, folder)
         except (OSError, ValueError):
             raise soap_faults.not_started(5, "The program cannot be started. ") from None
 

@@ -16,6 +16,8 @@ from imagetool.host.files import FileOperations
 from imagetool.servicing.plan import Facts, Plan
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from imagetool.servicing.payloads import Payload
     from imagetool.verdict.verify import Verification
 
@@ -31,6 +33,8 @@ class Work:
     plan: Plan
     payload: Payload
     on_event: OnEvent | None = None
+    image_written: datetime | None = None
+    """The time of the image's last write as the host saw it before the work."""
     directory: str = ""
     """The private directory on the host."""
     package_state: str = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from imagetool.contracts import Host
 from imagetool.errors import HostFailed, ServicingFailed, Unreadable
+from imagetool.host.files import FileOperations
 from imagetool.host.reading import HostFiles
 from imagetool.servicing.image_state import difference
 from imagetool.servicing.plan import Facts
@@ -15,7 +17,7 @@ def _resolve(work: Work, facts: Facts) -> Facts:
 
 
 def _do(work: Work, facts: Facts) -> None:
-    found = changed(work, facts["image"])
+    found = changed(work.host, work, facts["image"])
     if found:
         raise ServicingFailed(
             f"{work.plan.image.name}: the image changed while it was serviced: {found}",
@@ -23,14 +25,21 @@ def _do(work: Work, facts: Facts) -> None:
         )
 
 
-def changed(work: Work, path: str) -> str:
-    """Return what of the image is not as it was planned, in words. Raises HostFailed."""
+def changed(host: Host, work: Work, path: str) -> str:
+    """Return what of the image is not as before the work, in words. Raises HostFailed.
+
+    What no reader asked for shows in the time of the last write alone.
+    """
     try:
-        return difference(HostFiles(work.host), path, work.plan.image.state)
+        found = difference(HostFiles(host), path, work.plan.image.state)
     except HostFailed:
         raise
     except Unreadable as error:
         return f"it cannot be read any more: {error.message}"
+    written = FileOperations(host).stat(path).last_written
+    if not found and written != work.image_written:
+        return f"it was written at {written}, and before at {work.image_written}"
+    return found
 
 
 KINDS = {"compare": StepKind("compare", "look at the image again", _do, resolve=_resolve)}

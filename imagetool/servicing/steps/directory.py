@@ -21,8 +21,7 @@ def _resolve(work: Work, facts: Facts) -> Facts:
 
 
 def _do(work: Work, facts: Facts) -> None:
-    work.files.make_private_directory(facts["path"])
-    work.files.own(facts["path"])
+    work.files.make_private_directory(facts["path"], own=True)
     work.directory = facts["path"]
 
 
