@@ -325,7 +325,8 @@ def _planned_job(
         )
     host = named_host(saved.host)
     target = Target(saved.host, saved.image.path, saved.output)
-    return _Job(saved.image.name, image, package, host, target, saved.output, saved)
+    output = f"{saved.host}:{saved.output}" if image.host or host.remote else saved.output
+    return _Job(saved.image.name, image, package, host, target, output, saved)
 
 
 def _summary(results: Sequence[Injection | FailedInjection]) -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from imagetool.contracts import Host
+from imagetool.host.files import FileOperations
 from imagetool.location import Location
 from imagetool.servicing.inject import Injection
 from imagetool.servicing.inject import inject as inject_prepared
 from imagetool.servicing.planning import Prepared, Target
 from imagetool.servicing.planning import prepare as prepare_on_host
+from imagetool.servicing.steps import Work
 from imagetool.servicing.targets import strategy_for
 
 
@@ -38,3 +40,9 @@ def inject(
     """Plan and inject. The packages that the tests make are unsigned."""
     prepared = prepare(image, package, output, allow_unsigned=allow_unsigned, trusted=trusted)
     return inject_prepared(prepared, open_host, **options)
+
+
+def begin(host: Host, prepared: Prepared) -> Work:
+    """The common ground of the steps, as `inject` lays it."""
+    written = FileOperations(host).stat(prepared.plan.image.path).last_written
+    return Work(host, prepared.plan, prepared.payload, image_written=written)

@@ -446,6 +446,7 @@ def test_the_demo_runs_to_its_end(
     assert "outdated, injected, unconfirmed, booted, current" in done.stdout
     folder = tmp_path / "demo"
     assert sorted(item.name for item in folder.iterdir()) == [
+        "plan.json",
         "serviced.vhdx",
         "template.vhdx",
         "vmguest.iso",

@@ -24,7 +24,7 @@ from imagetool.servicing.transaction import (
     read_journal,
     undo_records,
 )
-from tests.servicing.injecting import inject, prepare
+from tests.servicing.injecting import begin, inject, prepare
 
 pytestmark = pytest.mark.usefixtures("writers")
 
@@ -87,7 +87,7 @@ def test_every_prefix_is_undone_in_another_process(
     path = tmp_path / "journal"
     host = open_lab()
     try:
-        work = Work(host, prepared.plan, prepared.payload)
+        work = begin(host, prepared)
         abandon(host, prepared.plan.steps, work, StoppingJournal(path, count))
         records = read_journal(path)
         assert [record.name for record in records] == list(STEPS[:count])
@@ -117,7 +117,7 @@ def test_a_published_copy_is_taken_back_and_a_file_of_others_is_not(
             raise Stopped
 
     with open_lab() as host:
-        work = Work(host, prepared.plan, prepared.payload)
+        work = begin(host, prepared)
         abandon(host, prepared.plan.steps, work, Killed(path))
         assert output.exists()
         records = read_journal(path)
