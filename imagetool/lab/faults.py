@@ -1,9 +1,11 @@
-"""Faults at the nth call: of a cmdlet, of an operation, of a request to the endpoint.
+"""Faults at the nth call: of a cmdlet, of an operation, of a request to the endpoint, of a write.
 
 A text names them: `NAME=ACTION` for every call, `NAME#N=ACTION` for the Nth alone, several of them
 separated by commas; the name `*` is any. Actions are 0xHRESULT (the call fails with it),
 delay:SECONDS, hang (until the other side goes), drop (the connection is closed without an answer),
-kill (the process ends at once), and signal:NAME (a signal to the process, INT for Ctrl-C).
+kill (the process ends at once), and signal:NAME (a signal to the process, INT for Ctrl-C). The name
+`disk-write` is a write of the process that writes to an image's disk; it sees the variable as the
+emulated host was started with.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from types import TracebackType
 from imagetool.contracts import Host, OnEvent, Result
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.lab.cmdlet import CmdletFailure
+
+DISK_WRITE = "disk-write"
 
 _LONGEST_HANG = 3600.0
 

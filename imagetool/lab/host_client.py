@@ -33,9 +33,13 @@ class Door(NamedTuple):
         except (OSError, ValueError):
             return None
 
-    def ask(self, **request: object) -> dict[str, object]:
-        """Send one request and return the first frame of the answer. Raises HostFailed, OSError."""
+    def ask(self, seconds: float | None = None, **request: object) -> dict[str, object]:
+        """Send one request and return the first frame of the answer, which may take so long.
+
+        Raises HostFailed, OSError.
+        """
         with _connect(self, request) as connection:
+            connection.socket.settimeout(seconds)
             return _next_frame(connection)
 
     def status(self) -> Mapping[str, object]:
@@ -105,6 +109,9 @@ class DoorSession:
         self._connection = _connect(door, {"session": self.name, "faults": faults})
         try:
             hello = _next_frame(self._connection)
+            modules = hello.get("modules")
+            self.modules = tuple(map(str, modules)) if isinstance(modules, list) else ()
+            """The names of the PowerShell modules that the host has."""
             if hello.get("protocol") != PROTOCOL:
                 raise HostFailed(
                     "another version of imagetool runs the emulated host",

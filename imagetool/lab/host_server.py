@@ -27,6 +27,7 @@ from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import Dropped, FaultMatcher, parse_faults, strike
 from imagetool.lab.owned import delete_owned
+from imagetool.lab.stand_ins import module_names
 
 PROTOCOL = 1
 """Changes with the frames of the door: a host of another version is not asked."""
@@ -161,7 +162,8 @@ class HostServer:
                 return
             self._sessions[name] = session
         try:
-            send({"kind": "hello", "protocol": PROTOCOL, "process": os.getpid()})
+            hello: Frame = {"kind": "hello", "protocol": PROTOCOL, "process": os.getpid()}
+            send(hello | {"modules": list(module_names())})
             while (frame := self._receive(handler)) is not None:
                 if frame.get("close"):
                     session.mounted.clear()

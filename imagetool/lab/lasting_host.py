@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -146,9 +147,11 @@ def reset_host(directory: Path) -> Mapping[str, object] | None:
     if door is not None:
         status = door.status()
         with contextlib.suppress(OSError, HostEnded):
-            door.ask(reset=True)
-    end = time.monotonic() + _START_SECONDS
+            door.ask(seconds=_RESTART_SECONDS, reset=True)
+    end, kill_at = time.monotonic() + _START_SECONDS, time.monotonic() + _RESTART_SECONDS
     while (directory / "lock").exists() and is_locked(directory / "lock"):
+        if status is not None and time.monotonic() > kill_at:
+            _kill(int(str(status["process"])))
         if time.monotonic() > end:
             raise HostFailed(
                 "the emulated host does not end", hint=f"Its files are in {directory}."
@@ -156,6 +159,15 @@ def reset_host(directory: Path) -> Mapping[str, object] | None:
         time.sleep(_POLL_SECONDS)
     (directory / "state.json").unlink(missing_ok=True)
     return status
+
+
+def _kill(process: int) -> None:
+    """Kill a host that hangs in a cmdlet, with its writers."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            os.kill(process, signal.SIGTERM)
+        else:
+            os.killpg(os.getpgid(process), signal.SIGKILL)
 
 
 def _lock(directory: Path) -> int | None:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import ctypes as c
 import ctypes.util
+import subprocess
+import sys
 from collections.abc import Sequence
+from functools import cache
+
+_WRITERS = {"ntfs-3g": "libntfs-3g.so.89", "hivex": "libhivex.so.0"}
 
 NativeFunction = tuple[str, object, tuple[object, ...]]
 """Name, type of the result, types of the arguments."""
+
+
+@cache
+def writers_installed() -> bool:
+    """True if the libraries with which the writers change images are there; loads none of them."""
+    if all(ctypes.util.find_library(name) for name in _WRITERS):
+        return True
+    program = f"import ctypes; [ctypes.CDLL(name) for name in {list(_WRITERS.values())}]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def load_library(

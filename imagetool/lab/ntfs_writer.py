@@ -19,7 +19,9 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from imagetool.lab.cmdlet import CmdletFailure
 from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.faults import DISK_WRITE, parse_faults, strike
 from imagetool.lab.native_libraries import NativeFunction, load_library
 
 _VOID_P, _INT64 = c.c_void_p, c.c_int64
@@ -82,6 +84,7 @@ class NtfsVolumeWriter:
 
     def __init__(self, disk: WritableDisk, offset: int, size: int) -> None:
         self._disk, self._offset, self._size = disk, offset, size
+        self._faults = parse_faults(os.environ.get("IMAGETOOL_LAB_FAULTS", ""))
         self._library = load_library("ntfs-3g", "libntfs-3g.so.89", "ntfs-3g", _FUNCTIONS)
         self._position = 0
         # An attribute, so that the callbacks live as long as the volume is mounted.
@@ -129,6 +132,11 @@ class NtfsVolumeWriter:
     def _pwrite(self, device: int, buffer: int, count: int, offset: int) -> int:
         if offset + count > self._size:
             c.set_errno(errno.ENOSPC)
+            return -1
+        try:
+            strike(self._faults, DISK_WRITE)
+        except CmdletFailure:
+            c.set_errno(errno.EIO)
             return -1
         self._disk.write_at(self._offset + offset, c.string_at(buffer, count))
         return count

@@ -94,7 +94,7 @@ class StandIn:
             "language": "FullLanguage",
             "windows": self.on_windows,
             "emulated": True,
-            "modules": self.modules,
+            "modules": list(self.modules),
             "system": platform.platform(),
             "computer": platform.node(),
             "process": os.getpid(),
@@ -113,7 +113,7 @@ class StandIn:
     @property
     def modules(self) -> Sequence[str]:
         """As Host.modules."""
-        return ["Dism", "Hyper-V", "Storage"]
+        return self._door.modules
 
     def invoke(
         self,

@@ -7,10 +7,12 @@ loopback socket and outputs the answer's records (stand_in.ps1).
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
 
+from imagetool.lab import native_libraries
 from imagetool.lab.cmdlet_facts import CmdletFacts, Parameter, cmdlets
 
 # Types that PowerShell has without Windows; every other parameter takes any object.
@@ -18,6 +20,15 @@ _TYPES = {
     "String", "String[]", "UInt32", "UInt32[]", "UInt64", "UInt64[]", "Int32", "Int64", "Boolean",
     "Char[]", "Guid", "Guid[]",
 }  # fmt: skip
+
+
+def module_names() -> tuple[str, ...]:
+    """Return the names of the modules, as their directories have them.
+
+    Dism is there where images can be written.
+    """
+    names = ["Hyper-V", "Storage"]
+    return tuple(["Dism", *names] if native_libraries.writers_installed() else names)
 
 
 def write_modules(folder: Path) -> None:
@@ -30,6 +41,9 @@ def write_modules(folder: Path) -> None:
     for facts in cmdlets().values():
         by_module[facts.module].append(facts)
     for module, members in by_module.items():
+        if module.lower() not in map(str.lower, module_names()):
+            shutil.rmtree(folder / module, ignore_errors=True)  # of an earlier start
+            continue
         directory = folder / module
         directory.mkdir(parents=True, exist_ok=True)
         names = ", ".join(f"'{facts.name}'" for facts in members)

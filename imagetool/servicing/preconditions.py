@@ -31,6 +31,11 @@ def check_host(host: Host, plan: Plan) -> None:
     """
     for name, origin in _MODULES.items():
         if name not in host.modules:
+            if host.emulated:
+                raise HostFailed(
+                    "the emulated host lacks the libraries with which it writes images",
+                    hint="Install libntfs-3g and libhivex (Debian: ntfs-3g, libhivex-bin).",
+                )
             raise HostFailed(
                 f"the host has no module {name}, whose cmdlets servicing uses",
                 hint=f"Install it there: {origin}.",

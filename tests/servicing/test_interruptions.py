@@ -15,13 +15,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from imagetool.contracts import Host
-from imagetool.errors import HostFailed, ImagetoolError
-from imagetool.lab import open_lab
+from imagetool.contracts import Host, Result
+from imagetool.errors import CannotWrite, HostFailed, ImagetoolError
+from imagetool.lab import native_libraries, open_lab
+from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import Fault, FaultMatcher, FaultyHost
 from imagetool.lab.lasting_host import find_host
 from imagetool.lab.locks import is_locked
@@ -279,3 +280,88 @@ def test_two_of_one_template_do_not_meet(
         assert code == 0 or (code == 4 and "another disk has its identifier" in said), said
     assert until(lambda: not folders.mounts())
     assert digest(folders.template) == before
+
+
+# Writes that fail
+
+
+@pytest.mark.parametrize("fault", ["disk-write#40=0x80070070", "disk-write#9=kill"])
+def test_a_write_that_fails_leaves_nothing(
+    folders: Folders, disc: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The process that writes to the image is refused a write, or killed in the middle."""
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "python")
+    before = digest(folders.template)
+    code, said = end(start(folders, disc, fault))
+    assert code == 5, said
+    assert "the emulated host cannot write the image" in said
+    assert "template.vhdx is as it was" in said
+    check_nothing_is_left(folders, before, published=False)
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "code", "words"),
+    [
+        ("rename,renameat,renameat2,link,linkat", "EIO:when=1+", 5, "as it was"),
+        ("pwrite64", "ENOSPC:when=1+", 7, "temporary directory is full"),
+    ],
+)
+def test_the_engine_s_own_calls_fail(
+    engine: str,
+    oracle: Callable[[str], str],
+    folders: Folders,
+    disc: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: str,
+    error: str,
+    code: int,
+    words: str,
+) -> None:
+    """.NET falls back from rename to link, so both fail."""
+    traced = tmp_path / "bin" / "pwsh"
+    traced.parent.mkdir()
+    traced.write_text(
+        f"#!/bin/sh\nexec {oracle('strace')} -f -qq -o /dev/null -e trace={calls} "
+        f'-e inject={calls}:error={error} {engine} "$@"\n',
+        encoding="utf-8",
+    )
+    traced.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{traced.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "powershell")
+    before = digest(folders.template)
+    found, said = end(start(folders, disc))
+    assert found == code, said
+    assert words in said
+    assert not folders.output.exists()
+    check_nothing_is_left(folders, before, published=False)
+
+
+# What is missing is said before the work
+
+
+def test_an_emulated_host_without_its_libraries_says_so(
+    lab_engine: str, folders: Folders, disc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_libraries, "writers_installed", lambda: False)
+    host = EmulatedHost()
+    with pytest.raises(HostFailed, match="lacks the libraries") as caught:
+        inject(folders.template, disc, lambda: open_lab(host), folders.output)
+    assert caught.value.exit_code == 4
+    assert "libntfs-3g" in caught.value.hint
+    assert folders.names() == ["template.vhdx"]
+
+
+@pytest.mark.parametrize("free", [0, 60 << 20])
+def test_too_little_room_is_said(lab_engine: str, folders: Folders, disc: Path, free: int) -> None:
+    class Full(FaultyHost):
+        def operate(self, operation: str, **options: Any) -> Result:
+            found = super().operate(operation, **options)
+            if operation == "volume":
+                found["free"] = free
+            return found
+
+    with pytest.raises(CannotWrite, match=r"bytes are free there, and the copy needs") as caught:
+        inject(folders.template, disc, lambda: Full(open_lab(), FaultMatcher()), folders.output)
+    assert caught.value.exit_code == 7
+    assert folders.names() == ["template.vhdx"]
