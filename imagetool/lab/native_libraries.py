@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 
+from imagetool.host.environment import child_environment
+
 _WRITERS = {"ntfs-3g": "libntfs-3g.so.89", "hivex": "libhivex.so.0"}
 
 NativeFunction = tuple[str, object, tuple[object, ...]]
@@ -21,7 +23,8 @@ def writers_installed() -> bool:
     if all(ctypes.util.find_library(name) for name in _WRITERS):
         return True
     program = f"import ctypes; [ctypes.CDLL(name) for name in {list(_WRITERS.values())}]"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    command, env = [sys.executable, "-c", program], child_environment()
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
     return done.returncode == 0
 
 

@@ -22,6 +22,7 @@ from typing import IO, NamedTuple
 
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.configuration.path_mapping import is_windows_path
+from imagetool.host.environment import child_environment
 from imagetool.host.frames import decode_frame, encode_frame, is_path_parameter
 
 NAMES_VARIABLE = "IMAGETOOL_LAB_NAMES"
@@ -151,7 +152,9 @@ def main() -> None:
     """Run the program that the arguments name, and translate what it reads and writes."""
     names = parse_names(os.environ.get(NAMES_VARIABLE, ""))
     assert names is not None  # engine_command has looked
-    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()
+    )
     assert process.stdin and process.stdout
     writer = threading.Thread(
         target=_copy, args=(sys.stdin.buffer, process.stdin, names.request), daemon=True
