@@ -107,13 +107,17 @@ class Location:
         return f"Location({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Location) and (self.host.lower(), self.path) == (
-            other.host.lower(),
-            other.path,
-        )
+        return isinstance(other, Location) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash((self.host.lower(), self.path))
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        """Host and path, one for all spellings of a whole Windows path of a host."""
+        if self.host and _WINDOWS_ABSOLUTE.match(self.path):
+            return self.host.lower(), ntpath.normcase(ntpath.normpath(self.path))
+        return self.host.lower(), self.path
 
     def __fspath__(self) -> str:
         if self.host:

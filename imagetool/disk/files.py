@@ -27,8 +27,8 @@ _EXPECTED_OF_VHDX = (
 
 
 def is_pattern(text: str) -> bool:
-    """True if a text has the characters of a pattern."""
-    return any(character in text for character in "*?[")
+    r"""True if a text has the characters of a pattern; the one in \\?\ of Windows is none."""
+    return any(character in text.removeprefix("\\\\?\\") for character in "*?[")
 
 
 def names_an_image(path: str) -> bool:

@@ -137,7 +137,13 @@ class _Walk:
         separators = r"[\\/]" if self._files.on_windows else "/"
         root = drive + rest[:1] if re.match(separators, rest) else drive
         parts = [part for part in re.split(separators, rest) if part]
-        first = next(position for position, part in enumerate(parts) if is_pattern(part))
+        fitting = [position for position, part in enumerate(parts) if is_pattern(part)]
+        if not fitting:
+            raise WrongUsage(
+                f"{self._name}: a pattern in the name of a server or share",
+                hint="Name the share; a pattern fits names of files and directories in it.",
+            )
+        first = fitting[0]
         for part in parts:
             if _ANY_DEPTH in part and part != _ANY_DEPTH:
                 raise WrongUsage(

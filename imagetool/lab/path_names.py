@@ -1,109 +1,254 @@
 r"""Other names for directories on the emulated host, Windows names among them.
 
 IMAGETOOL_LAB_NAMES="D:\images=/srv/images" says that the directory /srv/images of this machine is
-called D:\images there; several are separated by semicolons. A filter between the client and the
-script translates the paths in the frames of both sides (host/frames.py), so that a job runs with
-paths that differ, as with a real host. With Windows names the host says that it runs Windows,
-C:\Windows\Temp is its temporary directory, and nothing else of this machine has a name there.
+called D:\images there; several are separated by semicolons. path_filter.py translates the paths in
+the frames between the client and the script.
+
+With Windows names the host says that it runs Windows, and follows the rules of its paths: both
+separators, no difference of case, dots, drives, paths relative to a drive or a directory.
+C:\Windows\Temp is its temporary directory, C:\Users\lab the current one unless that has a name, and
+nothing else of this machine is there.
 """
 
 from __future__ import annotations
 
+import ntpath
 import os
+import posixpath
 import re
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, NamedTuple
+from functools import cached_property
 
-from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.configuration.path_mapping import is_windows_path
-from imagetool.host.environment import child_environment
-from imagetool.host.frames import decode_frame, encode_frame, is_path_parameter
+from imagetool.errors import WrongUsage
+from imagetool.host.configuration.path_mapping import check_host_directory, is_windows_path
+from imagetool.host.frames import is_path_parameter
 
 NAMES_VARIABLE = "IMAGETOOL_LAB_NAMES"
 
-_TEMPORARY = "C:\\Windows\\Temp"
-_NOWHERE = "/dev/null/no-such-directory"
-"""What a path leads to that has no name here: nothing is below a file."""
-_TEXTS = ("message", "status")
+TEMPORARY_NAME = r"C:\Windows\Temp"
+"""The Windows name of the temporary directory, unless another directory has it."""
+CURRENT_NAME = r"C:\Users\lab"
+"""The Windows name of the current directory, where it has no other."""
+
+_NOWHERE = "/proc/no-such-drive"
+"""The directory of what has no name: it is not there, and Linux lets nobody make it."""
+_UNC_FOLDER = "UNC"
+_DEVICE_PREFIX = re.compile(r"\\\\[?.]\\(?:(UNC)\\|(?=[A-Za-z]:\\))", re.IGNORECASE)
+_INVALID_CHARACTERS = re.compile(r'[<>:"|?*\x01-\x1f]')
+_ENTRY = re.compile(r"([df][^\0]*\0)(.*)", re.DOTALL)
+_BEFORE_PATH = r"(?<![^\s'\"(\[<=,:;])"
+_TEXTS = ("message", "activity", "status")
 """The fields of answers in which paths stand among other words."""
-
-
-class _NamedDirectory(NamedTuple):
-    name: str
-    directory: str
+_VOLUME_FACTS = {"path", "kind", "system", "free", "size"}
+_DIRECTORY_NOT_FOUND = 0x80070003
 
 
 class PathNames:
-    """Translates paths between this machine and the host."""
+    """Translates paths between this machine and the host.
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], temporary: str) -> None:
+    `temporary` and `current` are directories of the process that works there.
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[str, str]], temporary: str = "", current: str = ""
+    ) -> None:
         self.windows = any(is_windows_path(name) for name, _ in pairs)
-        named = [_NamedDirectory(name.rstrip("\\/"), _plain(path)) for name, path in pairs]
-        if self.windows:
-            named.append(_NamedDirectory(_TEMPORARY, _plain(temporary)))
-        self._by_name = sorted(named, key=lambda item: -len(item.name))
-        self._by_directory = sorted(named, key=lambda item: -len(item.directory))
-        directories = "|".join(re.escape(item.directory) for item in self._by_directory)
-        self._in_text = re.compile(rf"(?:{directories})(?:/[^'\"\n]*|(?=['\"\s,;:.)]|$))")
+        self._pairs = [(_plain_name(name), _plain(directory)) for name, directory in pairs]
+        self._current = CURRENT_NAME
+        if not self.windows:
+            return
+        if temporary and TEMPORARY_NAME.upper() not in [name.upper() for name, _ in self._pairs]:
+            self._pairs.append((TEMPORARY_NAME, _plain(temporary)))
+        if current:
+            there = self.to_name(current)
+            if is_windows_path(there):
+                self._current = there
+            elif _plain(current):
+                self._pairs.append((CURRENT_NAME, _plain(current)))
+            vars(self).pop("_by_directory", None)
+
+    # From names to directories
 
     def to_directory(self, path: str) -> str:
-        """Return the path on this machine of a path on the host."""
-        text = path.replace("/", "\\") if self.windows else path
-        for name, directory in self._by_name:
-            rest = text[len(name) :]
-            if self._folded(text[: len(name)]) == self._folded(name) and rest[:1] in ("", *"\\/"):
-                return directory + (rest.replace("\\", "/") if self.windows else rest)
-        if not self.windows:
-            return path
-        return _NOWHERE if is_windows_path(path) or path[:1] in "\\/" else text.replace("\\", "/")
+        """Return the path on this machine of a path on the host.
 
-    def _folded(self, text: str) -> str:
-        return text.casefold() if self.windows else text
+        A Windows path whose drive or share has no name becomes one in a directory that does not
+        exist.
+        """
+        if not path or "\0" in path:
+            return path
+        return self._from_windows(path) if self.windows else self._from_posix(path)
+
+    def _from_posix(self, path: str) -> str:
+        if not path.startswith("/"):
+            return path
+        normal = path if {".", ".."}.isdisjoint(path.split("/")) else posixpath.normpath(path)
+        for name, directory in sorted(self._pairs, key=lambda pair: -len(pair[0])):
+            if normal == name or normal.startswith(f"{name}/"):
+                return directory + normal[len(name) :]
+        return path
+
+    def _from_windows(self, path: str) -> str:
+        parts = _parts(self._whole(path))
+        folded = _folded(parts)
+        best: tuple[int, str] | None = None
+        for name, directory in self._pairs:
+            wanted = _folded(_parts(name))
+            if folded[: len(wanted)] == wanted and (best is None or len(wanted) > best[0]):
+                best = len(wanted), directory
+        rest = parts[best[0] :] if best is not None else parts[1:]
+        end = "/" if path[-1] in "\\/" else ""
+        if best is not None and not any(_INVALID_CHARACTERS.search(part) for part in rest):
+            return "/".join([best[1], *rest]) + end
+        drive = parts[0].rstrip(":") if parts[0].endswith(":") else _UNC_FOLDER + parts[0]
+        return "/".join([_NOWHERE, *re.split(r"\\+", drive), *parts[1:]]) + end
+
+    def _whole(self, path: str) -> str:
+        """Return the whole path of a Windows path, as GetFullPath does."""
+        text = path.replace("/", "\\")
+        text = _DEVICE_PREFIX.sub(lambda match: "\\\\" if match[1] else "", text, count=1)
+        drive, rest = ntpath.splitdrive(text)
+        if drive and not drive.endswith(":"):
+            return text
+        at, _ = ntpath.splitdrive(self._current)
+        if drive and drive.upper() != at.upper():
+            return f"{drive}\\{rest}"
+        return f"{at}{rest}" if rest.startswith("\\") else f"{self._current}\\{rest}"
+
+    # From directories to names
+
+    @cached_property
+    def _by_directory(self) -> list[tuple[str, str]]:
+        """Directories and their names, the longest directory first; of two names the first."""
+        resolved = ((name, _plain(os.path.realpath(directory))) for name, directory in self._pairs)
+        both = dict.fromkeys((directory, name) for name, directory in (*self._pairs, *resolved))
+        return sorted(both, key=lambda pair: -len(pair[0]))
 
     def to_name(self, path: str) -> str:
         """Return the path on the host of a path on this machine; others as they are."""
-        for name, directory in self._by_directory:
+        if self.windows and path.startswith(f"{_NOWHERE}/"):
+            drive, *rest = path[len(_NOWHERE) + 1 :].split("/")
+            start = "\\" if drive == _UNC_FOLDER else f"{drive}:"
+            return "\\".join([start, *(rest or [""])])
+        for directory, name in self._by_directory:
             if path == directory or path.startswith(f"{directory}/"):
-                rest = path[len(directory) :]
-                return name + (rest.replace("/", "\\") if self.windows else rest)
+                below = path[len(directory) :]
+                if not self.windows or not below:
+                    return name + below
+                return name.rstrip("\\") + below.replace("/", "\\")
         return path
 
-    def request(self, frame: dict[str, object]) -> dict[str, object]:
-        """Translate the paths of a request."""
+    @cached_property
+    def _mentions(self) -> re.Pattern[str]:
+        known = "|".join(re.escape(directory) for directory, _ in self._by_directory)
+        start = rf"(?:{known}|{re.escape(_NOWHERE)})(?![\w-])"
+        quoted = rf"(?<='){start}.*?(?='(?:\W|$))"
+        plain = rf"{start}(?:[^\s'\"]*[^\s'\".,;:!?)\]>])?"
+        return re.compile(rf"{_BEFORE_PATH}(?:{quoted}|{plain})")
+
+    def text_to_names(self, text: str) -> str:
+        """Return a message with the names of the paths in it; a path with blanks is in quotes."""
+        return self._mentions.sub(lambda match: self.to_name(match[0]), text)
+
+    # Frames
+
+    def request(
+        self, frame: Mapping[str, object], to_directory: Callable[[str], str] | None = None
+    ) -> dict[str, object]:
+        """Translate the paths of a request, by another function in place of `to_directory`."""
         parameters = frame.get("parameters")
         if not isinstance(parameters, dict):
-            return frame
+            return dict(frame)
+        translate = to_directory or self.to_directory
         changed = {
-            key: _walk(value, self.to_directory) if is_path_parameter(str(key)) else value
-            for key, value in parameters.items()
+            name: _walk(value, translate) if is_path_parameter(str(name)) else value
+            for name, value in parameters.items()
         }
         return {**frame, "parameters": changed}
 
-    def answer(self, frame: dict[str, object]) -> dict[str, object]:
-        """Translate the paths of an answer."""
-        translated = {
-            key: self._in_text.sub(lambda match: self.to_name(match[0]), value)
-            if key in _TEXTS and isinstance(value, str)
-            else _walk(value, self._value)
+    def answer(self, frame: Mapping[str, object]) -> dict[str, object]:
+        """Translate the paths of an answer: whole values of results, and within messages."""
+        found = {
+            key: self.text_to_names(value) if key in _TEXTS and isinstance(value, str) else value
             for key, value in frame.items()
         }
         if frame.get("kind") == "hello":
-            translated["windows"] = self.windows
-        return translated
+            found["windows"] = self.windows
+        if f"'{_NOWHERE}'" in str(frame.get("message")):  # which .NET could not make
+            found["message"] = "Could not find a part of the path."
+            found["hresult"] = _DIRECTORY_NOT_FOUND
+            found["exception"] = "System.IO.DirectoryNotFoundException"
+        facts = frame.get("properties")
+        if isinstance(facts, dict):
+            found["properties"] = {key: self._value(value, key) for key, value in facts.items()}
+            if self.windows and set(facts) == _VOLUME_FACTS:
+                return self._volume(found)
+        return found
 
-    def _value(self, text: str) -> str:
-        # The entry of a directory has the target of a link behind a NUL.
-        return "\0".join(self.to_name(part) for part in text.split("\0"))
+    def _value(self, value: object, key: str) -> object:
+        if isinstance(value, Mapping):
+            return {name: self._value(item, name) for name, item in value.items()}
+        if key == "entries":
+            return _walk(value, self._entry)
+        if isinstance(value, list):
+            return [self._value(item, key) for item in value]
+        return _walk(value, self.text_to_names if key == "error" else self.to_name)
+
+    def _entry(self, text: str) -> str:
+        """Translate an entry of a directory's list: the target of a link is behind a NUL."""
+        match = _ENTRY.fullmatch(text)
+        if match is None:
+            return text
+        target = self.to_name(match[2])
+        if self.windows and not target.startswith("/"):
+            target = target.replace("/", "\\")
+        return match[1] + target
+
+    def _volume(self, answer: dict[str, object]) -> dict[str, object]:
+        """Return the facts of a volume as Windows gives them for a share and for no drive."""
+        facts = answer["properties"]
+        assert isinstance(facts, dict)
+        path = str(facts["path"])
+        if path.startswith("\\\\"):
+            network = {"kind": "Network", "system": "", "free": 0, "size": 0}
+            return {**answer, "properties": {**facts, **network}}
+        if path[:2].upper() in [name[:2].upper() for name, _ in self._pairs]:
+            return answer
+        return {
+            "number": answer.get("number"),
+            "kind": "error",
+            "message": f"Could not find the drive '{path[:3]}'. The drive might not be ready or "
+            "might not be mapped.",
+            "hresult": _DIRECTORY_NOT_FOUND,
+            "exception": "System.IO.DriveNotFoundException",
+            "category": "NotSpecified: (:) [], DriveNotFoundException",
+            "errorid": "System.IO.DriveNotFoundException",
+        }
 
 
 def _plain(directory: str) -> str:
-    return os.path.realpath(directory).rstrip("/")
+    """Return a directory without dots, and without a slash at its end; empty for the root."""
+    return re.sub("^/+", "/", posixpath.normpath(directory)).rstrip("/")
+
+
+def _plain_name(name: str) -> str:
+    """Return a name without a separator at its end, unless it is a whole drive."""
+    if not is_windows_path(name):
+        return _plain(name)
+    normal = ntpath.normpath(name)
+    return normal if re.fullmatch(r".:\\", normal) else normal.rstrip("\\")
+
+
+def _parts(path: str) -> list[str]:
+    """Return the drive or share of a whole Windows path, and its components behind it."""
+    drive, below = ntpath.splitdrive(ntpath.normpath(path))
+    names = (part.rstrip(" .") for part in below.split("\\"))  # as Windows drops them
+    return [drive, *filter(None, names)]
+
+
+def _folded(parts: Iterable[str]) -> list[str]:
+    return [part.upper() for part in parts]
 
 
 def _walk(value: object, translate: Callable[[str], str]) -> object:
@@ -111,71 +256,64 @@ def _walk(value: object, translate: Callable[[str], str]) -> object:
         return translate(value)
     if isinstance(value, list | tuple):
         return [_walk(item, translate) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _walk(item, translate) for key, item in value.items()}
     return value
 
 
-def parse_names(text: str) -> PathNames | None:
-    """Parse a text as IMAGETOOL_LAB_NAMES has it; None where it is empty. Raises WrongUsage."""
-    pairs = []
+def parse_names(text: str, current: str = "") -> PathNames | None:
+    """Parse a text as IMAGETOOL_LAB_NAMES has it; None where it is empty. Raises WrongUsage.
+
+    `current` is the current directory of the process that works there.
+    """
+    pairs: dict[str, tuple[str, str]] = {}
     for part in filter(None, (item.strip() for item in text.split(";"))):
         name, _, directory = part.partition("=")
-        whole = is_windows_path(name) or name.startswith("/")
-        if not whole or not os.path.isabs(directory) or not os.path.isdir(directory):  # noqa: PTH112, PTH117  # texts
-            raise WrongUsage(
-                f"{NAMES_VARIABLE}: {part!r} is no NAME=DIRECTORY",
-                hint="NAME is a whole path on the host, DIRECTORY one of this machine.",
-            )
-        pairs.append((name, directory))
-    if len({is_windows_path(name) for name, _ in pairs}) > 1:
+        if not os.path.isabs(directory) or not os.path.isdir(directory) or not _plain(directory):  # noqa: PTH112, PTH117  # texts
+            raise _no_pair(part, "DIRECTORY is one of this machine by its whole path, not its root")
+        try:
+            check_host_directory(name)
+        except ValueError as error:
+            raise _no_pair(part, f"{name or 'an empty NAME'} {error}") from None
+        plain = _plain_name(name)
+        if not plain or re.fullmatch(r"\\\\[^\\]*", plain):
+            raise _no_pair(part, "NAME is a directory on the host: no root, no server alone")
+        key = plain.upper() if is_windows_path(name) else plain
+        if key in pairs:
+            raise _no_pair(part, f"{name} is the name of another directory")
+        pairs[key] = name, directory
+    if len({is_windows_path(name) for name, _ in pairs.values()}) > 1:
         raise WrongUsage(
             f"{NAMES_VARIABLE}: some names are of Windows and some are not",
             hint="A host has paths of one kind.",
         )
-    return PathNames(pairs, tempfile.gettempdir()) if pairs else None
+    # .NET's temporary directory, which is not always Python's.
+    temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # nothing is made there
+    return PathNames(list(pairs.values()), temporary, current) if pairs else None
 
 
-def engine_command(engine: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the command that runs an engine, behind the filter where names are given.
-
-    Raises WrongUsage.
-    """
-    if parse_names(environment.get(NAMES_VARIABLE, "")) is None:
-        return [engine]
-    root = Path(__file__).resolve().parents[2]
-    program = f"import sys; sys.path.insert(0, {str(root)!r}); import {__name__} as m; m.main()"
-    return [sys.executable, "-c", program, engine]
+def _no_pair(part: str, hint: str) -> WrongUsage:
+    return WrongUsage(f"{NAMES_VARIABLE}: {part!r} is no NAME=DIRECTORY", hint=f"{hint}.")
 
 
-def main() -> None:
-    """Run the program that the arguments name, and translate what it reads and writes."""
-    names = parse_names(os.environ.get(NAMES_VARIABLE, ""))
-    assert names is not None  # engine_command has looked
-    process = subprocess.Popen(
-        sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()
-    )
-    assert process.stdin and process.stdout
-    writer = threading.Thread(
-        target=_copy, args=(sys.stdin.buffer, process.stdin, names.request), daemon=True
-    )
-    writer.start()
-    _copy(process.stdout, sys.stdout.buffer, names.answer)
-    os._exit(max(process.wait(), 0))  # not before the writer ends, whose input may never end
+def directory_here(path: str, environment: Mapping[str, str]) -> str:
+    """Return the path here of a directory on the host that has these variables."""
+    names = parse_names(environment.get(NAMES_VARIABLE, ""))
+    return path if names is None else names.to_directory(path)
 
 
-def _copy(
-    source: IO[bytes],
-    target: IO[bytes],
-    translate: Callable[[dict[str, object]], dict[str, object]],
-) -> None:
-    """Copy lines, frames translated, to the end of the source; then close the target."""
-    with suppress(OSError, ValueError):
-        while line := source.readline():
-            with suppress(HostFailed):  # no frame: the script itself, or a payload
-                if not line.startswith(b":") and line.strip():
-                    line = encode_frame(translate(decode_frame(line)))  # the line to write
-            target.write(line)
-            target.flush()
+def in_letters_of_files(path: str) -> str:
+    """Return a path of this machine in the letters of the files there, whose case may differ."""
+    if path.startswith(f"{_NOWHERE}/"):
+        return path
+    found = ""
+    for part in path.split("/")[1:]:
+        found = f"{found}/{_in_folder(found, part)}"
+    return found or path
+
+
+def _in_folder(folder: str, name: str) -> str:
+    if not name or os.path.lexists(f"{folder}/{name}"):
+        return name
+    names: Sequence[str] = ()
     with suppress(OSError):
-        target.close()
+        names = sorted(os.listdir(folder or "/"))  # noqa: PTH208  # texts
+    return next((item for item in names if item.upper() == name.upper()), name)

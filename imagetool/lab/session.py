@@ -22,7 +22,8 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import FaultMatcher, FaultyHost, parse_faults
 from imagetool.lab.host_client import Door, DoorSession
 from imagetool.lab.host_server import HostServer
-from imagetool.lab.path_names import NAMES_VARIABLE, engine_command
+from imagetool.lab.path_filter import engine_command
+from imagetool.lab.path_names import NAMES_VARIABLE
 from imagetool.lab.stand_in import StandIn
 from imagetool.lab.stand_ins import write_modules
 

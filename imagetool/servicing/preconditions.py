@@ -60,6 +60,10 @@ def check_output(host: Host, plan: Plan) -> None:
     """
     files, output = FileOperations(host), plan.output
     folder, name = (ntpath if host.on_windows else posixpath).split(output)
+    if not name:
+        raise CannotWrite(
+            f"{output}: this is the path of a directory", hint="Name a new file in it."
+        )
     if host.on_windows:
         safe_name(name, "Name the output otherwise.")
     elif len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES:

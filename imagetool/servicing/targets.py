@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,11 +77,13 @@ def absolute(location: Location) -> Location:
     """
     if not location.host:
         return location.at(str(Path(location.path).absolute()))
-    if is_windows_path(location.path) or location.path.startswith("/"):
+    path = location.path
+    # With a slash first, a backslash may be a separator: of a Windows, where it is no whole path.
+    if is_windows_path(path) or (path.startswith("/") and "\\" not in path):
         return location
     files = location.files
     assert isinstance(files, HostFiles)
-    path = files.session.operate("volume", path=location.path).text("path")
+    path = files.session.operate("volume", path=path).text("path")
     if not path:
         raise HostFailed(f"{location}: the host does not say where this is")
     return location.at(path)
@@ -112,7 +113,7 @@ def strategy_for(
 
     Raises WrongUsage for a saved plan with other names than imagetool gives.
     """
-    on_windows = is_windows_path(target.output) or os.name == "nt"
+    on_windows = not target.output.startswith("/") or is_windows_path(target.output)
     if saved is None:
         return OutputStrategy(new_token(), on_windows, digest=digest)
     names = {step.name: step.facts for step in saved.steps}

@@ -161,6 +161,7 @@ def test_patterns_of_windows_are_read_by_its_rules() -> None:
             "D:\\Images": ("fA.vhdx", "fb.VHDX", "dOld"),
             "D:\\Images\\Old": ("fc.vhdx",),
             "\\\\fs\\share\\": ("fd.vhdx",),
+            "\\\\?\\D:\\": ("fe.vhdx",),
         }
 
         def list_folders(
@@ -186,6 +187,10 @@ def test_patterns_of_windows_are_read_by_its_rules() -> None:
     everything = ("D:\\Images\\A.vhdx", "D:\\Images\\Old\\c.vhdx", "D:\\Images\\b.VHDX")
     assert find_images("D:\\**\\*.vhdx", files).paths == everything
     assert find_images("\\\\fs\\share\\*.vhdx", files).paths == ("\\\\fs\\share\\d.vhdx",)
+    assert find_images("\\\\?\\D:\\*.vhdx", files).paths == ("\\\\?\\D:\\e.vhdx",)
+    assert find_images("\\\\?\\D:\\x.vhdx", files).paths == ("\\\\?\\D:\\x.vhdx",)
+    with pytest.raises(WrongUsage, match="in the name of a server or share"):
+        find_images("\\\\f*\\share\\x.vhdx", files)
 
 
 def test_a_shell_finds_the_same(tree: Path) -> None:

@@ -547,6 +547,17 @@ def test_where_an_image_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         split_host_path("https://hv01/t.vhdx")
 
 
+def test_two_spellings_of_a_whole_windows_path_are_one_location() -> None:
+    location = Location("D:\\images\\t.vhdx", "hv01")
+    for path in ("d:/Images/T.vhdx", "D:\\images\\x\\..\\t.vhdx"):
+        assert Location(path, "HV01") == location
+        assert len({location, Location(path, "HV01")}) == 1
+    for other in (Location("D:\\images\\t.vhdx"), Location("D:\\t.vhdx", "hv01")):
+        assert other != location
+    assert Location("/T.vhdx", "hv01") != Location("/t.vhdx", "hv01")
+    assert Location("d:/T.vhdx") != Location("D:\\t.vhdx") or os.name == "nt"
+
+
 def test_memory_stays_bounded_however_much_is_read(lab: Session, template: Path) -> None:
     from imagetool.host.reading.files import MAX_CACHED_BYTES
 

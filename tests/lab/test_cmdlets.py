@@ -18,7 +18,7 @@ from imagetool.lab import open_lab
 from imagetool.lab.cmdlet import StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.faults import parse_faults
+from imagetool.lab.faults import DISK_WRITE, parse_faults
 from imagetool.lab.host_server import HostServer
 
 
@@ -166,6 +166,14 @@ def test_the_key_to_the_door_is_private(tmp_path: Path) -> None:
     server.write_endpoint(tmp_path / "endpoint")
     server.close()
     assert (tmp_path / "endpoint").stat().st_mode & 0o777 == 0o600
+
+
+def test_any_call_is_no_write_to_a_disk() -> None:
+    """How many writes a writer makes differs: a fault at the nth call would meet them at random."""
+    faults = parse_faults("*=drop,disk-write#2=kill")
+    assert not faults.take_due(DISK_WRITE)
+    assert [fault.kind for fault in faults.take_due("Mount-VHD")] == ["drop"]
+    assert [fault.kind for fault in faults.take_due(DISK_WRITE)] == ["kill"]
 
 
 def test_wrong_words_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

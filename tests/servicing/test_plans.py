@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from imagetool.errors import Corrupt, Unreadable
 from imagetool.package import open_package
 from imagetool.servicing.plan import Plan, read_plan
+from imagetool.servicing.planning import Target
+from imagetool.servicing.targets import strategy_for
 from tests.program import refused, run
 from tests.schema_check import check_document
+from tests.servicing.injecting import prepare
 
 pytestmark = pytest.mark.usefixtures("writers")
 
@@ -259,8 +262,6 @@ _TREES: dict[Path, str] = {}
 
 
 def _tree(template: Path, disc: Path) -> dict[str, Any]:
-    from tests.servicing.injecting import prepare
-
     if template not in _TREES:
         prepared = prepare(template, disc, Path("/new.vhdx"), allow_unsigned=True)
         _TREES[template] = prepared.plan.to_json()
@@ -269,6 +270,27 @@ def _tree(template: Path, disc: Path) -> dict[str, Any]:
 
 
 # Several images, and paths on the host
+
+
+@pytest.mark.parametrize(
+    ("output", "copy"),
+    [
+        ("D:\\images\\s.vhdx", "D:\\images\\it-"),
+        ("D:/images/s.vhdx", "D:/images\\it-"),
+        ("\\\\?\\D:\\images\\s.vhdx", "\\\\?\\D:\\images\\it-"),
+        ("\\\\fs\\vhd\\s.vhdx", "\\\\fs\\vhd\\it-"),
+        ("/srv/images\\s.vhdx", "/srv/it-"),
+        ("/srv/s.vhdx", "/srv/it-"),
+    ],
+)
+def test_the_copy_is_made_beside_the_output(
+    template: Path, disc: Path, output: str, copy: str
+) -> None:
+    planned = prepare(template, disc, Path("/new.vhdx"), allow_unsigned=True).plan
+    plan = Plan(*planned._replace(output=output))
+    steps = strategy_for(Target("hv01", "D:\t.vhdx", output)).steps(plan)
+    (found,) = [step.facts["target"] for step in steps if step.name == "copy"]
+    assert re.fullmatch(re.escape(copy) + r"[0-9a-f]{8}\.vhdx", found)
 
 
 def inject_json(

@@ -16,7 +16,8 @@ from imagetool.errors import HostFailed
 from imagetool.host.environment import child_environment
 from imagetool.host.local import find_powershell
 from imagetool.lab.emulated_host import EmulatedHost
-from imagetool.lab.path_names import NAMES_VARIABLE, engine_command
+from imagetool.lab.path_filter import engine_command
+from imagetool.lab.path_names import NAMES_VARIABLE
 from imagetool.lab.session import connect_host
 from imagetool.lab.winrm.authentication import ConnectionAuthenticator
 from imagetool.lab.winrm.certificate import make_certificate

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from imagetool.lab.path_names import directory_here
 from imagetool.lab.winrm import command_line, soap_faults
 from imagetool.lab.winrm.command import Command
 from imagetool.lab.winrm.envelope import (
@@ -203,7 +204,7 @@ class ShellOperations:
         if shell.code_page not in (437, 65001):
             # PowerShell has no console here to take it from; 437 is the default of clients.
             environment["PWSH_CODEPAGE"] = str(shell.code_page)
-        folder = shell.working_directory
+        folder = directory_here(shell.working_directory, self._environment)
         if folder and not os.path.isdir(folder):  # noqa: PTH112  # a client's text
             raise soap_faults.not_started(267, "The directory name is invalid. ")
         try:
