@@ -195,4 +195,4 @@ def check(
         roots = read_trusted_roots(trust or ())
         with open_package(local_path(package)) as media:
             found.append(check_media(media, roots))
-    raise typer.Exit(0 if found[0].holds else 1)
+    raise typer.Exit(found[0].exit_code)

@@ -106,7 +106,7 @@ def _verify_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
 
 
 def _package_check_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
-    """A case a package: one that is not genuine is a failure, and says what is not."""
+    """A case a package: one that is not genuine is a failure, one that is unreadable an error."""
     for package in tree["packages"]:
         name, judgement = package["name"], package["judgement"]
         lines = [
@@ -123,7 +123,8 @@ def _package_check_cases(tree: Mapping[str, Any]) -> Iterator[_Case]:
             yield _Case(name, output=output)
         else:
             problems = "; ".join(line for kind, line in lines if kind != "genuine")
-            yield _Case(name, "failure", judgement, f"{judgement}: {problems}", "", output)
+            result = "error" if judgement == "unreadable" else "failure"
+            yield _Case(name, result, judgement, f"{judgement}: {problems}", "", output)
 
 
 _CASES = {"verify": _verify_cases, "package-check": _package_check_cases}

@@ -7,6 +7,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -307,9 +308,11 @@ def test_a_damaged_package_hides_no_other_of_its_disc(oracle: Oracle, tmp_path: 
         capture_output=True,
     )
     done = run("package", "check", image)
-    assert done.returncode == 1
-    assert "first.cab: altered\n  content  altered: first.cab: folder 0: block" in done.stdout
+    assert done.returncode == 3
+    assert "first.cab: unreadable\n  content  unreadable: first.cab: folder 0: block" in done.stdout
     assert "second.cab: unsigned\n" in done.stdout
+    (suite,) = ElementTree.fromstring(run("package", "check", image, "--format", "junit").stdout)
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "1")
 
 
 def test_a_tree_whose_files_another_side_has_alone_is_told(oracle: Oracle, tmp_path: Path) -> None:

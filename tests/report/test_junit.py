@@ -82,10 +82,13 @@ def test_every_package_of_a_disc_is_a_case(disc: Path, tmp_path: Path) -> None:
 def test_whatever_is_not_genuine_is_a_failure_of_that_type() -> None:
     judgements = [(f"{item.value}.cab", item) for item in Judgement]
     suite = parse(render(report(*judgements), "junit"))
-    assert counts(suite) == ("imagetool package check", "4", "3", "0")
+    assert counts(suite) == ("imagetool package check", "5", "3", "1")
+    (error,) = suite.iter("error")
+    assert error.get("type") == "unreadable"
     found = {
         case.get("name"): [item.get("type") for item in case.findall("failure")] for case in suite
     }
+    assert found.pop("unreadable.cab") == []
     assert found == {
         "genuine.cab": [],
         "unknown signer.cab": ["unknown signer"],

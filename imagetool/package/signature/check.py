@@ -38,6 +38,8 @@ class Judgement(Enum):
     UNKNOWN_SIGNER = "unknown signer"
     UNSIGNED = "unsigned"
     ALTERED = "altered"
+    UNREADABLE = "unreadable"
+    """Of a package of a disc: it is damaged, or of a kind that is not read."""
 
 
 _BY_SEVERITY = list(Judgement)
@@ -97,9 +99,19 @@ class MediaReport(Reportable):
         """True if there is a package, and every package is genuine."""
         return bool(self.packages) and all(item.holds for item in self.packages)
 
+    @property
+    def exit_code(self) -> int:
+        """0 where every package is genuine, 3 where one cannot be read, else 1."""
+        if any(item.judgement is Judgement.UNREADABLE for item in self.packages):
+            return Corrupt.exit_code
+        return 0 if self.holds else 1
+
 
 def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> MediaReport:
-    """Check all packages of a medium, as check_package; a damaged one of a disc is altered."""
+    """Check all packages of a medium, as check_package.
+
+    One of a disc that check_package raises for is unreadable, and the others are judged.
+    """
     started_at = datetime.now(UTC)
     reports, seconds = [], []
     with media.budget:
@@ -110,9 +122,8 @@ def check_media(media: Media, trusted: Sequence[x509.Certificate] = ()) -> Media
             except (Corrupt, Unsupported) as error:
                 if media.disc is None:
                     raise
-                # The other packages of the disc are judged none the less.
                 reason = error.message.removeprefix(f"{media.disc.name}: ")
-                finding = Finding("content", Judgement.ALTERED, reason)
+                finding = Finding("content", Judgement.UNREADABLE, reason)
                 reports.append(PackageReport(package.name, (finding,)))
             seconds.append(time.perf_counter() - begun)
     unchecked = len(media.disc.files) - len(reports) if media.disc is not None else None
