@@ -75,6 +75,8 @@ class LocalProcess:
     """A PowerShell process whose standard streams carry the frames (host/transport.py)."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        # What PowerShell 7 has set there names modules that Windows PowerShell cannot load.
+        foreign = ["PSMODULEPATH"] if command[0].lower().endswith("powershell.exe") else []
         # The default policy of Windows clients (Restricted) runs no scripts, nor those of modules.
         options = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
         encoded = base64.b64encode(bootstrap_command(LEASE_SECONDS).encode("utf-16-le")).decode(
@@ -86,7 +88,7 @@ class LocalProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=child_environment() | dict(environment),
+                env=child_environment(*foreign) | dict(environment),
                 # Ctrl-C must reach imagetool only: it needs this process to undo its work.
                 start_new_session=sys.platform != "win32",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

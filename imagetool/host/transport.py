@@ -11,6 +11,22 @@ from imagetool.errors import HostFailed
 MAX_LINE_BYTES = 16 << 20
 """A longer line of the script is refused: the largest that is asked for has some 6 MB."""
 
+_TOO_OLD = "$PSVersionTable.PSVersion.Major * 100 + $PSVersionTable.PSVersion.Minor -lt 501"
+_SAY_SO = (
+    "{ 'imagetool ' + [string] $PSVersionTable.PSVersion + ' ' "
+    "+ [string] $ExecutionContext.SessionState.LanguageMode; return }"
+)
+VERSION_CHECK = f"if ({_TOO_OLD}) {_SAY_SO}"
+"""The first statement of a command that needs PowerShell 5.1: an older one says so, and ends.
+
+PowerShell 2.0 can run it, and no language mode refuses it.
+"""
+STARTUP_CHECK = (
+    f"if ({_TOO_OLD} -or $ExecutionContext.SessionState.LanguageMode -ne 'FullLanguage') {_SAY_SO}"
+)
+"""The first statement of a command that needs .NET as well, which other language modes refuse."""
+
+_OLDEST_POWERSHELL = (5, 1)
 _END_MARK = "#end of the script"
 
 
@@ -55,15 +71,12 @@ def endless_line(host: str) -> HostFailed:
 def bootstrap_command(lease: int) -> str:
     """Return PowerShell's initial command, which reads the script from standard input and runs it.
 
-    In a restricted language mode it prints the version and the mode, and ends; that needs no .NET.
     The script is sent as plain lines: antimalware distrusts commands that decode text and run it.
     The same StreamReader reads the script and the requests behind it, for it has buffered some of
     them. `lease` in seconds.
     """
     return (
-        "$mode = [string] $ExecutionContext.SessionState.LanguageMode; "
-        "if ($mode -ne 'FullLanguage') "
-        "{ 'imagetool ' + [string] $PSVersionTable.PSVersion + ' ' + $mode; return }; "
+        f"{STARTUP_CHECK}; "
         "$reader = [IO.StreamReader]::new([Console]::OpenStandardInput()); "
         "$text = [Text.StringBuilder]::new(); "
         f"while (($line = $reader.ReadLine()) -ne '{_END_MARK}') {{ "
@@ -82,16 +95,22 @@ def script_lines() -> bytes:
     return read_script().rstrip() + f"\n{_END_MARK}\n".encode("ascii")
 
 
-_LANGUAGE_MODE_LINE = re.compile(rb"imagetool (\S+) (\w+)\s*")
+_STARTUP_LINE = re.compile(rb"imagetool (\S+) (\w+)\s*")
 _ANTIMALWARE_MESSAGES = ("ScriptContainedMaliciousContent", "malicious content")
 
 
 def startup_error(line: bytes, host: str) -> HostFailed | None:
-    """Return the error for a restricted language mode, if the first line of output has one."""
-    restricted = _LANGUAGE_MODE_LINE.fullmatch(line)
-    if restricted is None:
+    """Return the error that the first line of output stands for, if it is STARTUP_CHECK's."""
+    found = _STARTUP_LINE.fullmatch(line)
+    if found is None:
         return None
-    version, mode = (part.decode("ascii", "replace") for part in restricted.groups())
+    version, mode = (part.decode("ascii", "replace") for part in found.groups())
+    if tuple(int(part) for part in re.findall("[0-9]+", version)[:2]) < _OLDEST_POWERSHELL:
+        return HostFailed(
+            f"{host}: PowerShell {version} there is too old: the session's script needs 5.1",
+            hint="Install WMF 5.1 (Windows Management Framework) on the host, or run imagetool "
+            "where PowerShell is newer.",
+        )
     return HostFailed(
         f"{host}: PowerShell {version} runs in {mode} there, which refuses the session's script",
         hint="Application control restricts it: install the script where it is allowed, signed if "

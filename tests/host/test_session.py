@@ -585,3 +585,21 @@ def test_no_powershell_of_the_current_directory_is_started(
     monkeypatch.setenv("SystemRoot", str(tmp_path))
     own = tmp_path / "System32/WindowsPowerShell/v1.0/powershell.exe"
     assert find_powershell(windows=True) == str(own)
+
+
+def test_windows_powershell_does_not_inherit_the_modules_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PowerShell 7 sets PSModulePath, and Windows PowerShell would load what it finds there."""
+    monkeypatch.setenv("PSModulePath", "of another")
+    for name, inherited in (("powershell.exe", ""), ("pwsh", "of another")):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nprintf "imagetool 5.1 [%s]\\n" "$PSModulePath"\n')
+        program.chmod(0o755)
+        for own in ({}, {"PSModulePath": "own"}):
+            transport = LocalProcess([str(program)], own)
+            try:
+                line = transport.receive_line(5.0)
+            finally:
+                transport.close()
+            assert line == f"imagetool 5.1 [{own.get('PSModulePath', inherited)}]\n".encode()

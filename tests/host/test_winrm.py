@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.configuration.credentials import Credentials
 from imagetool.host.frames import decode_bytes, decode_frame
 from imagetool.host.session import Session
-from imagetool.host.transport import bootstrap_command, read_script
+from imagetool.host.transport import bootstrap_command, read_script, startup_error
 from imagetool.host.winrm import open_winrm
 from imagetool.host.winrm import shell as winrm_module
+from imagetool.host.winrm.wsman import WSManConnection
 from imagetool.lab.winrm import Endpoint, FaultInjector, Limits
 from tests.host.test_session import HOSTILE
 from tests.waiting import until
@@ -475,6 +476,83 @@ def test_the_bootstrap_says_that_the_language_is_restricted(engine: str) -> None
         input="", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.split()[0::2] == ["imagetool", "ConstrainedLanguage"]
+
+
+OLD = "$old = @{PSVersion = [version] '4.0'}; "
+
+
+@pytest.mark.parametrize("command", [bootstrap_command(180), winrm_module._HASH_COMMAND])
+def test_a_powershell_that_is_too_old_says_so(engine: str, command: str) -> None:
+    """That of Windows Server 2012 R2 as it ships; its version is put into the real command."""
+    done = subprocess.run(
+        [engine, "-NoProfile", "-Command", OLD + command.replace("$PSVersionTable", "$old")],
+        input="", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["imagetool", "4.0", "FullLanguage"]
+    error = startup_error(done.stdout.encode(), "hv01")
+    assert error is not None
+    assert error.message == "hv01: PowerShell 4.0 there is too old: the session's script needs 5.1"
+    assert "WMF 5.1" in error.hint
+
+
+def test_a_host_with_an_old_powershell_is_refused(tmp_path: Path, connect: Connect) -> None:
+    old = fake_engine(tmp_path, "imagetool 4.0 FullLanguage\r\n")
+    for script in ("", "C:\\imagetool\\session.ps1"):
+        with (
+            Endpoint(engine=old) as endpoint,
+            pytest.raises(HostFailed, match=r"PowerShell 4\.0 there is too old"),
+        ):
+            connect(endpoint, script=script)
+
+
+WORDS_OF_POWERSHELL_2 = {
+    "BinaryExpressionAst", "CommandExpressionAst", "ConvertExpressionAst", "MemberExpressionAst",
+    "PipelineAst", "ReturnStatementAst", "ScriptBlockAst", "NamedBlockAst", "StatementBlockAst",
+    "StringConstantExpressionAst", "TypeConstraintAst", "VariableExpressionAst", "IfStatementAst",
+    "ConstantExpressionAst",
+}  # fmt: skip
+"""What the first statement may be made of: no calls of methods, and no types but [string]."""
+
+
+@pytest.mark.parametrize("command", [bootstrap_command(180), winrm_module._HASH_COMMAND])
+def test_the_first_statement_needs_powershell_2_alone(engine: str, command: str) -> None:
+    script = """
+        $parser = [Management.Automation.Language.Parser]
+        $tree = $parser::ParseInput($env:COMMAND, [ref] $null, [ref] $null)
+        $first = $tree.EndBlock.Statements[0]
+        foreach ($part in $first.FindAll({ $true }, $true)) {
+            $part.GetType().Name + ' ' + [string] $part.TypeName + [string] $part.Operator
+        }
+    """
+    done = subprocess.run(
+        [engine, "-NoProfile", "-NonInteractive", "-Command", script],
+        env=os.environ | {"COMMAND": command}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert found[0][0] == "IfStatementAst"
+    assert {parts[0] for parts in found} <= WORDS_OF_POWERSHELL_2
+    assert {part for parts in found for part in parts[1:]} <= {
+        "string", "Multiply", "Plus", "Ilt", "Ine", "Or"
+    }  # fmt: skip
+
+
+def test_powershell_is_started_by_its_whole_path(
+    serve: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bare name would be looked for in the directory of the shell, and there first."""
+    started: list[str] = []
+    run = WSManConnection.run
+
+    def noted(self: WSManConnection, shell: str, program: str, arguments: Sequence[str]) -> str:
+        started.append(program)
+        return run(self, shell, program, arguments)
+
+    monkeypatch.setattr(WSManConnection, "run", noted)
+    (tmp_path / "session.ps1").write_bytes(read_script())
+    connect(serve()).close()
+    connect(serve(), script=str(tmp_path / "session.ps1")).close()
+    own = "%SystemRoot%\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"
+    assert started == [own] * 3  # the last two: for the hash of the script, and for itself
 
 
 def test_a_script_that_lies_on_the_host_is_compared_and_run(

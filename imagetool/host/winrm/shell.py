@@ -27,6 +27,7 @@ from imagetool.host.frames import RequestFrame
 from imagetool.host.session import LEASE_SECONDS, Session
 from imagetool.host.transport import (
     MAX_LINE_BYTES,
+    VERSION_CHECK,
     ConnectionBroke,
     bootstrap_command,
     endless_line,
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
     from imagetool.host.configuration import ConfiguredHost
     from imagetool.host.configuration.credentials import Credentials
 
-_POWERSHELL = "powershell.exe"
+_POWERSHELL = r"%SystemRoot%\System32\WindowsPowerShell\v1.0\powershell.exe"
+"""By its whole path, for cmd.exe: a bare name would be looked for in the directory of the shell."""
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")
 _START_ATTEMPTS = 4
 _CLOSE_ATTEMPTS = 3
@@ -147,6 +149,9 @@ class WinRMShell:
                 out, err, code = connection.receive(self._shell, command, 20)
                 stdout, stderr = stdout + out, stderr + err
         connection.terminate(self._shell, command)
+        failure = startup_error(stdout, self._host.name)
+        if failure is not None:
+            raise failure
         found = stdout.decode("ascii", "replace").strip().lower()
         wanted = self._host.script_sha256.lower() or sha256(read_script()).hexdigest()
         if found == wanted:
@@ -347,6 +352,7 @@ class WinRMShell:
 
 # The shell's environment carries the path, so that it never becomes source text.
 _HASH_COMMAND = (
+    f"{VERSION_CHECK}; "  # of an old one the script itself could not say so
     "$ErrorActionPreference = 'Stop'; "
     "if ([string] $ExecutionContext.SessionState.LanguageMode -eq 'FullLanguage') { "
     "$file = [IO.File]::OpenRead($env:IMAGETOOL_SCRIPT); "
