@@ -183,7 +183,8 @@ class Result(dict[str, object]):
 
 
 class Event(NamedTuple):
-    """A progress or warning record of a running cmdlet: `kind` is "progress" or "warning"."""
+    """What is said while a cmdlet runs, by its `kind`: a "progress" or "warning" record of the
+    cmdlet, or that imagetool is "waiting" for something on the host."""
 
     kind: str
     text: str

@@ -83,8 +83,16 @@ def serve(
             pass
 
 
-def status() -> None:
+EffectsOption = Annotated[
+    bool, typer.Option("--effects", help="List what the host does as Windows does, and its source.")
+]
+
+
+def status(effects: EffectsOption = False) -> None:
     """Say whether an emulated host runs, and what it has mounted."""
+    if effects:
+        _echo_effects()
+        return
     from imagetool.lab.lasting_host import find_host, state_directory
 
     directory = state_directory()
@@ -107,6 +115,18 @@ def reset() -> None:
         return
     typer.echo(f"ended the emulated host: process {found['process']}, {_sessions(found)}")
     _echo_disks(found, "dismounted ")
+
+
+def _echo_effects() -> None:
+    from imagetool.lab.effects import effects
+
+    cmdlet = ""
+    for item in effects():
+        if item.cmdlet != cmdlet:
+            cmdlet = item.cmdlet
+            typer.echo(cmdlet)
+        typer.echo(f"  {item.what}")
+        typer.echo(f"    {'a guess' if item.is_guess else f'confirmed by {item.known}'}")
 
 
 def _sessions(found: Mapping[str, object]) -> str:

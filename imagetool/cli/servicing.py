@@ -355,6 +355,9 @@ class _StepReporter:
         elif event.kind == "warning":
             self.end()
             typer.echo(f"warning from the host: {safe(event.text)}", err=True)
+        elif event.kind == "waiting":
+            self.end()
+            typer.echo(f"          {safe(event.text)}", err=True)
         elif self._terminal and event.percent is not None:
             typer.echo(f"\r          {event.percent:3} %", nl=False, err=True)
 

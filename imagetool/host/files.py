@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -31,9 +31,19 @@ class FileOperations:
         """Create a directory; fails where the path exists."""
         self._session.operate("make-directory", path=path)
 
-    def remove_directory(self, path: str) -> None:
-        """Remove an empty directory, never a mount point; a missing one is no error."""
-        self._session.operate("remove-directory", path=path)
+    def remove_directory(self, path: str, *, own: bool = False) -> None:
+        """Remove an empty directory; a missing one is no error.
+
+        Of a mount point only itself, and only with `own`, for one of imagetool's.
+        """
+        self._session.operate("remove-directory", path=path, own=own)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory of imagetool's with all in it, of links and mount points themselves.
+
+        A missing one is no error.
+        """
+        self._session.operate("remove-tree", path=path)
 
     def stat(self, path: str) -> FileState:
         """Return the state of `path`; `exists` is False where there is nothing."""
@@ -70,6 +80,16 @@ class FileOperations:
     def in_use(self, path: str) -> bool:
         """True if another process has the file open."""
         return self._session.operate("in-use", path=path).flag("inuse")
+
+    def servicing_processes(self, parents: Sequence[int]) -> list[int]:
+        """Return the processes of DISM that these processes have started, and that still run."""
+        found = self._session.operate("servicing", parents=list(parents))["processes"]
+        listed = found if isinstance(found, list) else []
+        return [number for number in listed if isinstance(number, int)]
+
+    def close_hives(self, directory: str) -> None:
+        """Unload the hives that DISM has left loaded from a volume mounted in a directory."""
+        self._session.operate("close-hives", directory=directory)
 
     def close_all(self) -> None:
         """Close every file that this session has open for reading, also by an interrupted read."""

@@ -5,15 +5,16 @@
 # frames.py describes the frames. Beside the requested cmdlets it uses the language and .NET only.
 #
 # It lives by a lease: after LeaseSeconds without input, or at the end of the input, it lets the running
-# cmdlet finish, dismounts the disks that it mounted (but for those before a 'commit'), deletes what it
-# was told to own, and exits.
+# cmdlet finish, removes the access paths that it added, dismounts the disks that it mounted (but for those
+# before a 'commit'), deletes what it was told to own, and exits.
 param($Reader, [int] $LeaseSeconds = 180)
 
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
 $allowed = @(
-    'Get-VHD', 'Mount-VHD', 'Dismount-VHD', 'Test-VHD', 'Get-Disk', 'Set-Disk', 'Get-Partition',
+    'Get-VHD', 'Mount-VHD', 'Dismount-VHD', 'Test-VHD', 'Get-DiskImage', 'Mount-DiskImage', 'Dismount-DiskImage',
+    'Get-Disk', 'Set-Disk', 'Get-Partition', 'Get-VMHardDiskDrive',
     'Add-PartitionAccessPath', 'Remove-PartitionAccessPath', 'Get-Volume', 'Add-WindowsPackage', 'Get-WindowsPackage',
     'Get-VMHost', 'Get-VM', 'Get-VMIntegrationService', 'Enable-VMIntegrationService', 'Disable-VMIntegrationService'
 )
@@ -23,7 +24,7 @@ $output = [Console]::OpenStandardOutput()
 if (-not $Reader) { $Reader = [IO.StreamReader]::new([Console]::OpenStandardInput()) }
 
 $state = @{ Heard = [DateTime]::UtcNow; Running = $null; Awaiting = $null; Kept = 0; Newest = 0; Ended = $false; Line = $null; Writing = $null }
-$mounted = [Collections.Generic.List[string]]::new()
+$undo = [Collections.Generic.List[hashtable]]::new()         # cmdlets that the end of the session runs, the newest first
 $owned = [Collections.Generic.List[string]]::new()           # files and directories, deleted at the end
 $kept = @{}                                                  # kept results by number, for later requests
 $opened = @{}                                                # files open for reading, by the client's number
@@ -187,25 +188,70 @@ function Complete-Cmdlet {
         }
         Send-Answer $request.number 'result' $content
     }
-    $path = $request.parameters['Path']
-    # A cancelled Mount-VHD may have mounted; a failed one did not: another process may have.
-    if ($request.cmdlet -eq 'Mount-VHD' -and $running.Stopped) { foreach ($item in $path) { $mounted.Add($item) } }
-    elseif (-not $running.Failed) {
-        if ($request.cmdlet -eq 'Mount-VHD') { foreach ($item in $path) { $mounted.Add($item) } }
-        if ($request.cmdlet -eq 'Dismount-VHD') { foreach ($item in $path) { [void] $mounted.Remove($item) } }
-    }
+    Add-ToUndo $request ($running.Failed -and -not $running.Stopped)
     $running.Shell.Dispose()
     $state.Running = $null
     Send-Answer $request.number 'end' @{}
 }
 
+# What undoes a cmdlet, and the parameter that names what it did it to.
+$undoing = @{
+    'Mount-VHD' = @('Dismount-VHD', 'Path'); 'Mount-DiskImage' = @('Dismount-DiskImage', 'ImagePath')
+    'Add-PartitionAccessPath' = @('Remove-PartitionAccessPath', 'AccessPath')
+}
+
+function Add-ToUndo($Request, [bool] $Failed) {
+    # Note what the end of the session is to undo. A cancelled cmdlet may have done its work; a failed one did not:
+    # what is there may be another process's.
+    if ($Failed) { return }
+    if ($undoing.ContainsKey($Request.cmdlet)) {
+        $cmdlet, $name = $undoing[$Request.cmdlet]
+        foreach ($item in $Request.parameters[$name]) {
+            $given = @{ $name = $item }
+            if ($name -eq 'AccessPath') { $given = $Request.parameters }
+            $undo.Add(@{ Cmdlet = $cmdlet; Parameters = $given; Subject = $item })
+        }
+    }
+    foreach ($pair in $undoing.Values) {
+        if ($pair[0] -ne $Request.cmdlet) { continue }
+        foreach ($item in $Request.parameters[$pair[1]]) {
+            for ($index = $undo.Count - 1; $index -ge 0; $index--) {
+                if ($undo[$index].Cmdlet -eq $pair[0] -and $undo[$index].Subject -ceq $item) { $undo.RemoveAt($index) }
+            }
+        }
+    }
+}
+
+function Wait-ForServicing {
+    # True once no process of DISM is left that this one has started; false where one goes on for minutes.
+    $end = [DateTime]::UtcNow.AddMinutes(10)
+    while ($true) {
+        $shell = [powershell]::Create()
+        $shell.Runspace = $runspace
+        try { $found = $shell.AddScript([string] $lengthy['servicing']).AddParameter('parents', @($PID)).Invoke() } catch { return $true }
+        finally { $shell.Dispose() }
+        if (-not $found[0]['processes'].Count) { return $true }
+        if ([DateTime]::UtcNow -gt $end) { return $false }
+        [Threading.Thread]::Sleep(1000)
+    }
+}
+
+function Invoke-AtEnd([string] $Cmdlet, [hashtable] $Parameters) {
+    # No client is left to report a failure to.
+    $shell = [powershell]::Create()
+    $shell.Runspace = $runspace
+    [void] $shell.AddCommand($Cmdlet)
+    foreach ($name in $Parameters.Keys) { [void] $shell.AddParameter($name, $Parameters[$name]) }
+    try { $shell.Invoke() } catch { } finally { $shell.Dispose() }
+}
+
 function New-PrivateDirectory([string] $Path) {
     if ([IO.File]::Exists($Path) -or [IO.Directory]::Exists($Path)) { throw [IO.IOException]::new("'$Path' is there already.") }
-    $info = [IO.Directory]::CreateDirectory($Path)
+    # Made with its access control: others could open what is private only a moment later.
     if ([Environment]::OSVersion.Platform -eq 'Unix') {
         # By reflection, for .NET has it since version 7 only: rwx for the owner.
         $modes = [IO.File].Assembly.GetType('System.IO.UnixFileMode')
-        $method = [IO.File].GetMethod('SetUnixFileMode', [type[]] @([string], $modes))
+        $method = [IO.Directory].GetMethod('CreateDirectory', [type[]] @([string], $modes))
         [void] $method.Invoke($null, @($Path, [Enum]::ToObject($modes, 448)))
         return
     }
@@ -217,11 +263,44 @@ function New-PrivateDirectory([string] $Path) {
         $rights.AddAccessRule($rule)
     }
     $extensions = 'System.IO.FileSystemAclExtensions' -as [type]    # where .NET 5 and later have it
-    if ($extensions) { $extensions::SetAccessControl($info, $rights) } else { $info.SetAccessControl($rights) }
+    if ($extensions) { $extensions::Create([IO.DirectoryInfo]::new($Path), $rights) }
+    else { [void] [IO.Directory]::CreateDirectory($Path, $rights) }
 }
+
+function Test-Entry([string] $Path) {
+    # True for anything of that name, also for a link to nothing, which .NET says is not there.
+    try { [void] [IO.File]::GetAttributes($Path); $true } catch [IO.FileNotFoundException], [IO.DirectoryNotFoundException] { $false }
+}
+
+function Test-Link([string] $Path) { [IO.File]::GetAttributes($Path) -band [IO.FileAttributes]::ReparsePoint }
+
+function Remove-Entry([string] $Path) {
+    # An empty directory, or a link or mount point to one; a link to nothing is a file where there is no Windows.
+    try { [IO.Directory]::Delete($Path, $false) } catch [IO.DirectoryNotFoundException] { [IO.File]::Delete($Path) }
+}
+
+function Remove-Tree([string] $Path) {
+    # Everything in a directory, and itself. Of links and mount points themselves, never what is behind them.
+    if (-not (Test-Link $Path)) {
+        foreach ($file in [IO.Directory]::GetFiles($Path)) { [IO.File]::SetAttributes($file, 'Normal'); [IO.File]::Delete($file) }
+        foreach ($folder in [IO.Directory]::GetDirectories($Path)) { Remove-Tree $folder }
+    }
+    Remove-Entry $Path
+}
+
 
 # Operations that may take minutes run in the runspace, as cmdlets do, so that the lease can be renewed.
 $lengthy = @{
+    'servicing' = {
+        # The processes of DISM, started by one of these, that have not ended: they outlive their cmdlet.
+        param($parents)
+        $found = @()
+        if ([Environment]::OSVersion.Platform -ne 'Unix' -or $env:IMAGETOOL_EMULATED -eq '1') {
+            $found = @(Get-CimInstance -ClassName Win32_Process -Filter "Name = 'dismhost.exe'" | Where-Object { $parents -contains $_.ParentProcessId })
+        }
+        @{ processes = [long[]] @(foreach ($item in $found) { $item.ProcessId }) }
+    }
+    'import-module' = { param($path) Import-Module -Name $path -ErrorAction Stop; @{} }
     'copy' = { param($source, $target) [IO.File]::Copy($source, $target, $false); @{} }
     'sha256' = {
         [CmdletBinding()] param($path)
@@ -342,31 +421,59 @@ function Get-VolumeOf([string] $Path) {
 }
 
 function Get-Facts {
-    # User, computer, system and time; facts of Windows alone are null or empty elsewhere.
-    $facts = @{
-        user = [Environment]::UserName; domain = [Environment]::UserDomainName; computer = [Environment]::MachineName
-        system = [Environment]::OSVersion.VersionString; now = [DateTime]::UtcNow; temporary = [IO.Path]::GetTempPath()
-        elevated = $null; filtered = $null; authentication = ''; dism = ''; iso = $null; product = ''
+    # User, computer, system and time. Each is asked on its own: one that cannot be had is null.
+    $facts = @{}
+    $ask = {
+        param($names, $block)
+        foreach ($name in @($names)) { $facts[$name] = $null }
+        try { $values = @(& $block) } catch { return }
+        for ($index = 0; $index -lt $values.Count; $index++) { $facts[@($names)[$index]] = $values[$index] }
     }
+    & $ask 'user' { [Environment]::UserName }
+    & $ask 'domain' { [Environment]::UserDomainName }
+    & $ask 'computer' { [Environment]::MachineName }
+    & $ask 'system' { [Environment]::OSVersion.VersionString }
+    & $ask 'now' { [DateTime]::UtcNow }
+    & $ask 'temporary' { [IO.Path]::GetTempPath() }
+    foreach ($name in @('elevated', 'filtered', 'authentication', 'dism', 'iso', 'product')) { $facts[$name] = $null }
     if ([Environment]::OSVersion.Platform -eq 'Unix') { return $facts }
-    $identity = [Security.Principal.WindowsIdentity]::GetCurrent()
-    $facts.elevated = [Security.Principal.WindowsPrincipal]::new($identity).IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)
-    $facts.filtered = $false
-    foreach ($claim in $identity.Claims) {
-        if ($claim.Type -like '*denyonlysid' -and $claim.Value -eq 'S-1-5-32-544') { $facts.filtered = $true }
+    & $ask @('user', 'authentication', 'elevated') {
+        $identity = [Security.Principal.WindowsIdentity]::GetCurrent()
+        $identity.Name
+        [string] $identity.AuthenticationType
+        [Security.Principal.WindowsPrincipal]::new($identity).IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)
     }
-    $facts.user = $identity.Name
-    $facts.authentication = [string] $identity.AuthenticationType
-    $folder = [Environment]::SystemDirectory
-    $dism = [IO.Path]::Combine($folder, 'dism.exe')
-    if ([IO.File]::Exists($dism)) { $facts.dism = [string] [Diagnostics.FileVersionInfo]::GetVersionInfo($dism).FileVersion }
-    $facts.iso = [IO.File]::Exists([IO.Path]::Combine($folder, 'vmguest.iso'))
-    $key = [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey('SOFTWARE\Microsoft\Windows NT\CurrentVersion')
-    if ($key) {
-        $facts.product = [string] $key.GetValue('ProductName') + ' ' + [string] $key.GetValue('CurrentBuildNumber') + '.' + [string] $key.GetValue('UBR')
-        $key.Dispose()
+    & $ask 'filtered' {
+        $denied = @([Security.Principal.WindowsIdentity]::GetCurrent().Claims | Where-Object { $_.Type -like '*denyonlysid' -and $_.Value -eq 'S-1-5-32-544' })
+        $denied.Count -gt 0
+    }
+    & $ask 'dism' {
+        $dism = [IO.Path]::Combine([Environment]::SystemDirectory, 'dism.exe')
+        if ([IO.File]::Exists($dism)) { [string] [Diagnostics.FileVersionInfo]::GetVersionInfo($dism).FileVersion } else { '' }
+    }
+    & $ask 'iso' { [IO.File]::Exists([IO.Path]::Combine([Environment]::SystemDirectory, 'vmguest.iso')) }
+    & $ask 'product' {
+        $key = [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey('SOFTWARE\Microsoft\Windows NT\CurrentVersion')
+        try { [string] $key.GetValue('ProductName') + ' ' + [string] $key.GetValue('CurrentBuildNumber') + '.' + [string] $key.GetValue('UBR') }
+        finally { $key.Dispose() }
     }
     $facts
+}
+
+function Close-Hives([string] $Directory) {
+    # Unload the hives that DISM left loaded from a mount directory of ours: their names are its files' paths.
+    if ([Environment]::OSVersion.Platform -eq 'Unix') { return , [string[]] @() }
+    $parts = $Directory.Replace('/', '\').TrimEnd('\').Split('\')
+    $ours = '\' + [string]::Join('\', $parts[($parts.Count - 2)..($parts.Count - 1)]) + '\'
+    $closed = foreach ($name in [Microsoft.Win32.Registry]::LocalMachine.GetSubKeyNames()) {
+        if ($name[0] -ne '{' -or $name.Replace('/', '\').IndexOf($ours, [StringComparison]::OrdinalIgnoreCase) -lt 0) { continue }
+        $start = [Diagnostics.ProcessStartInfo]::new([IO.Path]::Combine([Environment]::SystemDirectory, 'reg.exe'), "unload `"HKLM\$name`"")
+        $start.UseShellExecute = $false
+        $start.CreateNoWindow = $true
+        $process = [Diagnostics.Process]::Start($start)
+        try { if ($process.WaitForExit(30000) -and $process.ExitCode -eq 0) { $name } } finally { $process.Dispose() }
+    }
+    , [string[]] @($closed)
 }
 
 function Get-Engine {
@@ -417,12 +524,19 @@ $operations = @{
     }
     'remove-directory' = {
         param($p)
-        # Only an empty directory, and no mount point: never the files behind one.
-        $info = [IO.DirectoryInfo]::new($p.path)
-        if ($info.Exists) {
-            if ($info.Attributes -band [IO.FileAttributes]::ReparsePoint) { throw [IO.IOException]::new("'$($p.path)' is a mount point or link.") }
-            [IO.Directory]::Delete($p.path, $false)
+        # Only an empty directory. Of a mount point only itself, and if it is ours: a dismount may have left it behind.
+        if (Test-Entry $p.path) {
+            if ((Test-Link $p.path) -and -not $p.own) { throw [IO.IOException]::new("'$($p.path)' is a mount point or link.") }
+            Remove-Entry $p.path
         }
+        @{}
+    }
+    'close-hives' = { param($p) @{ closed = Close-Hives $p.directory } }
+    'remove-tree' = {
+        param($p)
+        # In a directory of imagetool's only, whatever a record says.
+        if ([IO.Path]::GetFileName([IO.Path]::GetDirectoryName($p.path)) -notmatch '^it-[0-9a-f]{8}$') { throw [IO.IOException]::new("'$($p.path)' is not in a directory of imagetool's.") }
+        if (Test-Entry $p.path) { Remove-Tree $p.path }
         @{}
     }
     'stat' = {
@@ -460,7 +574,7 @@ $operations = @{
     'access' = { param($p) @{ access = Get-Access $p.path } }
     'echo' = { param($p) @{ value = $p.value } }
     'forget' = { param($p) foreach ($number in $p.references) { $kept.Remove([long] $number) }; @{} }
-    'commit' = { param($p) $mounted.Clear(); @{} }
+    'commit' = { param($p) $undo.Clear(); @{} }
     'own' = { param($p) $owned.Add($p.path); @{} }            # deleted at the end, unless it was renamed or deleted before
     'write' = {
         param($p)
@@ -592,7 +706,7 @@ function Receive-Lines([int] $Milliseconds) {
 
 $edition = if ($PSVersionTable.ContainsKey('PSEdition')) { $PSVersionTable.PSEdition } else { 'Desktop' }
 Send-Frame @{
-    number = 0; kind = 'hello'; protocol = 3; version = [string] $PSVersionTable.PSVersion; edition = $edition
+    number = 0; kind = 'hello'; protocol = 4; version = [string] $PSVersionTable.PSVersion; edition = $edition
     language = [string] $ExecutionContext.SessionState.LanguageMode
     system = [Environment]::OSVersion.VersionString; computer = [Environment]::MachineName; process = $PID
     windows = [Environment]::OSVersion.Platform -ne 'Unix'; modules = Find-Modules
@@ -625,12 +739,9 @@ try {
     Send-Pending
 }
 finally {
-    # The newest first. No client is left to report a failure to.
-    for ($index = $mounted.Count - 1; $index -ge 0; $index--) {
-        $shell = [powershell]::Create()
-        $shell.Runspace = $runspace
-        try { [void] $shell.AddCommand('Dismount-VHD').AddParameter('Path', $mounted[$index]).Invoke() } catch { }
-        $shell.Dispose()
+    # Access paths go before their disk. A disk that DISM's own process still works on is not torn from it.
+    if ($undo.Count -and (Wait-ForServicing)) {
+        for ($index = $undo.Count - 1; $index -ge 0; $index--) { Invoke-AtEnd $undo[$index].Cmdlet $undo[$index].Parameters }
     }
     $runspace.Dispose()
     foreach ($stream in $opened.Values) { $stream.Dispose() }

@@ -28,8 +28,10 @@ LEASE_SECONDS = 180
 
 _log = logging.getLogger(__name__)
 
-_PROTOCOL = 3
+_PROTOCOL = 4
 _RENEW_INTERVAL = LEASE_SECONDS / 3
+_CMDLET_RENEW_INTERVAL = 5.0
+"""While a cmdlet runs: a line that arrives frees a child process that waits for the same input."""
 _START_TIMEOUT = 90.0
 _CANCEL_TIMEOUT = 120.0
 _RECONNECT_PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0, 20.0)
@@ -96,6 +98,7 @@ class Session:
         self._unfinished: RequestFrame | None = None
         self._stop = threading.Event()
         self._connection_lost = False
+        self._cmdlet_runs = False
         self._request_lock = threading.RLock()
         self._send_lock = threading.Lock()
         self.files = FileOperations(self)
@@ -224,11 +227,14 @@ class Session:
             deadline = _READ_SECONDS if reads else _REQUEST_SECONDS
         end = time.monotonic() + deadline
         answers = AnswerCollector(request, name, on_event)
+        self._cmdlet_runs = request.operation == "invoke"
         try:
             self._exchange(request, answers, end)
         except ConnectionBroke:
             self._connection_lost = True
             raise
+        finally:
+            self._cmdlet_runs = False
         self._unfinished = None
         return answers.results_or_raise()
 
@@ -356,7 +362,11 @@ class Session:
 
     def _renew(self) -> None:
         line = RequestFrame(0, "renew").encode()
-        while not self._stop.wait(_RENEW_INTERVAL):
+        renewed = time.monotonic()
+        while not self._stop.wait(min(_CMDLET_RENEW_INTERVAL, _RENEW_INTERVAL)):
+            if not self._cmdlet_runs and time.monotonic() - renewed < _RENEW_INTERVAL:
+                continue
+            renewed = time.monotonic()
             try:
                 try:
                     self._send(line)

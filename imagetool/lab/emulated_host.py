@@ -8,17 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagetool.errors import ImagetoolError
+from imagetool.errors import ImagetoolError, WrongUsage
 from imagetool.lab.cmdlet import CmdletFailure, CmdletResult, ReportCallback
-from imagetool.lab.cmdlets import VIRTUALIZATION_EXCEPTION, implementation
+from imagetool.lab.cmdlets import implementation
+from imagetool.lab.configuration import LabConfiguration, read_lab_configuration
 from imagetool.lab.faults import FaultMatcher, strike
 from imagetool.lab.locks import lock_file
-
-SHARING_VIOLATION = 0x80070020
 
 
 @dataclass(slots=True)
@@ -35,20 +35,50 @@ class MountedDisk:
     """Directories by partition number."""
     lock: int | None = None
     """The descriptor that holds the lock on the file; None where another process holds it."""
+    late: dict[str, int] = field(default_factory=dict)
+    """So many questions for its number, for itself, and for its partitions come too early."""
+
+    def is_late(self, what: str) -> bool:
+        """Count a question; True if it comes too early."""
+        left = self.late.get(what, 0)
+        self.late[what] = max(left - 1, 0)
+        return left > 0
+
+
+@dataclass(slots=True)
+class ServicingProcess:
+    """A process of DISM (dismhost.exe), which outlives the cmdlet that started it."""
+
+    number: int
+    parent: int
+    calls: int
+    """How often it is still seen."""
 
 
 class EmulatedHost:
     """A Hyper-V host, in memory or with its state in a file that a later process goes on with.
 
-    `faults` happen to cmdlets by their names.
+    `faults` happen to cmdlets by their names. The file of its configuration lies beside that of its
+    state, and is read again for each cmdlet.
     """
 
-    def __init__(self, faults: FaultMatcher | None = None, state_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        faults: FaultMatcher | None = None,
+        state_file: Path | None = None,
+        configuration: LabConfiguration | None = None,
+    ) -> None:
+        self.configuration = configuration or LabConfiguration()
         self.disks: dict[int, MountedDisk] = {}
+        self.servicing: dict[int, ServicingProcess] = {}
+        self.caller = 0
+        """The process whose cmdlet runs, as its caller says."""
         self.faults = faults or FaultMatcher()
         self._state_file = state_file
         self._saved = ""
         if state_file is not None:
+            with contextlib.suppress(WrongUsage):  # each session says it
+                self.configuration = read_lab_configuration(state_file.parent)
             self._load(state_file)
 
     def call(
@@ -57,6 +87,8 @@ class EmulatedHost:
         """Run a cmdlet whose parameters are bound. Raises CmdletFailure."""
         strike(self.faults, cmdlet)
         try:
+            if self._state_file is not None:
+                self.configuration = read_lab_configuration(self._state_file.parent)
             return implementation(cmdlet)(self, parameters, report)
         except ImagetoolError as error:
             raise CmdletFailure(error.message, hresult=0x80070570) from None
@@ -70,28 +102,42 @@ class EmulatedHost:
         return next((disk for disk in self.disks.values() if disk.path == path), None)
 
     def mount(self, path: Path, *, read_only: bool) -> MountedDisk:
-        """Mount a file. Raises CmdletFailure where it is in use."""
-        try:
-            lock = lock_file(path, exclusive=not read_only)
-        except BlockingIOError:
-            raise in_use(path) from None
+        """Mount a file. Raises BlockingIOError where it is locked."""
+        lock = lock_file(path, exclusive=not read_only)
         number = next(n for n in range(1, 10_000) if n not in self.disks)
-        disk = MountedDisk(number, path, offline=not read_only, exclusive=not read_only, lock=lock)
+        options = self.configuration.host
+        disk = MountedDisk(
+            number,
+            path,
+            offline=not read_only and options.san_policy == "offline",
+            read_only=read_only or options.san_policy == "offline" or options.deny_write_access,
+            exclusive=not read_only,
+            lock=lock,
+            late=dict.fromkeys(("number", "disk", "partitions"), options.disks_late),
+        )
         self.disks[number] = disk
         return disk
 
     def dismount(self, disk: MountedDisk) -> None:
-        """Dismount a disk."""
+        """Dismount a disk. Its file may be held for a while."""
         self.disks.pop(disk.number, None)
-        if disk.lock is not None:
+        if disk.lock is None:
+            return
+        seconds = self.configuration.host.files_late
+        if seconds:
+            release = threading.Timer(seconds, os.close, [disk.lock])
+            release.daemon = True
+            release.start()
+        else:
             os.close(disk.lock)
 
-    def dismount_path(self, path: str) -> None:
-        """Dismount a file, if it is mounted: what is asked for a caller that has gone."""
-        disk = self.find_mounted(Path(path).resolve())
-        if disk is not None:
-            self.dismount(disk)
-            self._save()
+    def add_servicing_process(self) -> None:
+        """Add a process of DISM that the caller has started, where such ones linger."""
+        if self.configuration.host.dism_lingers:
+            number = 4000 + 4 * len(self.servicing)
+            self.servicing[number] = ServicingProcess(
+                number, self.caller, self.configuration.host.dism_lingers
+            )
 
     def dismount_all(self) -> None:
         """Dismount every disk."""
@@ -162,12 +208,3 @@ def _disk_from(item: Mapping[str, object]) -> MountedDisk:
         bool(item["exclusive"]),
         {int(key): [str(path) for path in value] for key, value in paths.items()},
     )
-
-
-def in_use(path: Path) -> CmdletFailure:
-    """Return the failure to mount a file that is mounted, or open elsewhere."""
-    return CmdletFailure(
-        f"Failed to mount the virtual disk.\nThe system failed to mount '{path}'.",
-        hresult=SHARING_VIOLATION, category="ResourceBusy", error_id="ObjectInUse",
-        exception=VIRTUALIZATION_EXCEPTION,
-    )  # fmt: skip

@@ -106,6 +106,7 @@ class DoorSession:
     def __init__(self, door: Door, faults: str = "", name: str = "") -> None:
         self.name = name or uuid.uuid4().hex
         """The name by which calls over other connections belong to the session."""
+        self._number = 0
         self._connection = _connect(door, {"session": self.name, "faults": faults})
         try:
             hello = _next_frame(self._connection)
@@ -128,7 +129,8 @@ class DoorSession:
         request: dict[str, object] = {"cmdlet": cmdlet, "parameters": dict(parameters)}
         results: list[CmdletResult] = []
         failure: CmdletFailure | None = None
-        for frame in self._ask(request | {"directory": os.getcwd()}):  # noqa: PTH109  # a text
+        caller = {"directory": os.getcwd(), "process": os.getpid()}  # noqa: PTH109  # a text
+        for frame in self._ask(request | caller):
             kind = frame.get("kind")
             if kind == "result":
                 properties = frame.get("properties")
@@ -149,9 +151,15 @@ class DoorSession:
         list(self._ask({"own": path}))
 
     def _ask(self, request: dict[str, object]) -> Iterator[dict[str, object]]:
+        self._number += 1
         try:
-            self._connection.send(request)
-            while (frame := _next_frame(self._connection)).get("kind") != "end":
+            self._connection.send(request | {"number": self._number})
+            while True:
+                frame = _next_frame(self._connection)
+                if frame.get("number") != self._number:
+                    continue  # the answer to a call that was interrupted
+                if frame.get("kind") == "end":
+                    return
                 yield frame
         except OSError:
             raise HostEnded from None

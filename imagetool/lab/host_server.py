@@ -28,8 +28,9 @@ from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import Dropped, FaultMatcher, parse_faults, strike
 from imagetool.lab.owned import delete_owned
 from imagetool.lab.stand_ins import module_names
+from imagetool.lab.undoing import Undoing, is_undone, undoing
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes with the frames of the door: a host of another version is not asked."""
 
 _MAX_REQUEST_LENGTH = 8 << 20
@@ -43,7 +44,7 @@ class _OpenSession:
     """A session as the door knows it."""
 
     faults: FaultMatcher
-    mounted: list[str] = field(default_factory=list)
+    undo: list[Undoing] = field(default_factory=list)
     owned: list[str] = field(default_factory=list)
 
 
@@ -141,6 +142,9 @@ class HostServer:
         except HostFailed:
             return None
 
+    def _module_names(self) -> tuple[str, ...]:
+        return module_names(hyper_v=self.emulated_host.configuration.host.hyper_v)
+
     def _status(self) -> Frame:
         disks = self.emulated_host.describe()
         state: Frame = {"kind": "status", "protocol": PROTOCOL, "process": os.getpid()}
@@ -163,22 +167,28 @@ class HostServer:
             self._sessions[name] = session
         try:
             hello: Frame = {"kind": "hello", "protocol": PROTOCOL, "process": os.getpid()}
-            send(hello | {"modules": list(module_names())})
+            send(hello | {"modules": list(self._module_names())})
             while (frame := self._receive(handler)) is not None:
+                number = frame.get("number")
+
+                def answer(content: Frame, number: object = number) -> None:
+                    send(content | {"number": number})
+
                 if frame.get("close"):
-                    session.mounted.clear()
+                    session.undo.clear()
                     session.owned.clear()
                 elif "own" in frame:
                     session.owned.append(str(frame["own"]))
                 else:
-                    self._call(frame, session, send, note_mounts=True)
-                send({"kind": "end"})
+                    self._call(frame, session, answer, note_mounts=True)
+                answer({"kind": "end"})
         finally:
             with self._changed:
                 del self._sessions[name]
             with self._cmdlet_lock:
-                for path in reversed(session.mounted):
-                    self.emulated_host.dismount_path(path)
+                for item in reversed(session.undo):
+                    with contextlib.suppress(CmdletFailure):  # nobody is left to tell
+                        self.emulated_host.call(item.cmdlet, dict(item.parameters), lambda _: None)
             delete_owned(session.owned)
 
     def _call(
@@ -202,6 +212,8 @@ class HostServer:
             if session is not None:
                 strike(session.faults, cmdlet, self._closing)
             with self._cmdlet_lock:  # one cmdlet at a time
+                process = request.get("process")
+                self.emulated_host.caller = process if isinstance(process, int) else 0
                 results = self.emulated_host.call(cmdlet, parameters, report)
         except (CmdletFailure, OSError, ValueError) as error:
             failure = error
@@ -221,11 +233,10 @@ class HostServer:
             )
             return
         if session is not None and note_mounts:
-            path = str(parameters.get("Path"))
-            if cmdlet == "Mount-VHD":
-                session.mounted.append(path)
-            elif cmdlet == "Dismount-VHD" and path in session.mounted:
-                session.mounted.remove(path)
+            session.undo = [i for i in session.undo if not is_undone(i, cmdlet, parameters)]
+            undone_by = undoing(cmdlet, parameters)
+            if undone_by is not None:
+                session.undo.append(undone_by)
         for result in results:
             send({"kind": "result", "type": result.type, "properties": result.properties})
 

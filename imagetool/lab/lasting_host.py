@@ -4,6 +4,7 @@ The first session starts it. It ends when no session and no mount is left for so
 directory are
 
     lock         locked while the process runs
+    lab.toml     its configuration, written by whoever uses it (configuration.py)
     endpoint     port and secret of its door
     state.json   the mounted disks, written after each cmdlet; a later process goes on with them
     modules/     the PowerShell modules that stand in for Windows' own
@@ -190,9 +191,11 @@ def main(directory: Path) -> None:
     if lock is None:
         return
     endpoint = directory / "endpoint"
-    server = HostServer(EmulatedHost(state_file=directory / "state.json"))
+    emulated_host = EmulatedHost(state_file=directory / "state.json")
+    server = HostServer(emulated_host)
     try:
-        write_modules(modules_directory(directory))
+        has_hyper_v = emulated_host.configuration.host.hyper_v
+        write_modules(modules_directory(directory), hyper_v=has_hyper_v)
         server.write_endpoint(endpoint)
         server.wait_until_idle(_IDLE_SECONDS)
     finally:

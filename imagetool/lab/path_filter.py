@@ -21,6 +21,7 @@ from typing import IO, NoReturn
 from imagetool.errors import ImagetoolError, WrongUsage
 from imagetool.host.environment import child_environment
 from imagetool.host.frames import decode_frame, encode_frame
+from imagetool.lab.configuration import GENERATIONS
 from imagetool.lab.path_names import (
     NAMES_VARIABLE,
     TEMPORARY_NAME,
@@ -29,20 +30,42 @@ from imagetool.lab.path_names import (
     parse_names,
 )
 
+GENERATION_VARIABLE = "IMAGETOOL_LAB_GENERATION"
+"""Set by the emulated host for the filter: the release of Windows that it shows."""
+
 _SCRIPT_VARIABLE = "IMAGETOOL_SCRIPT"
 _FRAME_START = base64.b64encode(b"<Objs ")[:7]
 
 
 def engine_command(engine: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the command that runs an engine, behind the filter where names are given.
+    """Return the command that runs an engine, behind the filter where it has something to do.
 
     Raises WrongUsage.
     """
-    if parse_names(environment.get(NAMES_VARIABLE, "")) is None:
+    named = parse_names(environment.get(NAMES_VARIABLE, "")) is not None
+    if not named and not environment.get(GENERATION_VARIABLE):
         return [engine]
     root = Path(__file__).resolve().parents[2]
     program = f"import sys; sys.path.insert(0, {str(root)!r}); import {__name__} as m; m.main()"
     return [sys.executable, "-c", program, engine]
+
+
+def show_generation(frame: dict[str, object], name: str) -> dict[str, object]:
+    """Put what a release of Windows says of itself into the first word and the host's facts."""
+    generation = GENERATIONS.get(name)
+    facts = frame.get("properties")
+    if generation is None:
+        return frame
+    if frame.get("kind") == "hello":
+        return frame | {"version": generation.powershell, "edition": "Desktop"}
+    if isinstance(facts, Mapping) and {"dism", "iso", "product"} <= set(facts):
+        shown = {
+            "dism": generation.dism,
+            "iso": generation.has_vmguest_iso,
+            "product": generation.product,
+        }
+        return frame | {"properties": {**facts, **shown}}
+    return frame
 
 
 def main() -> NoReturn:
@@ -51,12 +74,19 @@ def main() -> NoReturn:
         names = parse_names(os.environ.get(NAMES_VARIABLE, ""), os.getcwd())  # noqa: PTH109  # texts
     except WrongUsage as error:
         _end(str(error), 2)
-    if names is None or not sys.argv[1:]:
-        _end(f"{NAMES_VARIABLE} gives no names, or there is no program to run", 2)
+    if not sys.argv[1:]:
+        _end("there is no program to run", 2)
+    generation = os.environ.get(GENERATION_VARIABLE, "")
 
     def to_directory(path: str) -> str:
-        directory = names.to_directory(path)
-        return in_letters_of_files(directory) if names.windows else directory
+        directory = path if names is None else names.to_directory(path)
+        return in_letters_of_files(directory) if names is not None and names.windows else directory
+
+    def request(frame: Mapping[str, object]) -> dict[str, object]:
+        return dict(frame) if names is None else names.request(frame, to_directory)
+
+    def answer(frame: Mapping[str, object]) -> dict[str, object]:
+        return show_generation(dict(frame) if names is None else names.answer(frame), generation)
 
     try:
         process = subprocess.Popen(
@@ -73,11 +103,11 @@ def main() -> NoReturn:
     assert process.stdin and process.stdout
     writer = threading.Thread(
         target=_copy,
-        args=(sys.stdin.buffer, process.stdin, lambda frame: names.request(frame, to_directory)),
+        args=(sys.stdin.buffer, process.stdin, request),
         daemon=True,
     )
     writer.start()
-    _copy(process.stdout, sys.stdout.buffer, names.answer)
+    _copy(process.stdout, sys.stdout.buffer, answer)
     process.stdout.close()  # where nobody reads any more, the program is told so
     code = process.wait()
     if code < 0:
@@ -101,10 +131,10 @@ def _with_script(arguments: Sequence[str], to_directory: Callable[[str], str]) -
     ]
 
 
-def _environment(names: PathNames, to_directory: Callable[[str], str]) -> dict[str, str]:
+def _environment(names: PathNames | None, to_directory: Callable[[str], str]) -> dict[str, str]:
     """Return the program's environment, with the directories that names in it stand for."""
     environment = child_environment()
-    if names.windows:
+    if names is not None and names.windows:
         environment["TMPDIR"] = names.to_directory(TEMPORARY_NAME)
     script = environment.get(_SCRIPT_VARIABLE, "")
     if script:

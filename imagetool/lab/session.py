@@ -18,11 +18,12 @@ from imagetool.contracts import Host
 from imagetool.errors import HostFailed, WrongUsage
 from imagetool.host.local import LocalProcess, find_powershell
 from imagetool.host.session import Session
+from imagetool.lab.configuration import read_lab_configuration
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import FaultMatcher, FaultyHost, parse_faults
 from imagetool.lab.host_client import Door, DoorSession
 from imagetool.lab.host_server import HostServer
-from imagetool.lab.path_filter import engine_command
+from imagetool.lab.path_filter import GENERATION_VARIABLE, engine_command
 from imagetool.lab.path_names import NAMES_VARIABLE
 from imagetool.lab.stand_in import StandIn
 from imagetool.lab.stand_ins import write_modules
@@ -49,10 +50,10 @@ def open_lab(
         door, variables = connect_host(emulated_host, in_host, stack)
         stack.callback(door.close)
         if program is None:
-            _refuse_names()
-            lab: LabSession | StandIn = StandIn(door)
+            _refuse_names(variables.get(NAMES_VARIABLE, ""))
+            lab: LabSession | StandIn = StandIn(door, variables.get(GENERATION_VARIABLE, ""))
         else:
-            command = engine_command(program, os.environ)
+            command = engine_command(program, variables)
             lab = LabSession(LocalProcess(command, variables))
         lab.at_end = stack.pop_all()
     return FaultyHost(lab, here) if here.pending else lab
@@ -88,10 +89,11 @@ def _find_engine(choice: str) -> str | None:
     return engine
 
 
-def _refuse_names() -> None:
-    if os.environ.get(NAMES_VARIABLE):
+def _refuse_names(names: str) -> None:
+    if names:
         raise WrongUsage(
-            f"{NAMES_VARIABLE} gives directories other names, which only PowerShell can use",
+            f"{NAMES_VARIABLE} or lab.toml gives directories other names, which only PowerShell "
+            "can use",
             hint="Install pwsh, or unset it.",
         )
 
@@ -106,29 +108,39 @@ def _split_faults(text: str) -> tuple[str, FaultMatcher]:
 
 
 def connect_host(
-    emulated_host: EmulatedHost | None, faults: str, stack: ExitStack
+    emulated_host: EmulatedHost | None, faults: str, stack: ExitStack, names: str = ""
 ) -> tuple[DoorSession, dict[str, str]]:
     """Connect with a host of this process, or for None with the one that lasts.
 
-    Returns a session with it, and the variables with which PowerShell finds its modules. A host of
-    this process is served until `stack` is closed. Raises HostFailed, CannotOpen.
+    Returns a session with it, and the variables with which PowerShell finds its modules and shows
+    itself as the host that is configured; `names` stands for IMAGETOOL_LAB_NAMES. A host of this
+    process is served until `stack` is closed. Raises HostFailed, CannotOpen, WrongUsage.
     """
     if emulated_host is None:
         from imagetool.lab.lasting_host import modules_directory, state_directory, with_host
 
         directory = state_directory()
+        configuration = read_lab_configuration(directory)
         door = with_host(directory, lambda door: DoorSession(door, faults))
         modules = modules_directory(directory)
     else:
+        configuration = emulated_host.configuration
         folder = Path(tempfile.mkdtemp(prefix="imagetool-lab-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         server = HostServer(emulated_host)
         stack.callback(server.close)
         server.write_endpoint(folder / "endpoint")
         modules = folder / "modules"
-        write_modules(modules)
+        write_modules(modules, hyper_v=configuration.host.hyper_v)
         door = DoorSession(Door(server.port, server.secret), faults)
     before = os.environ.get("PSModulePath", "")  # noqa: SIM112  # its real name
     path = os.pathsep.join(filter(None, (str(modules), before)))
-    variables = {"PSModulePath": path, "IMAGETOOL_EMULATED": "1", SESSION_VARIABLE: door.name}
-    return door, variables
+    named = [f"{item.name}={item.path}" for item in configuration.directories if item.name]
+    given = names or os.environ.get(NAMES_VARIABLE, "")
+    return door, {
+        "PSModulePath": path,
+        "IMAGETOOL_EMULATED": "1",
+        SESSION_VARIABLE: door.name,
+        NAMES_VARIABLE: ";".join(filter(None, [given, *named])),
+        GENERATION_VARIABLE: configuration.host.generation,
+    }

@@ -13,7 +13,7 @@ function Invoke-Lab($Cmdlet, [string] $Name, $Bound) {
         $stream = $client.GetStream()
         $request = @{
             secret = $endpoint[1]; cmdlet = $Name; parameters = $parameters
-            session = [string] $env:IMAGETOOL_LAB_SESSION; directory = [Environment]::CurrentDirectory
+            session = [string] $env:IMAGETOOL_LAB_SESSION; directory = [Environment]::CurrentDirectory; process = $PID
         }
         $xml = [Management.Automation.PSSerializer]::Serialize($request, 4)
         $line = [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($xml)) + "`n"

@@ -11,12 +11,14 @@ import getpass
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +35,11 @@ from imagetool.lab.cmdlet_facts import cmdlets
 from imagetool.lab.host_client import DoorSession
 from imagetool.lab.locks import is_locked
 from imagetool.lab.owned import delete_owned
+from imagetool.lab.path_filter import show_generation
+from imagetool.lab.undoing import Undoing, is_undone, undoing
 
 _COPY_BYTES = 1 << 20
+_SERVICING_SECONDS = 600.0
 _SHARING_VIOLATION = 0x80070020
 _ALREADY_EXISTS, _NOT_FOUND = 0x80070050, 0x80070002
 
@@ -48,16 +53,20 @@ class StandIn:
     at_end: ExitStack | None = None
     """Closed when the session has ended."""
 
-    def __init__(self, door: DoorSession) -> None:
+    def __init__(self, door: DoorSession, generation: str = "") -> None:
         self._door = door
+        self._generation = generation
         self._files = _OpenFiles()
         self._owned: list[str] = []
-        self._mounted: list[str] = []
+        self._undo: list[Undoing] = []
         self._closed = False
         self._operations: dict[str, Callable[[Parameters], Answer]] = {
             "make-private-directory": self._make_private_directory,
             "make-directory": _make_directory,
             "remove-directory": _remove_directory,
+            "remove-tree": _remove_tree,
+            "servicing": self._servicing_processes,
+            "close-hives": lambda p: {"closed": []},
             "stat": _stat,
             "copy": _copy,
             "sha256": _sha256,
@@ -74,7 +83,7 @@ class StandIn:
             "shut": self._files.shut,
             "list": _list_folders,
             "volume": _volume_facts,
-            "facts": lambda p: _host_facts(),
+            "facts": lambda p: self._host_facts(),
             "engine": lambda p: {"sha256": "", "runtime": platform.python_implementation()},
             "access": lambda p: {"access": f"mode {_path(p).stat().st_mode & 0o777:o}"},
             "echo": lambda p: {"value": p["value"]},
@@ -88,7 +97,8 @@ class StandIn:
     @property
     def hello(self) -> Mapping[str, object]:
         """As Host.hello."""
-        return {
+        hello: Answer = {
+            "kind": "hello",
             "version": platform.python_version(),
             "edition": "Python",
             "language": "FullLanguage",
@@ -99,6 +109,7 @@ class StandIn:
             "computer": platform.node(),
             "process": os.getpid(),
         }
+        return show_generation(hello, self._generation)
 
     @property
     def on_windows(self) -> bool:
@@ -154,17 +165,16 @@ class StandIn:
                 percent = record.percent if record.percent >= 0 else None
                 on_event(Event(record.kind, record.text, percent))
 
-        path = str(bound.get("Path"))
-        if cmdlet == "Mount-VHD":  # an interrupted one may have mounted
-            self._mounted.append(path)
+        undone_by = undoing(cmdlet, bound)
+        if undone_by is not None:  # also an interrupted one may have done its work
+            self._undo.append(undone_by)
         try:
             results = self._door.call(cmdlet, bound, report)
         except CmdletFailure:
-            if cmdlet == "Mount-VHD":
-                self._mounted.remove(path)
+            if undone_by is not None:
+                self._undo.remove(undone_by)
             raise
-        if cmdlet == "Dismount-VHD" and path in self._mounted:
-            self._mounted.remove(path)
+        self._undo = [item for item in self._undo if not is_undone(item, cmdlet, bound)]
         return [
             Result(
                 {
@@ -211,8 +221,26 @@ class StandIn:
     # Operations on what the session holds
 
     def _commit(self, parameters: Parameters) -> Answer:
-        self._mounted.clear()
+        self._undo.clear()
         return {}
+
+    def _servicing_processes(self, parameters: Parameters) -> Answer:
+        given = {"ClassName": "Win32_Process", "Filter": "Name = 'dismhost.exe'"}
+        found = self._door.call("Get-CimInstance", given, lambda record: None)
+        parents = parameters["parents"]
+        assert isinstance(parents, list)
+        processes = [item.properties for item in found]
+        return {
+            "processes": [
+                item["ProcessId"] for item in processes if item["ParentProcessId"] in parents
+            ]
+        }
+
+    def _host_facts(self) -> Answer:
+        answer = show_generation({"properties": _host_facts()}, self._generation)
+        facts = answer["properties"]
+        assert isinstance(facts, dict)
+        return facts
 
     def _own(self, parameters: Parameters) -> Answer:
         path = str(_path(parameters).absolute())
@@ -241,12 +269,23 @@ class StandIn:
         self._closed = True
         self._files.close()
         try:
-            for path in reversed(self._mounted):
-                _dismount(self._door, path)
+            if self._undo and self._wait_for_servicing():
+                for item in reversed(self._undo):
+                    _call_at_end(self._door, item)
             delete_owned(self._owned)
         finally:
             if self.at_end is not None:
                 self.at_end.close()
+
+    def _wait_for_servicing(self) -> bool:
+        """True once no process of DISM is left that this one has started, as in session.ps1."""
+        end = time.monotonic() + _SERVICING_SECONDS
+        with suppress(CmdletFailure, HostFailed):
+            while self._servicing_processes({"parents": [os.getpid()]})["processes"]:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(min(1.0, _SERVICING_SECONDS))
+        return True
 
     def __enter__(self) -> StandIn:
         return self
@@ -260,9 +299,9 @@ class StandIn:
         self.close()
 
 
-def _dismount(door: DoorSession, path: str) -> None:
+def _call_at_end(door: DoorSession, item: Undoing) -> None:
     try:
-        door.call("Dismount-VHD", {"Path": path}, lambda record: None)
+        door.call(item.cmdlet, item.parameters, lambda record: None)
     except (CmdletFailure, HostFailed):
         return  # nobody is left to tell
 
@@ -338,8 +377,23 @@ def _make_directory(parameters: Parameters) -> Answer:
 
 def _remove_directory(parameters: Parameters) -> Answer:
     path = _path(parameters)
-    if path.exists():
+    if path.is_symlink():
+        if not parameters["own"]:
+            raise OSError(errno.ENOTDIR, "It is a mount point or link", str(path))
+        path.unlink()
+    elif path.exists():
         path.rmdir()
+    return {}
+
+
+def _remove_tree(parameters: Parameters) -> Answer:
+    path = _path(parameters)
+    if not re.fullmatch("it-[0-9a-f]{8}", path.parent.name):
+        raise CmdletFailure(f"'{path}' is not in a directory of imagetool's.")
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
     return {}
 
 

@@ -22,16 +22,18 @@ _TYPES = {
 }  # fmt: skip
 
 
-def module_names() -> tuple[str, ...]:
+def module_names(*, hyper_v: bool = True) -> tuple[str, ...]:
     """Return the names of the modules, as their directories have them.
 
-    Dism is there where images can be written.
+    Dism is there where images can be written, Hyper-V unless the host has none.
     """
-    names = ["Hyper-V", "Storage"]
+    names = ["CimCmdlets", "Storage"]
+    if hyper_v:
+        names.append("Hyper-V")
     return tuple(["Dism", *names] if native_libraries.writers_installed() else names)
 
 
-def write_modules(folder: Path) -> None:
+def write_modules(folder: Path, *, hyper_v: bool = True) -> None:
     """Write the modules into `folder`, for PSModulePath.
 
     They read the file `endpoint` beside it, which HostServer.write_endpoint writes.
@@ -41,7 +43,7 @@ def write_modules(folder: Path) -> None:
     for facts in cmdlets().values():
         by_module[facts.module].append(facts)
     for module, members in by_module.items():
-        if module.lower() not in map(str.lower, module_names()):
+        if module.lower() not in map(str.lower, module_names(hyper_v=hyper_v)):
             shutil.rmtree(folder / module, ignore_errors=True)  # of an earlier start
             continue
         directory = folder / module

@@ -24,13 +24,15 @@ from imagetool.errors import (
 )
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.host.reading import HostFiles
 from imagetool.servicing.image_state import difference
 from imagetool.servicing.plan import Plan, differences
 from imagetool.servicing.planning import Prepared
-from imagetool.servicing.preconditions import check_host, check_output
+from imagetool.servicing.preconditions import check_host, check_output, older_dism
 from imagetool.servicing.steps import Work, compare
 from imagetool.servicing.transaction import (
+    DEFAULT_PATIENCE,
     OnProgress,
     RecordList,
     RecordSink,
@@ -133,11 +135,13 @@ def inject(
     journal: RecordSink | None = None,
     on_progress: OnProgress | None = None,
     on_failure: Callable[[HowItWent], None] | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> Injection:
     """Do what a plan says. `open_host` opens a session with the host, a second one if it fails.
 
     `output_name` is the name of the output in messages; by default its path. `on_failure` is told
-    how far the work went before its error is raised. Raises CannotWrite where the output cannot be
+    how far the work went before its error is raised. `patience`: how long a host that is late is
+    asked again. Raises CannotWrite where the output cannot be
     written, HostFailed where the host cannot be reached or is not fit for it, ServicingFailed where
     it refuses or the result cannot be proved, LeftBehind where something could not be undone.
     """
@@ -155,7 +159,9 @@ def inject(
             open_host,
             until_the_end,
             on_progress,
+            patience,
         )
+        transaction.warn(older_dism(host, plan))
         failure: BaseException | None = None
         try:
             transaction.run(plan.steps)

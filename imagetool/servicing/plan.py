@@ -23,9 +23,10 @@ _MAX_PLAN_SIZE = 64 << 20
 
 
 class DiskIdentity(NamedTuple):
-    """The identifiers by which a guest knows its disk; servicing must not change them."""
+    """The identifiers of a disk. Servicing must not change those by which a guest knows it."""
 
     disk_id: str
+    """The VirtualDiskId of a VHDX, which no guest sees."""
     table_id: str
     partition_ids: tuple[str, ...]
 
@@ -50,6 +51,8 @@ class PlannedImage(NamedTuple):
     """The path on the host."""
     state: ImageState
     product: str
+    version: str
+    """The version of its Windows, as 6.3.9600.17031; empty where it is unknown."""
     volume: int
     partition_offset: int
     """The offset of the Windows partition in bytes; 0 without a partition table."""
@@ -199,6 +202,7 @@ def _image_from(tree: _PlanReader) -> PlannedImage:
             ReadRanges(ranges, read.get("sha256", str)),
         ),
         product=tree.get("product", str),
+        version=tree.get("version", str),
         volume=tree.get("volume", int),
         partition_offset=tree.get("partition_offset", int),
         disk=DiskIdentity(

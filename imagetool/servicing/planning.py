@@ -83,6 +83,7 @@ def prepare(
             path=target.image,
             state=files.record(opened.identity),
             product=evidence.guest.name,
+            version=str(evidence.guest.version),
             volume=windows.block_device.number,
             partition_offset=partition.offset if partition is not None else 0,
             disk=read_disk_identity(opened),

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import ntpath
 import posixpath
+import re
+from contextlib import suppress
 
 from imagetool.contracts import Host
 from imagetool.disk.safe_names import safe_name
 from imagetool.errors import CannotWrite, HostFailed, Unsupported
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import is_in_use
 from imagetool.servicing.plan import Plan
-from imagetool.servicing.steps.mount import is_attached
+from imagetool.servicing.steps.mount import unmountable
+from imagetool.servicing.steps.mounting import is_attached, mounting_of
 
 _MODULES = {
-    "Hyper-V": "the feature Hyper-V Management (Install-WindowsFeature Hyper-V-PowerShell)",
     "Storage": "the module that every Windows Server has",
     "Dism": "the module that every Windows Server has",
 }
+_UNMOUNTABLE_HINT = (
+    "Name an output in another directory, or take the attribute away (compact /u, cipher /d)."
+)
 _PACKAGE_GROWTH = 4
 """A copy grows by so many times the package: its files are unpacked, and stored twice."""
 _MAX_NAME_BYTES = 255
-_COMPRESSED, _SPARSE = 0x800, 0x200  # [MS-FSCC] 2.6
 
 
 def check_host(host: Host, plan: Plan) -> None:
@@ -46,11 +51,57 @@ def check_host(host: Host, plan: Plan) -> None:
             f"{image.name}: the emulated host mounts VHDX files only",
             hint="Convert it to VHDX first, or name a real host.",
         )
-    if is_attached(host, image.path):
+    try:
+        attached = is_attached(host, image.path)
+    except CmdletFailed as error:
+        if not is_in_use(error):
+            raise
+        raise HostFailed(
+            f"{image.name}: {_user_of(host, image.path)} has this image open",
+            hint="Shut it down, or make a copy while nobody writes to the image.",
+        ) from None
+    if attached:
         raise HostFailed(
             f"{image.name}: the host has this image mounted",
-            hint="Dismount it there (Dismount-VHD), then try again.",
+            hint=f"Dismount it there ({mounting_of(host).dismount}), then try again.",
         )
+
+
+def _user_of(host: Host, path: str) -> str:
+    """Name who has an image open, as far as the host tells."""
+    with suppress(CmdletFailed):
+        drives = host.invoke("Get-VMHardDiskDrive", VMName="*", properties=("VMName", "Path"))
+        for drive in drives:
+            if _same_path(host, str(drive.get("Path")), path):
+                return f"the virtual machine {drive.get('VMName')}"
+    return "somebody on the host, or on another one,"
+
+
+def _same_path(host: Host, one: str, other: str) -> bool:
+    if not host.on_windows:
+        return one == other
+    return ntpath.normcase(ntpath.normpath(one)) == ntpath.normcase(ntpath.normpath(other))
+
+
+def older_dism(host: Host, plan: Plan) -> str:
+    """Return a warning where the host's DISM is older than the guest's Windows; else nothing.
+
+    That it cannot service the guest is not certain: the guest's own servicing stack does the work.
+    """
+    dism = _version(str(host.operate("facts").get("dism") or ""))
+    guest = _version(plan.image.version)
+    if not dism or not guest or dism >= guest:
+        return ""
+    return (
+        f"the host's DISM is of Windows {'.'.join(map(str, dism))}, and the guest of "
+        f"{'.'.join(map(str, guest))}: it may refuse the guest"
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version, which name a release of Windows."""
+    found = re.match(r"\s*(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def check_output(host: Host, plan: Plan) -> None:
@@ -82,10 +133,11 @@ def check_output(host: Host, plan: Plan) -> None:
             )
         if not found.is_directory:
             raise CannotWrite(f"{folder}: this is a file, no directory", hint="Name a directory.")
-        if host.on_windows and found.attributes & (_COMPRESSED | _SPARSE):
+        attributes = unmountable(found.attributes)
+        if attributes:
             raise CannotWrite(
-                f"{folder}: files in it are compressed or sparse, which Windows does not mount",
-                hint="Name an output in another directory, or take the attribute away.",
+                f"{folder}: files in it become {attributes}, and Windows mounts no such image",
+                hint=_UNMOUNTABLE_HINT,
             )
         _check_room(host, plan, folder)
         _check_permission(files, plan)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,12 +23,15 @@ from imagetool.contracts import Event, Host
 from imagetool.errors import Corrupt, HostFailed, ImagetoolError, ServicingFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import NO_PATIENCE, Patience
 from imagetool.servicing.plan import Facts, PlannedStep
 from imagetool.servicing.steps import Work, step_kind, step_names
 
 _INTERRUPTIONS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Signals that end the program; the last is that of Windows, which has no SIGHUP."""
 _MAX_JOURNAL_SIZE = 64 << 20
+
+DEFAULT_PATIENCE = Patience()
 
 
 class StepRecord(NamedTuple):
@@ -145,7 +149,9 @@ class Transaction:
         reopen: Callable[[], Host],
         until_the_end: ExitStack,
         on_progress: OnProgress | None = None,
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
+        self._patience = patience
         self._work = work
         self._journal = journal
         self._reopen = reopen
@@ -163,6 +169,7 @@ class Transaction:
             title = kind.title.format_map(step.facts)
             self._show(StepProgress(kind.name, title))
             self._work.on_event = self._event_handler(kind.name, title)
+            self._work.patience = replace(self._patience, on_event=self._work.on_event)
             started_at, begun = datetime.now(UTC), time.monotonic()
             try:
                 if kind.ends_the_work:
@@ -198,30 +205,40 @@ class Transaction:
 
         return handle
 
+    def warn(self, text: str) -> None:
+        """Tell a warning of what was seen before the steps; an empty text is none."""
+        if text:
+            self._event_handler("", "")(Event("warning", text))
+
     def undo(self) -> list[str]:
         """Undo what was begun, the newest first; return what is left, as it lies on the host.
 
         Interruptions are ignored meanwhile: an interrupted undoing would leave things behind.
         """
+        patience = replace(self._patience, on_event=self._event_handler("undo", "undo"))
         with ignore_interrupts():
-            left, self._begun = undo_records(self._begun, self._work.host, self._reopen), []
+            left = undo_records(self._begun, self._work.host, self._reopen, patience)
+        self._begun = []
         return left
 
 
 def undo_records(
-    records: Sequence[StepRecord], host: Host, reopen: Callable[[], Host] | None = None
+    records: Sequence[StepRecord],
+    host: Host,
+    reopen: Callable[[], Host] | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> list[str]:
     """Undo steps from their records, the newest first; return what is left, in words.
 
-    What cannot be undone is tried once more behind the others: a directory is free when the disk in
-    it is gone. Where the session has failed, the rest is undone through another one.
+    What cannot be undone is tried once more behind the others, without waiting: a directory is free
+    when the disk in it is gone. Where the session has failed, another one undoes the rest.
     """
     with _Undoing(host, reopen) as undoing:
         undoing.close_files()
-        failed = [record for record in reversed(records) if undoing.undo(record) is not None]
+        failed = [item for item in reversed(records) if undoing.undo(item, patience) is not None]
         left: dict[str, None] = {}
         for record in failed:
-            error = undoing.undo(record)
+            error = undoing.undo(record, NO_PATIENCE)
             if error is not None:
                 left.update(dict.fromkeys(_remains(undoing.host, record, error)))
     return list(left)
@@ -235,11 +252,11 @@ class _Undoing:
         self._reopen = reopen
         self._stack = ExitStack()
 
-    def undo(self, record: StepRecord) -> ImagetoolError | None:
+    def undo(self, record: StepRecord, patience: Patience) -> ImagetoolError | None:
         """Undo a step; return the error for which that failed."""
         while True:
             try:
-                step_kind(record.name).undo(self.host, record.facts)
+                step_kind(record.name).undo(self.host, record.facts, patience)
             except (CmdletFailed, ServicingFailed) as error:  # another session would not help
                 return error
             except HostFailed as error:

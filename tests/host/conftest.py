@@ -28,8 +28,11 @@ function Test-VHD {
         $record = [Management.Automation.ProgressRecord]::new(0, 'work', 'half way')
         $record.PercentComplete = 50
         $PSCmdlet.WriteProgress($record)
-        [Threading.Thread]::Sleep(300)
-        'done'
+        for ($i = 0; $i -lt 1000; $i++) {
+            if ([IO.File]::Exists($Path)) { break }
+            [Threading.Thread]::Sleep(20)
+        }
+        [IO.File]::Exists($Path)
     }
 }
 function Add-WindowsPackage {
@@ -76,9 +79,15 @@ Export-ModuleMember -Function *
 
 # Under names that the emulated host does not have, so that both can be there.
 BESIDE_THE_LAB = r"""
-function Get-VM {
+function Get-VMHost {
     [CmdletBinding()] param($Name)
     process {
+        if ([string] $Name -match '^(\d+) results$') {
+            foreach ($i in 0..([int] $Matches[1] - 1)) {
+                [pscustomobject]@{ Text = 'x' * 1000; Number = $i }
+            }
+            return
+        }
         if ($Name -is [int]) {
             for ($i = 0; $i -lt $Name * 10; $i++) { [Threading.Thread]::Sleep(100) }
         }
@@ -93,7 +102,7 @@ function Disable-VMIntegrationService {
     [CmdletBinding()] param($Name)
     process { [IO.File]::AppendAllText($Name, 'x'); 'counted' }
 }
-function Get-VMHost {
+function Get-VMIntegrationService {
     [CmdletBinding()] param()
     process {
         $PSCmdlet.WriteWarning('first'); $PSCmdlet.WriteWarning('second')
@@ -102,12 +111,6 @@ function Get-VMHost {
             $record = [Management.Automation.ErrorRecord]::new($said, $text, 'InvalidData', $null)
             $PSCmdlet.WriteError($record)
         }
-    }
-}
-function Get-VMIntegrationService {
-    [CmdletBinding()] param($Name)
-    process {
-        for ($i = 0; $i -lt $Name; $i++) { [pscustomobject]@{ Text = 'x' * 1000; Number = $i } }
     }
 }
 Export-ModuleMember -Function *

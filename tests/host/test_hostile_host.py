@@ -22,7 +22,7 @@ from imagetool.host.frames import AnswerFrame, RequestFrame
 from imagetool.host.session import Session
 
 FOUND = Path(__file__).resolve().parents[2].parent / "shared" / "testdata" / "found"
-HELLO = {"protocol": 3, "process": 1, "windows": False, "modules": [], "edition": "Core",
+HELLO = {"protocol": 4, "process": 1, "windows": False, "modules": [], "edition": "Core",
          "version": "7.4", "language": "FullLanguage", "system": "", "computer": ""}  # fmt: skip
 
 

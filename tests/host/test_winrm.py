@@ -100,23 +100,23 @@ def test_a_whole_conversation(
     assert session.hello["language"] == "FullLanguage"
     assert {"Hyper-V", "Dism", "Storage"} <= set(session.hello["modules"])  # type: ignore[call-overload]
     for text in HOSTILE:
-        assert session.invoke("Get-VM", Name=text, properties=("Value",)) == [{"Value": text}]
+        assert session.invoke("Get-VMHost", Name=text, properties=("Value",)) == [{"Value": text}]
     events: list[Event] = []
     with pytest.raises(CmdletFailed, match="one") as caught:
-        session.invoke("Get-VMHost", on_event=events.append)
+        session.invoke("Get-VMIntegrationService", on_event=events.append)
     assert [item.host_message for item in caught.value.other_errors] == ["two"]
     assert [event.text for event in events] == ["first", "second"]
     with pytest.raises(CmdletFailed) as missing:
         session.invoke("Get-VHD", Path="/nowhere")
     assert missing.value.hresult == 0x80070002
-    rows = session.invoke("Get-VMIntegrationService", Name=2000, properties=("Text", "Number"))
+    rows = session.invoke("Get-VMHost", Name="2000 results", properties=("Text", "Number"))
     assert [row["Number"] for row in rows] == list(range(2000))
     assert {row["Text"] for row in rows} == {"x" * 1000}
     data = os.urandom(3_000_000)
     folder = session.files.temporary_directory()
     session.files.upload(data, f"{folder}/file")
     assert Path(folder, "file").read_bytes() == data
-    (vm,) = session.invoke("Get-VM", Name="one", keep=True, properties=("Stamp",))
+    (vm,) = session.invoke("Get-VMHost", Name="one", keep=True, properties=("Stamp",))
     (found,) = session.invoke(
         "Enable-VMIntegrationService", VM=vm.reference, Name="x", properties=("Stamp",)
     )
@@ -132,9 +132,9 @@ def test_how_many_round_trips_a_session_and_a_request_take(serve: Any, connect: 
     started = [item.action for item in endpoint.served_requests]
     assert started.count("Create") == started.count("Command") == 1
     assert len(started) <= 7, started  # one of them sends the script
-    session.invoke("Get-VM", Name="warm", properties=("Value",))
+    session.invoke("Get-VMHost", Name="warm", properties=("Value",))
     before = len(endpoint.served_requests)
-    session.invoke("Get-VM", Name="x", properties=("Value",))
+    session.invoke("Get-VMHost", Name="x", properties=("Value",))
     assert len(endpoint.served_requests) - before <= 3
 
 
@@ -156,8 +156,8 @@ def test_a_connection_that_breaks_at_any_message_is_made_anew(
     endpoint = serve(faults=faults)
     session = connect(endpoint)
     assert session.invoke("Disable-VMIntegrationService", Name=str(counter)) == [{}]
-    assert session.invoke("Get-VM", Name="é", properties=("Value",)) == [{"Value": "é"}]
-    rows = session.invoke("Get-VMIntegrationService", Name=300, properties=("Text", "Number"))
+    assert session.invoke("Get-VMHost", Name="é", properties=("Value",)) == [{"Value": "é"}]
+    rows = session.invoke("Get-VMHost", Name="300 results", properties=("Text", "Number"))
     assert [row["Number"] for row in rows] == list(range(300))
     session.invoke("Mount-VHD", Path=str(template), NoDriveLetter=True, ReadOnly=True)
     folder = session.files.temporary_directory()
@@ -185,7 +185,7 @@ def test_input_that_was_taken_is_not_taken_twice(
     assert counter.read_text() == "xxx"
     assert endpoint.faults.pending == 0
     endpoint.faults.delay(1.5, action="Receive").delay(1.0, action="Send")
-    assert session.invoke("Get-VM", Name="late", properties=("Value",)) == [{"Value": "late"}]
+    assert session.invoke("Get-VMHost", Name="late", properties=("Value",)) == [{"Value": "late"}]
 
 
 def test_a_killed_process_is_said_and_leaves_nothing(serve: Any, connect: Connect) -> None:
@@ -193,7 +193,7 @@ def test_a_killed_process_is_said_and_leaves_nothing(serve: Any, connect: Connec
     session = connect(endpoint)
     endpoint.faults.kill(action="Receive")
     with pytest.raises(HostFailed, match="hv01: PowerShell ended there"):
-        session.invoke("Get-VM", Name=5)
+        session.invoke("Get-VMHost", Name=5)
     session.close()
     assert until(lambda: nothing_is_left(endpoint))
 
@@ -203,15 +203,15 @@ def test_a_deadline_and_an_interruption_end_the_cmdlet_and_the_session_goes_on(
 ) -> None:
     session = connect(serve())
     with pytest.raises(HostFailed, match="did not answer in time"):
-        session.invoke("Get-VM", Name=60, deadline=1.0)
-    assert session.invoke("Get-VM", Name="a", properties=("Value",)) == [{"Value": "a"}]
+        session.invoke("Get-VMHost", Name=60, deadline=1.0)
+    assert session.invoke("Get-VMHost", Name="a", properties=("Value",)) == [{"Value": "a"}]
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.6)
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        session.invoke("Get-VM", Name=60)
+        session.invoke("Get-VMHost", Name=60)
     signal.signal(signal.SIGALRM, before)
-    assert session.invoke("Get-VM", Name="b", properties=("Value",)) == [{"Value": "b"}]
+    assert session.invoke("Get-VMHost", Name="b", properties=("Value",)) == [{"Value": "b"}]
     assert time.monotonic() - begun < 20
 
 
@@ -235,7 +235,7 @@ def test_an_answer_that_is_lost_unseen_is_asked_for_again(
     assert session.invoke("Disable-VMIntegrationService", Name=str(counter)) == [{}]
     assert counter.read_text() == "x"
     # A cmdlet that is silent for longer than that is still one cmdlet.
-    assert session.invoke("Get-VM", Name=2, properties=("Value",)) == [{"Value": 2}]
+    assert session.invoke("Get-VMHost", Name=2, properties=("Value",)) == [{"Value": 2}]
 
 
 def renewed(endpoint: Endpoint, times: int) -> Callable[[], bool]:
@@ -260,9 +260,9 @@ def test_the_lease_is_renewed_while_a_cmdlet_runs_and_while_nothing_is_asked(
     )  # one Receive may not outlast the lease
     endpoint = serve()
     session = connect(endpoint)
-    assert session.invoke("Get-VM", Name=2, properties=("Value",)) == [{"Value": 2}]
+    assert session.invoke("Get-VMHost", Name=2, properties=("Value",)) == [{"Value": 2}]
     assert until(renewed(endpoint, 8))  # which takes twice as long as the lease
-    assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
+    assert session.invoke("Get-VMHost", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
 def test_a_renewal_never_comes_within_what_is_sent(
@@ -299,7 +299,7 @@ def test_a_lease_is_renewed_over_a_new_connection_too(
     endpoint.faults.drop_before(action="Send").drop_after(3, action="Send")
     assert until(lambda: endpoint.faults.pending == 0)
     assert until(renewed(endpoint, 8))
-    assert session.invoke("Get-VM", Name="on", properties=("Value",)) == [{"Value": "on"}]
+    assert session.invoke("Get-VMHost", Name="on", properties=("Value",)) == [{"Value": "on"}]
 
 
 def test_a_host_that_stays_away_is_given_up_and_not_waited_for_again(
@@ -310,7 +310,7 @@ def test_a_host_that_stays_away_is_given_up_and_not_waited_for_again(
     session = connect(endpoint)
     endpoint.close()
     with pytest.raises(HostFailed, match="could not be made again") as caught:
-        session.invoke("Get-VM", Name="x")
+        session.invoke("Get-VMHost", Name="x")
     assert "lease" in caught.value.hint
     begun = time.monotonic()
     session.close()
@@ -334,7 +334,7 @@ winrm.LEASE_SECONDS = 2
 session = winrm.open_winrm(ConfiguredHost(name="hv01", url={endpoint.url!r}, transport="ntlm"),
     lambda: Credentials({endpoint.user!r}, sys.stdin.readline().strip()))
 session.invoke("Mount-VHD", Path={str(template)!r}, NoDriveLetter=True, ReadOnly=True)
-request = RequestFrame(50, "invoke", "Get-VMIntegrationService", {{"Name": 9000}}, ("Text",))
+request = RequestFrame(50, "invoke", "Get-VMHost", {{"Name": "9000 results"}}, ("Text",))
 {ask}
 os._exit(9)
 """
@@ -373,7 +373,7 @@ def test_each_way_not_to_get_there_has_its_sentence(
     elif url.startswith("/"):
         changes = {**changes, "url": endpoint.url.replace("/wsman", url)}
     with pytest.raises(HostFailed, match=message) as caught:
-        connect(endpoint, **changes).invoke("Get-VM")
+        connect(endpoint, **changes).invoke("Get-VMHost")
     assert caught.value.message.startswith("hv01: ")
     assert nothing_is_left(endpoint)
 
@@ -425,7 +425,7 @@ def test_a_shell_that_is_gone_is_said(serve: Any, connect: Connect) -> None:
     session = connect(endpoint)
     endpoint._shells.close()
     with pytest.raises(HostFailed, match="the shell there is gone"):
-        session.invoke("Get-VM", Name="x")
+        session.invoke("Get-VMHost", Name="x")
 
 
 def fake_engine(folder: Path, said: str = "", complaint: str = "") -> str:
@@ -562,7 +562,7 @@ def test_a_script_that_lies_on_the_host_is_compared_and_run(
     installed.write_bytes(read_script())
     endpoint = serve()
     session = connect(endpoint, script=str(installed))
-    assert session.invoke("Get-VM", Name="x", properties=("Value",)) == [{"Value": "x"}]
+    assert session.invoke("Get-VMHost", Name="x", properties=("Value",)) == [{"Value": "x"}]
     assert "Send" not in [item.action for item in endpoint.served_requests][:8]
     session.close()
     assert nothing_is_left(endpoint)
@@ -618,7 +618,7 @@ def test_the_password_is_nowhere_to_be_read(
             session.invoke("Get-VHD", Path="/nowhere", Password=secret)
         endpoint.faults.kill(action="Send")
         with pytest.raises(HostFailed) as killed:
-            session.invoke("Get-VM", Name="x")
+            session.invoke("Get-VMHost", Name="x")
         session.close()
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert not any(secret.encode() in line for line in lines)

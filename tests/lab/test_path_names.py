@@ -573,7 +573,7 @@ def test_a_plan_is_for_its_image_by_any_spelling(windows_lab: Path, disc: Path) 
 def test_what_fails_is_told_by_the_names_there(
     windows_lab: Path, disc: Path, empty_temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IMAGETOOL_LAB_FAULTS", "Dismount-VHD=0x80070020")
+    monkeypatch.setenv("IMAGETOOL_LAB_FAULTS", "Dismount-VHD=0x8007001F")
     done = run("inject", "lab:D:\\images\\template.vhdx", "--package", disc,
                "--allow-unsigned", "--output", "lab:D:\\images\\s.vhdx")  # fmt: skip
     assert done.returncode == 6

@@ -204,7 +204,7 @@ def test_a_cmdlet_that_fails_leaves_nothing(
 
 
 def test_what_cannot_be_taken_back_is_named(template: Path, disc: Path, tmp_path: Path) -> None:
-    host = EmulatedHost(parse_faults("Dismount-VHD=0x80070020"))
+    host = EmulatedHost(parse_faults("Dismount-VHD=0x8007001F"))
     with pytest.raises(LeftBehind, match="left behind: the mounted image") as caught:
         inject(template, disc, lambda: open_lab(host), tmp_path / "serviced.vhdx")
     assert caught.value.exit_code == 6

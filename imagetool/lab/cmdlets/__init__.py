@@ -23,7 +23,7 @@ Implementation = Callable[["EmulatedHost", Parameters, ReportCallback], list[Cmd
 
 VIRTUALIZATION_EXCEPTION = "Microsoft.HyperV.PowerShell.VirtualizationException"
 
-_MODULES = ("hyper_v", "storage", "dism")
+_MODULES = ("hyper_v", "storage", "dism", "cim")
 _registered: dict[str, Implementation] = {}
 
 
@@ -66,9 +66,9 @@ def first(value: object) -> object:
     return value[0] if isinstance(value, list) and value else value
 
 
-def file_path(parameters: Parameters) -> Path:
+def file_path(parameters: Parameters, name: str = "Path") -> Path:
     """Return the file that -Path names, links followed. Raises CmdletFailure."""
-    path = Path(str(first(parameters.get("Path"))))
+    path = Path(str(first(parameters.get(name))))
     if not path.is_file():
         raise CmdletFailure(
             f"'{path}' was not found.", hresult=0x80070002, exception=VIRTUALIZATION_EXCEPTION,

@@ -75,6 +75,7 @@ def add_windows_package(
         log.write(f"failed with 0x{error.hresult:08x}: {error.message}")
         raise
     log.write("added")
+    host.add_servicing_process()
     known: Parameters = {"Path": parameters.get("Path"), "Online": False}
     return [result("Add-WindowsPackage", known | {"RestartNeeded": True})]
 

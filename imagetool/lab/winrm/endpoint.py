@@ -17,7 +17,6 @@ from imagetool.host.environment import child_environment
 from imagetool.host.local import find_powershell
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.path_filter import engine_command
-from imagetool.lab.path_names import NAMES_VARIABLE
 from imagetool.lab.session import connect_host
 from imagetool.lab.winrm.authentication import ConnectionAuthenticator
 from imagetool.lab.winrm.certificate import make_certificate
@@ -93,11 +92,9 @@ class Endpoint:
         self._server = server
         self.url = f"http{'s' if https else ''}://127.0.0.1:{server.port}{WSMAN_PATH}"
         faults = os.environ.get("IMAGETOOL_LAB_FAULTS", "")
-        door, variables = connect_host(self.emulated_host, faults, self._at_end)
+        door, variables = connect_host(self.emulated_host, faults, self._at_end, self._names)
         self._at_end.callback(door.close)
         environment = child_environment(*ACCEPTOR_VARIABLES) | variables
-        if self._names:
-            environment[NAMES_VARIABLE] = self._names
         if sys.platform != "win32":
             # PowerShell leaves its pipes in the temporary folder when it is killed.
             (self._folder / "temporary").mkdir()

@@ -48,6 +48,7 @@ def plan_tree(plan: Plan) -> Tree:
             "identifiers": dict(identity.identifiers),
             "read": {"ranges": read.ranges, "sha256": read.sha256},
             "product": image.product,
+            "version": image.version,
             "volume": image.volume,
             "partition_offset": image.partition_offset,
             "disk": image.disk._asdict(),

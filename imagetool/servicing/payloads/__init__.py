@@ -23,6 +23,8 @@ class Staged(NamedTuple):
     """The directory that the Windows volume of the copy is mounted in."""
     log: str
     """The file that DISM writes its log to."""
+    scratch: str
+    """The directory for DISM's own files."""
 
 
 class Payload(Protocol):
@@ -35,6 +37,9 @@ class Payload(Protocol):
     @property
     def title(self) -> str:
         """Its name for people: an identity."""
+
+    def probe(self, host: Host, staged: Staged) -> None:
+        """Check that the host can service the mounted volume at all. Raises ServicingFailed."""
 
     def run(self, host: Host, staged: Staged, on_event: OnEvent | None) -> None:
         """Put it into the mounted volume. Raises CmdletFailed, HostFailed."""

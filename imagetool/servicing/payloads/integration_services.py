@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from imagetool.contracts import Host, OnEvent
+from imagetool.contracts import Host, OnEvent, Result
 from imagetool.errors import ImagetoolError, ServicingFailed
 from imagetool.guest.image import Image
 from imagetool.guest.windows.components import INSTALL_PENDING, INSTALLED, PERMANENT
 from imagetool.guest.windows.installation import WindowsInstallation
 from imagetool.guest.windows.payload import installed_path
+from imagetool.host.answers import CmdletFailed
 from imagetool.package.identity import Identity
 from imagetool.servicing.payloads import Staged
 from imagetool.servicing.plan import Plan, PlannedPackage, read_disk_identity
@@ -53,22 +54,42 @@ class IntegrationServices:
             judgement=signature.judgement.value if signature is not None else "",
         )
 
+    def probe(self, host: Host, staged: Staged) -> None:
+        """As Payload.probe: a DISM that cannot list packages would not add one either."""
+        try:
+            self._list_packages(host, staged)
+        except CmdletFailed as error:
+            raise ServicingFailed(
+                f"the host's DISM cannot service the Windows in the copy: {error.message}",
+                hint=error.hint
+                or "Take a host that is as new as the guest, or another DISM "
+                "(dism_module in the configuration).",
+            ) from None
+
     def run(self, host: Host, staged: Staged, on_event: OnEvent | None) -> None:
         """As Payload.run: Add-WindowsPackage."""
         host.invoke(
             "Add-WindowsPackage",
             Path=staged.volume,
             PackagePath=staged.file,
+            ScratchDirectory=staged.scratch,
             LogPath=staged.log,
             on_event=on_event,
         )
 
+    @staticmethod
+    def _list_packages(host: Host, staged: Staged) -> list[Result]:
+        return host.invoke(
+            "Get-WindowsPackage",
+            Path=staged.volume,
+            ScratchDirectory=staged.scratch,
+            LogPath=staged.log,
+            properties=("PackageName", "PackageState"),
+        )
+
     def read_back(self, host: Host, staged: Staged) -> str:
         """As Payload.read_back: no error from Add-WindowsPackage is no proof."""
-        records = host.invoke(
-            "Get-WindowsPackage", Path=staged.volume, properties=("PackageName", "PackageState")
-        )
-        for record in records:
+        for record in self._list_packages(host, staged):
             if str(record.get("PackageName")).lower() == self.title.lower():
                 state = str(record.get("PackageState"))
                 if state in _SUCCESS_STATES:
@@ -92,9 +113,9 @@ class IntegrationServices:
             ) from None
 
     def _expect(self, image: Image, plan: Plan) -> Verification:
-        found = read_disk_identity(image)
-        if found != plan.image.disk:
-            raise _proof_failed(f"its identifiers changed from {plan.image.disk} to {found}")
+        found, before = read_disk_identity(image), plan.image.disk
+        if found[1:] != before[1:]:
+            raise _proof_failed(f"its identifiers changed from {before} to {found}")
         self._expect_files(image.windows(plan.image.volume))
         criteria = Criteria(at_least=self.identity.version, require="installed")
         result = verify(image, criteria, volume=plan.image.volume)

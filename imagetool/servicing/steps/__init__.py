@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagetool.contracts import Host, OnEvent
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.servicing.plan import Facts, Plan
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Work:
     plan: Plan
     payload: Payload
     on_event: OnEvent | None = None
+    patience: Patience = field(default_factory=Patience)
     image_written: datetime | None = None
     """The time of the image's last write as the host saw it before the work."""
     directory: str = ""
@@ -53,7 +55,7 @@ def _keep_facts(work: Work, facts: Facts) -> Facts:
     return facts
 
 
-def _nothing(host: Host, facts: Facts) -> None:
+def _nothing(host: Host, facts: Facts, patience: Patience) -> None:
     """Undo a step that changed nothing."""
 
 
@@ -68,7 +70,7 @@ class StepKind:
     name: str
     title: str
     do: Callable[[Work, Facts], None]
-    undo: Callable[[Host, Facts], None] = _nothing
+    undo: Callable[[Host, Facts, Patience], None] = _nothing
     remains: Callable[[Host, Facts], Iterator[str]] = _no_remains
     """Names what of the step lies on the host, by looking there: for what could not be undone."""
     resolve: Callable[[Work, Facts], Facts] = _keep_facts

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from imagetool.contracts import Host
 from imagetool.errors import ServicingFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.host.reading import paths
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
-from imagetool.servicing.steps.mount import disk_number, find_disk, required_number
+from imagetool.servicing.steps.mount import find_disk, required_number
+from imagetool.servicing.steps.mounting import disk_number
 
 MOUNT_NAME = "m"
 
@@ -22,9 +24,18 @@ def resolve(work: Work, facts: Facts) -> Facts:
 
 def _do(work: Work, facts: Facts) -> None:
     host, directory = work.host, facts["directory"]
-    disk = find_disk(host, facts["image"])
-    partitions = host.invoke(
-        "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "Offset")
+    disk = find_disk(host, facts["image"], work.patience)
+    partitions = (
+        work.patience.for_device(
+            "the partitions of the disk",
+            lambda: (
+                host.invoke(
+                    "Get-Partition", DiskNumber=disk, properties=("PartitionNumber", "Offset")
+                )
+                or None
+            ),
+        )
+        or []
     )
     fitting = [record for record in partitions if record.get("Offset") == facts["offset"]]
     partition = required_number(
@@ -41,8 +52,11 @@ def _do(work: Work, facts: Facts) -> None:
     )
 
 
-def undo(host: Host, facts: Facts) -> None:
-    """Remove the access path and its directory, each if it is there."""
+def undo(host: Host, facts: Facts, patience: Patience) -> None:
+    """Remove the access path and its directory, each if it is there.
+
+    A mount point that a dismounted disk has left behind is removed as one.
+    """
     files = FileOperations(host)
     if files.stat(facts["image"]).exists:
         for disk, partition in _access_paths(host, facts):
@@ -52,7 +66,7 @@ def undo(host: Host, facts: Facts) -> None:
                 PartitionNumber=partition,
                 AccessPath=facts["directory"],
             )
-    files.remove_directory(facts["directory"])
+    files.remove_directory(facts["directory"], own=True)
 
 
 def _access_paths(host: Host, facts: Facts) -> Iterator[tuple[int, int]]:

@@ -14,14 +14,14 @@ from imagetool.servicing.payloads import Staged
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
 from imagetool.servicing.steps.access_path import MOUNT_NAME
-from imagetool.servicing.steps.directory import LOG_NAME
+from imagetool.servicing.steps.directory import LOG_NAME, SCRATCH_NAME
 from imagetool.servicing.steps.stage import PACKAGE_NAME
 
 _MAX_LOG_BYTES = 256 << 10
 
 
 def _staged(work: Work) -> Staged:
-    names = (PACKAGE_NAME, MOUNT_NAME, LOG_NAME)
+    names = (PACKAGE_NAME, MOUNT_NAME, LOG_NAME, SCRATCH_NAME)
     return Staged(*(paths.join(work.directory, name, work.host.on_windows) for name in names))
 
 
@@ -35,6 +35,7 @@ def _add(work: Work, facts: Facts) -> None:
             hint="Somebody else writes there. Find out who, then try again.",
         )
     try:
+        work.payload.probe(work.host, staged)
         work.payload.run(work.host, staged, work.on_event)
     finally:
         with suppress(HostFailed):  # the log is no reason to fail, nor to hide a failure

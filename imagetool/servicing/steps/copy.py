@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from imagetool.contracts import Host
 from imagetool.errors import CannotWrite, ServicingFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
 
@@ -37,7 +38,7 @@ def _do(work: Work, facts: Facts) -> None:
         )
 
 
-def _undo(host: Host, facts: Facts) -> None:
+def _undo(host: Host, facts: Facts, patience: Patience) -> None:
     files, target = FileOperations(host), facts["target"]
     if files.stat(target).exists and files.in_use(target):
         raise ServicingFailed(

@@ -7,8 +7,12 @@ from imagetool.servicing.steps import StepKind, Work, access_path, mount
 
 
 def _do(work: Work, facts: Facts) -> None:
-    access_path.undo(work.host, facts)
-    mount.undo(work.host, facts)
+    access_path.undo(work.host, facts, work.patience)
+    mount.undo(work.host, facts, work.patience)
 
 
-KINDS = {"dismount": StepKind("dismount", "dismount", _do, resolve=access_path.resolve)}
+def _resolve(work: Work, facts: Facts) -> Facts:
+    return mount.resolve(work, access_path.resolve(work, facts))
+
+
+KINDS = {"dismount": StepKind("dismount", "dismount", _do, resolve=_resolve)}

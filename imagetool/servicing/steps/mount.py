@@ -10,20 +10,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from imagetool.contracts import Host
-from imagetool.errors import HostFailed, ServicingFailed
+from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.servicing.plan import Facts
-from imagetool.servicing.steps import StepKind, Work
+from imagetool.servicing.steps import StepKind, Work, mounting
+
+
+def resolve(work: Work, facts: Facts) -> Facts:
+    """Add the process of the session's script: what it has started may outlive it."""
+    process = work.host.hello.get("process")
+    return {**facts, "process": process if isinstance(process, int) else 0}
 
 
 def _do(work: Work, facts: Facts) -> None:
     host, image = work.host, facts["image"]
-    records = host.invoke(
-        "Mount-VHD", Path=image, NoDriveLetter=True, Passthru=True, properties=("DiskNumber",)
-    )
-    number = required_number(records, "DiskNumber", f"Mount-VHD gave no disk number for {image}")
-    state = host.invoke(
-        "Get-Disk", Number=number, properties=("IsOffline", "IsReadOnly", "OfflineReason")
+    _check_attributes(work.files, image)
+    mounting.mount(host, image)
+    number = find_disk(host, image, work.patience)
+    state = work.patience.for_device(
+        "the disk",
+        lambda: (
+            host.invoke(
+                "Get-Disk", Number=number, properties=("IsOffline", "IsReadOnly", "OfflineReason")
+            )
+            or None
+        ),
     )
     if state and str(state[0].get("OfflineReason") or "").lower() == "collision":
         raise HostFailed(
@@ -34,47 +46,80 @@ def _do(work: Work, facts: Facts) -> None:
     host.invoke("Set-Disk", Number=number, IsReadOnly=False)
 
 
-def undo(host: Host, facts: Facts) -> None:
-    """Dismount the image if it is mounted: Mount-VHD may have been interrupted."""
-    image = facts["image"]
-    if not FileOperations(host).stat(image).exists:
+def undo(host: Host, facts: Facts, patience: Patience) -> None:
+    """Dismount the image if it is mounted: Mount-VHD may have been interrupted.
+
+    Never while a process of DISM that this work has started still runs: it would go on without its
+    image, with the host's own registry.
+    """
+    image, files = facts["image"], FileOperations(host)
+    if not files.stat(image).exists:
         return
-    if is_attached(host, image):
-        host.invoke("Dismount-VHD", Path=image)
-    if FileOperations(host).in_use(image):
+    if mounting.is_attached(host, image):
+        _wait_for_servicing(host, facts, patience)
+        if "directory" in facts:
+            files.close_hives(facts["directory"])
+        patience.for_file("the disk to be let go of", lambda: _dismount(host, image))
+    free = patience.for_file("the file to be let go of", lambda: not files.in_use(image) or None)
+    if free is None:
         raise ServicingFailed(
             f"{image}: the host still holds the file after dismounting it",
             hint="A scanner or an indexer may have it open: wait, and try again.",
         )
 
 
+def _dismount(host: Host, image: str) -> bool:
+    mounting.dismount(host, image)
+    return True
+
+
+def _wait_for_servicing(host: Host, facts: Facts, patience: Patience) -> None:
+    known = (facts.get("process"), host.hello.get("process"))
+    parents = [number for number in known if isinstance(number, int)]
+    files = FileOperations(host)
+    ended = patience.for_file("DISM to end", lambda: not files.servicing_processes(parents) or None)
+    if ended is None:
+        raise ServicingFailed(
+            f"{facts['image']}: a process of DISM still works on the mounted disk",
+            hint="Wait until dismhost.exe has ended on the host, then dismount it there.",
+        )
+
+
+def _check_attributes(files: FileOperations, image: str) -> None:
+    """Refuse what Windows refuses to mount, with a way out. Raises CannotWrite."""
+    found = unmountable(files.stat(image).attributes)
+    if found:
+        raise CannotWrite(
+            f"{image}: the file is {found}, and Windows mounts no such image (0xC03A001A)",
+            hint="Name an output in a directory that is neither compressed nor encrypted; "
+            "`fsutil sparse setflag FILE 0` and `compact /u FILE` change a file.",
+        )
+
+
+def unmountable(attributes: int) -> str:
+    """Return the attributes for which Windows mounts no image, in words; empty where none is.
+
+    Attributes as in [MS-FSCC] 2.6.
+    """
+    words = {0x200: "sparse", 0x800: "compressed", 0x4000: "encrypted"}
+    return " and ".join(word for bit, word in words.items() if attributes & bit)
+
+
 def _remains(host: Host, facts: Facts) -> Iterator[str]:
     image = facts["image"]
-    if FileOperations(host).stat(image).exists and is_attached(host, image):
+    if FileOperations(host).stat(image).exists and mounting.is_attached(host, image):
         yield f"the mounted image {image}"
 
 
-def is_attached(host: Host, image: str) -> bool:
-    """True if the host has this image mounted. Raises CmdletFailed, HostFailed."""
-    return disk_number(host, image) is not None
-
-
-def disk_number(host: Host, image: str) -> int | None:
-    """Return the number of the disk that this image is mounted as; None where it is not.
-
-    Raises CmdletFailed, HostFailed.
-    """
-    for record in host.invoke("Get-VHD", Path=image, properties=("Attached", "DiskNumber")):
-        if record.flag("Attached"):
-            number = record.get("DiskNumber")
-            return number if isinstance(number, int) else -1
-    return None
-
-
-def find_disk(host: Host, image: str) -> int:
+def find_disk(host: Host, image: str, patience: Patience) -> int:
     """Return the number of the disk that this image is mounted as. Raises HostFailed."""
-    number = disk_number(host, image)
-    if number is None or number < 0:
+
+    def ask() -> int | None:
+        number = mounting.disk_number(host, image)
+        return None if number is None or number < 0 else number
+
+    number = patience.for_device("the number of the disk", ask)
+    if number is None:
         raise HostFailed(
             f"{image}: the host shows no disk for the mounted image",
             hint="Look at the disk with Get-Disk on the host.",
@@ -90,4 +135,8 @@ def required_number(records: Sequence[dict[str, object]], name: str, sentence: s
     return value
 
 
-KINDS = {"mount": StepKind("mount", "mount the copy, without a drive letter", _do, undo, _remains)}
+KINDS = {
+    "mount": StepKind(
+        "mount", "mount the copy, without a drive letter", _do, undo, _remains, resolve
+    )
+}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from imagetool.contracts import Host
 from imagetool.errors import CannotWrite
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
 
@@ -28,7 +29,7 @@ def _do(work: Work, facts: Facts) -> None:
     work.files.rename(facts["source"], facts["target"])
 
 
-def _undo(host: Host, facts: Facts) -> None:
+def _undo(host: Host, facts: Facts, patience: Patience) -> None:
     """Give the copy its former name, if it was renamed; the step that made it deletes it."""
     files = FileOperations(host)
     if _was_renamed(files, facts):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from imagetool.contracts import Host
 from imagetool.host.files import FileOperations
+from imagetool.host.patience import Patience
 from imagetool.host.reading import paths
 from imagetool.servicing.plan import Facts
 from imagetool.servicing.steps import StepKind, Work
@@ -21,7 +22,7 @@ def _do(work: Work, facts: Facts) -> None:
     work.files.upload(work.payload.data, facts["path"])
 
 
-def _undo(host: Host, facts: Facts) -> None:
+def _undo(host: Host, facts: Facts, patience: Patience) -> None:
     for path in _paths(facts):
         FileOperations(host).delete(path)
 
