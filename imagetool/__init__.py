@@ -321,14 +321,14 @@ def inject(
     refuses or the result cannot be proved, LeftBehind where something could not be undone.
     """
     from imagetool.arguments import check_location
-    from imagetool.connection import session_opener
+    from imagetool.connection import servicing_opener
     from imagetool.servicing.inject import inject
     from imagetool.servicing.targets import prepare_request
 
     new = check_location("output", output)
     request = _check_request(image, package, new, host, volume, digest, allow_unsigned, trust)
     prepared, name = prepare_request(request)
-    return inject(prepared, session_opener(request.host), output_name=name)
+    return inject(prepared, servicing_opener(request.host), output_name=name)
 
 
 def _check_request(

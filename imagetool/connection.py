@@ -67,6 +67,33 @@ def session_opener(host: str | ConfiguredHost) -> Callable[[], Host]:
     return open_local
 
 
+def servicing_opener(host: ConfiguredHost) -> Callable[[], Host]:
+    """As session_opener, for sessions that service images: with the DISM that is configured."""
+    from imagetool.host.answers import CmdletFailed
+
+    opened = session_opener(host)
+    if not host.dism_module:
+        return opened
+
+    def with_module() -> Host:
+        session = opened()
+        try:
+            session.operate("import-module", path=host.dism_module)
+        except CmdletFailed as error:
+            session.close()
+            raise HostFailed(
+                f"{host.name}: the module {host.dism_module} cannot be imported there: "
+                f"{error.host_message}",
+                hint="Correct dism_module in the configuration, or leave it out.",
+            ) from None
+        except BaseException:  # an interruption, too
+            session.close()
+            raise
+        return session
+
+    return with_module
+
+
 def _open_winrm(host: ConfiguredHost) -> Session:
     from imagetool.host.winrm import open_winrm
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 import typer
 
 from imagetool.budget import MAX_BYTES, MAX_OBJECTS, Budget
-from imagetool.errors import BudgetSpent, CannotWrite, ImagetoolError, Interrupted
+from imagetool.errors import BudgetSpent, CannotOpen, CannotWrite, ImagetoolError, Interrupted
 from imagetool.report.text import safe
 
 _shown = [False]
@@ -47,6 +48,10 @@ def without_frames(error: BaseException) -> ImagetoolError:
     return failure
 
 
+_WRITE_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Errors of writing alone; all others may be of reading."""
+
+
 def as_error(error: BaseException) -> ImagetoolError:
     """Return what is said of any exception that ends a command."""
     if isinstance(error, ImagetoolError):
@@ -62,8 +67,13 @@ def as_error(error: BaseException) -> ImagetoolError:
         )
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        return CannotWrite(
-            f"{name}the system refuses: {error.strerror}", hint="Is the disk full, or read-only?"
+        if error.errno in _WRITE_ERRORS:
+            return CannotWrite(
+                f"{name}cannot be written: {error.strerror}", hint="Make room, or write elsewhere."
+            )
+        return CannotOpen(
+            f"{name}the system refuses: {error.strerror}",
+            hint="Is it a file that this user may read, on a disk that answers?",
         )
     return ImagetoolError(
         f"a fault in imagetool itself: {type(error).__name__}: {error}",

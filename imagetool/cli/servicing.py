@@ -26,7 +26,7 @@ from imagetool.cli.options import (
     local_path,
     worst_exit_code,
 )
-from imagetool.connection import OpenHosts, named_host, servicing_host, session_opener
+from imagetool.connection import OpenHosts, named_host, servicing_host, servicing_opener
 from imagetool.errors import ImagetoolError, Unsupported, WrongUsage
 from imagetool.report.text import safe
 
@@ -239,7 +239,7 @@ class _Job(NamedTuple):
 
         return inject(
             prepared,
-            session_opener(self.host),
+            servicing_opener(self.host),
             output_name=self.output_name,
             on_progress=steps.show,
             on_failure=failed.append,

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from imagetool.budget import Budget
 from imagetool.contracts import FileState, FolderEntry, Range, Task
+from imagetool.disk.links import is_link
 from imagetool.errors import CannotOpen, EmptyFile, ImagetoolError, NoFile
 
 T = TypeVar("T")
@@ -211,18 +212,10 @@ def _list_folder(path: str) -> tuple[FolderEntry, ...] | ImagetoolError:
 def _folder_entry(entry: os.DirEntry[str]) -> FolderEntry:
     try:
         is_folder = entry.is_dir()
-        is_link = is_folder and (entry.is_symlink() or _is_reparse_point(entry))
+        linked = is_folder and is_link(entry)
     except OSError:  # a link that leads to itself
         return FolderEntry(entry.name, False)
-    return FolderEntry(entry.name, is_folder, os.path.realpath(entry.path) if is_link else "")
-
-
-def _is_reparse_point(entry: os.DirEntry[str]) -> bool:
-    """True for a junction, which Windows has beside symbolic links."""
-    if os.name != "nt":
-        return False
-    state = entry.stat(follow_symlinks=False)
-    return bool(getattr(state, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT)
+    return FolderEntry(entry.name, is_folder, os.path.realpath(entry.path) if linked else "")
 
 
 LOCAL_FILES = LocalFiles()

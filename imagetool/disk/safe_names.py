@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from imagetool.disk.links import is_link
 from imagetool.errors import CannotWrite
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.I)
@@ -43,6 +44,6 @@ def safe_path(folder: Path, name: str) -> Path:
     parts = name.replace("\\", "/").split("/")
     for part in parts[:-1]:
         path = path / safe_name(part, _PACKAGE_HINT)
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
+        if is_link(path) or (path.exists() and not path.is_dir()):
             raise CannotWrite(f"{path}: in the way of {name!r}", hint="Use an empty directory.")
     return path / safe_name(parts[-1], _PACKAGE_HINT)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from imagetool.disk.links import is_link, is_link_state
 from imagetool.disk.local_files import FileSource
 from imagetool.errors import CannotOpen, NotFound, Unsupported
 
@@ -62,7 +63,7 @@ class Folder:
         path = self._path
         for part in parts:
             path /= part
-            if part == ".." or path.is_symlink():
+            if part == ".." or is_link(path):
                 raise NotFound(f"{self._path}: there is no file {name} in it")
         is_file = os.path.isfile(path)  # noqa: PTH113  # of a name that no system has it is False
         if not parts or PurePosixPath(name).is_absolute() or not is_file:
@@ -76,7 +77,7 @@ class Folder:
 def _kind(entry: os.DirEntry[str], state: os.stat_result) -> str:
     """Name what is neither a regular file nor a directory of its own."""
     mode = state.st_mode
-    if stat.S_ISLNK(mode) or getattr(entry, "is_junction", bool)():
+    if is_link_state(state):
         return "a link"
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return ""

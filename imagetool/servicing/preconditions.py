@@ -5,6 +5,7 @@ from __future__ import annotations
 import ntpath
 import posixpath
 import re
+import sys
 from contextlib import suppress
 
 from imagetool.contracts import Host
@@ -36,6 +37,11 @@ def check_host(host: Host, plan: Plan) -> None:
     """
     for name, origin in _MODULES.items():
         if name not in host.modules:
+            if host.emulated and sys.platform == "win32":
+                raise HostFailed(
+                    "the emulated host is not for Windows: it writes no images there",
+                    hint="Rehearse on Linux, or name a Hyper-V host.",
+                )
             if host.emulated:
                 raise HostFailed(
                     "the emulated host lacks the libraries with which it writes images",

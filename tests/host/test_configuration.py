@@ -200,6 +200,12 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("[hosts.hv01]\nscript = 'session.ps1'", "hosts.hv01.script", "whole path"),
         ("[hosts.hv01]\nscript = '\\\\fs\\s\\session.ps1'", "hosts.hv01.script", "a share"),
         ("[hosts.hv01]\nscript_sha256 = '00'", "hosts.hv01.script_sha256", "needs script"),
+        ("[hosts.hv01]\ndism_module = 'Dism'", "hosts.hv01.dism_module", "the whole path"),
+        (
+            "[hosts.hv01]\ndism_module = '\\\\fs\\adk'",
+            "hosts.hv01.dism_module",
+            "not on a share",
+        ),
         (
             "[hosts.hv01]\nscript = '/s.ps1'\nscript_sha256 = '00'",
             "hosts.hv01.script_sha256",
@@ -222,7 +228,7 @@ def test_the_users_file_says_all_of_a_host(read: Read, tmp_path: Path) -> None:
         ("x = " + "[" * 5000, "", "no TOML"),
         ("#" * ((1 << 20) + 1), "", "too large"),
     ],
-    ids=range(37),
+    ids=range(39),
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_said_with_its_key(
     read: Read, tmp_path: Path, text: str, key: str, why: str
@@ -317,7 +323,7 @@ PASSWORDS = {"IMAGETOOL_USER": "me", "IMAGETOOL_PASSWORD": SECRET}
               ("url", "'https://evil.example'"), ("user", "'x'"), ("transport", "'basic'"),
               ("certificate", "'evil.pem'"), ("client_certificate", "'x'"), ("client_key", "'x'"),
               ("validate", "false"), ("delegate", "true"), ("script", "'C:\\x.ps1'"),
-              ("script_sha256", "'00'"), ("proxy", "'http://evil.example'"))),
+              ("script_sha256", "'00'"), ("dism_module", "'C:\\x'"), ("proxy", "'http://evil.example'"))),
         "url = 'https://evil.example'",
         "proxy = 'http://evil.example'",
         "[defaults]\nproxy = 'http://evil.example'",

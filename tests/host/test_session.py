@@ -19,15 +19,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagetool import connection
 from imagetool.contracts import Event
 from imagetool.errors import CannotOpen, HostFailed, WrongUsage
 from imagetool.host import session as session_module
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.clixml import EnumText, dumps, loads
+from imagetool.host.configuration import ConfiguredHost
 from imagetool.host.frames import AnswerFrame, RequestFrame, decode_frame
 from imagetool.host.local import LocalProcess, find_powershell, open_local
 from imagetool.host.session import Session
-from imagetool.host.transport import bootstrap_command, script_lines
+from imagetool.host.transport import bootstrap_command, read_script, script_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., Session]
@@ -634,3 +636,49 @@ def test_the_lease_is_renewed_often_while_a_cmdlet_runs(
         session.operate("sha256", path=str(modules_beside_the_lab / "Beside" / "Beside.psm1"))
         threading.Event().wait(0.3)
         assert sent == ["sha256"]
+
+
+def test_another_dism_than_that_of_the_host_is_used(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "Dism.psm1"
+    module.write_text(
+        "function Get-WindowsPackage { [pscustomobject]@{ PackageName = 'of the other' } }\n"
+    )
+    opened: list[Session] = []
+
+    def open_it(host: ConfiguredHost) -> Session:
+        opened.append(start())
+        return opened[-1]
+
+    monkeypatch.setattr(connection, "_open_winrm", open_it)
+    host = ConfiguredHost("hv01", "https://hv01:5986/wsman", dism_module=str(module))
+    with connection.servicing_opener(host)() as session:
+        (found,) = session.invoke("Get-WindowsPackage", properties=("PackageName",))
+        assert found == {"PackageName": "of the other"}
+    with pytest.raises(HostFailed, match=r"none\.psm1 cannot be imported there"):
+        connection.servicing_opener(replace(host, dism_module=str(tmp_path / "none.psm1")))()
+    with pytest.raises(HostFailed, match="closed"):
+        opened[-1].operate("facts")
+    plain = connection.servicing_opener(replace(host, dism_module=""))
+    with plain() as session, pytest.raises(CmdletFailed, match="thrown"):
+        session.invoke("Get-WindowsPackage")
+
+
+def test_each_fact_is_asked_on_its_own(engine: str) -> None:
+    """One that cannot be had hides no other: under Wine the claims of an identity throw."""
+    script = read_script().decode()
+    broken = script.replace("[Environment]::UserDomainName", "[Nothing]::UserDomainName")
+    broken = broken.replace("[IO.Path]::GetTempPath() }", "throw 'no' }")
+    assert broken != script
+    lines = f"{broken.rstrip()}\n#end of the script\n".encode("ascii")
+    command = base64.b64encode(bootstrap_command(60).encode("utf-16-le")).decode()
+    done = subprocess.run(
+        [engine, "-NoProfile", "-EncodedCommand", command],
+        input=lines + RequestFrame(1, "facts").encode(), stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    facts = AnswerFrame.decode(done.stdout.splitlines()[1]).content["properties"]
+    assert isinstance(facts, dict)
+    assert (facts["domain"], facts["temporary"]) == (None, None)
+    assert facts["computer"]
+    assert facts["now"]

@@ -52,6 +52,8 @@ class ConfiguredHost:
     """The path of an installed session.ps1 on the host; empty: the script is sent."""
     script_sha256: str = ""
     """The SHA-256 of that file, where it differs from the package's by a signature."""
+    dism_module: str = ""
+    """The path of another PowerShell module Dism on the host; empty: that of its Windows."""
     proxy: str = ""
     """The URL of a proxy; empty: none, even if the environment names one."""
     paths: PathMap = ()

@@ -41,6 +41,7 @@ _HOST_KEYS: dict[str, type] = {
     "delegate": bool,
     "script": str,
     "script_sha256": str,
+    "dism_module": str,
     "proxy": str,
     "paths": dict,
 }
@@ -266,6 +267,10 @@ def _contradictions(host: ConfiguredHost) -> list[tuple[str, str]]:
         ("script_sha256", bool(host.script_sha256) and not host.script, "needs script"),
         ("script_sha256", not re.fullmatch("([0-9A-Fa-f]{64})?", host.script_sha256),
          "must be 64 hexadecimal digits, as Get-FileHash gives them"),
+        ("dism_module", bool(host.dism_module) and not is_windows_path(host.dism_module)
+         and not host.dism_module.startswith("/"),
+         "must be the whole path of a PowerShell module on the host"),
+        ("dism_module", is_unc_path(host.dism_module), "must be on the host, not on a share"),
         ("proxy", "@" in host.proxy, "a password does not belong into a file"),
         ("proxy", bool(host.proxy) and (proxy.scheme not in ("http", "https") or not proxy.netloc),
          "must be a URL like http://proxy:3128"),
