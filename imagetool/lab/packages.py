@@ -21,8 +21,8 @@ from imagetool.errors import ImagetoolError
 from imagetool.guest.image import open_image
 from imagetool.guest.windows.components import INSTALL_PENDING, INSTALLED, PERMANENT, read_packages
 from imagetool.guest.windows.installation import HIVE_DIRECTORY, WindowsInstallation
-from imagetool.guest.windows.payload import installed_path
 from imagetool.lab.cmdlet import CmdletFailure, ReportCallback, StreamRecord
+from imagetool.lab.package_layout import path_in_guest
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import Component, Identity, Package, open_package
 from imagetool.registry import Hive
@@ -171,7 +171,7 @@ def _plan_changes(
     for number, member in enumerate(members):
         if number % 16 == 0:
             report(StreamRecord("progress", "Adding the package", 90 * number // len(members)))
-        files.append(FileChange(installed_path(member.name, identity), staged.member(member.name)))
+        files.append(FileChange(path_in_guest(member.name, identity), staged.member(member.name)))
     for component in package.components():
         payload = {
             member.name.rpartition("/")[2]: staged.member(member.name)

@@ -17,12 +17,15 @@ from imagetool.disk import FileSource, MemorySource, open_disk, read_partitions
 from imagetool.errors import ServicingFailed
 from imagetool.filesystem import open_volume
 from imagetool.guest.image import open_image
+from imagetool.guest.windows.payload import installed_path
 from imagetool.lab.boot import boot
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.package_layout import path_in_guest
 from imagetool.lab.packages import add_package
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files
 from imagetool.package import open_package
+from imagetool.package.identity import Identity
 from imagetool.registry import Hive
 
 Oracle = Callable[[str], str]
@@ -241,3 +244,23 @@ def test_a_package_that_is_damaged_or_for_another_system_is_refused_as_dism_does
         assert caught.value.hresult == code
         assert f"0x{code:08x}" in said[-1].text
     assert hashlib.sha256(image.read_bytes()).hexdigest() == before
+
+
+PACKAGE = "Microsoft-Hyper-V-Integration-Services-Package-2~31bf3856ad364e35~amd64~~6.3.9600.18692"
+COMPONENT = "amd64_wvmbusvideo.inf_31bf3856ad364e35_6.3.9600.18692_none_43e9d279b3361514"
+WHERE = {
+    "update.mum": f"Windows\\servicing\\Packages\\{PACKAGE}.mum",
+    "update.cat": f"Windows\\servicing\\Packages\\{PACKAGE}.cat",
+    f"{COMPONENT}.manifest": f"Windows\\WinSxS\\Manifests\\{COMPONENT}.manifest",
+    f"{COMPONENT}/vmbusvideom.sys": f"Windows\\WinSxS\\{COMPONENT}\\vmbusvideom.sys",
+    f"{COMPONENT}/wvmbusvideo.inf": f"Windows\\WinSxS\\{COMPONENT}\\wvmbusvideo.inf",
+}
+"""Of names in Microsoft's package, the paths that Windows gives them when it is installed."""
+
+
+@pytest.mark.parametrize("member", WHERE)
+def test_the_host_and_the_proof_know_each_by_itself_where_a_file_goes(member: str) -> None:
+    identity = Identity.parse(PACKAGE)
+    assert identity is not None
+    assert path_in_guest(member, identity) == WHERE[member]
+    assert installed_path(member, identity) == WHERE[member]

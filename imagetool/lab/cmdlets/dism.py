@@ -8,8 +8,44 @@ from pathlib import Path
 from imagetool.lab import packages
 from imagetool.lab.cmdlet import CmdletFailure, CmdletResult, ReportCallback, StreamRecord
 from imagetool.lab.cmdlets import Parameters, cmdlet, result
+from imagetool.lab.effects import effect, refusal
 from imagetool.lab.emulated_host import EmulatedHost, MountedDisk
 
+_NO_IMAGE = refusal(
+    "Get-WindowsPackage",
+    "is refused, as every cmdlet of DISM, for a directory in which no Windows is mounted",
+    "The specified path {path} holds no Windows installation.",
+    0x80070003,
+    error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
+)
+_READ_ONLY = refusal(
+    "Add-WindowsPackage",
+    "is refused for a disk that is read-only",
+    "You do not have permissions to mount and modify this image.",
+    0xC1510111,
+    confirmed_by="public scripts' table of codes",
+    error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
+)
+effect(
+    "Add-WindowsPackage",
+    "is refused with 0x800F081E for a package that fits no package of the guest, and with "
+    "0x800F0805 for what is no package",
+    confirmed_by="WIM-Witch#21 and field reports; the second code by public scripts' table",
+)
+effect(
+    "Add-WindowsPackage",
+    "leaves the package pending (Get-WindowsPackage: InstallPending) until the guest boots",
+)
+effect(
+    "Add-WindowsPackage",
+    "writes the package's files, its keys and driver packages at once; drivers and services change "
+    "at the guest's boot",
+)
+effect(
+    "Add-WindowsPackage",
+    "has a process of DISM (dismhost.exe) that may outlive it",
+    confirmed_by="SCCMdocs#1542; how long is a guess",
+)
 _STATE_NAMES = {
     0x00: "NotPresent",
     0x05: "UninstallPending",
@@ -29,11 +65,7 @@ def _find_image(host: EmulatedHost, parameters: Parameters) -> tuple[MountedDisk
         for number, paths in disk.access_paths.items():
             if path in paths:
                 return disk, number
-    raise CmdletFailure(
-        f"The specified path {path} holds no Windows installation.",
-        hresult=0x80070003,
-        error_id="Microsoft.Dism.Commands.AddWindowsPackageCommand",
-    )
+    raise _NO_IMAGE(path=path)
 
 
 class _DismLog:
@@ -57,9 +89,7 @@ def add_windows_package(
     """Add a package to the Windows on a mounted volume."""
     disk, number = _find_image(host, parameters)
     if disk.read_only:
-        raise CmdletFailure(
-            "You do not have permissions to mount and modify this image.", hresult=0xC1510111
-        )
+        raise _READ_ONLY()
     cabinet = Path(str(parameters.get("PackagePath")))
     log = _DismLog(parameters.get("LogPath"))
 

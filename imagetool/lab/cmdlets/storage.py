@@ -74,7 +74,6 @@ effect(
 effect(
     "Get-Volume",
     "shows no file system for a volume that BitLocker has encrypted",
-    confirmed_by="common knowledge, and no capture",
 )
 
 
