@@ -135,10 +135,10 @@ def read_lab_configuration(directory: Path) -> LabConfiguration:
         tree = tomllib.loads(data.decode("utf-8"))
     except ValueError as error:
         raise WrongUsage(f"{path}: this is no TOML: {error}", hint="See docs/lab.md.") from None
-    return _Reader(path).configuration(tree)
+    return _LabFileReader(path).configuration(tree)
 
 
-class _Reader:
+class _LabFileReader:
     """Reads the tables of one file; every mistake is refused."""
 
     def __init__(self, path: Path) -> None:

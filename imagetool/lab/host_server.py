@@ -129,6 +129,7 @@ class HostServer:
             else:
                 session = self._sessions.get(str(request.get("session")))
                 self._call(request, session, send)
+                send({"kind": "end"})
         finally:
             with self._changed:
                 self._callers -= 1

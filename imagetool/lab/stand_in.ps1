@@ -20,10 +20,15 @@ function Invoke-Lab($Cmdlet, [string] $Name, $Bound) {
         $bytes = [Text.Encoding]::ASCII.GetBytes($line)
         $stream.Write($bytes, 0, $bytes.Length)
         $reader = [IO.StreamReader]::new($stream)
-        while ($null -ne ($line = $reader.ReadLine())) {
+        $ended = $false
+        while (-not $ended) {
+            $line = $reader.ReadLine()
+            # The other side has gone: RPC_S_SERVER_UNAVAILABLE.
+            if ($null -eq $line) { throw [Runtime.InteropServices.COMException]::new('The RPC server is unavailable.', -2147023174) }
             $text = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($line))
             $frame = [Management.Automation.PSSerializer]::Deserialize($text)
             switch ($frame.kind) {
+                'end' { $ended = $true }
                 'progress' {
                     $record = [Management.Automation.ProgressRecord]::new(0, $Name, $frame.text)
                     $record.PercentComplete = $frame.percent
