@@ -145,6 +145,8 @@ def test_the_kernels_refusals_are_ours(dirty: Callable[[str], Path], tmp_path: P
                 write_truth(tmp_path, "ext4")
             except SystemExit:  # it cannot be mounted
                 truth = None
+            except OSError:  # it is mounted, and what was replayed cannot be read by the kernel
+                continue
             else:
                 truth = json.loads((tmp_path / "volume.json").read_text(encoding="ascii"))
             with FileSource(tmp_path / "volume.raw") as file:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from imagetool.contracts import Host
+from imagetool.contracts import Host, Result
 from imagetool.errors import CannotWrite, HostFailed, ServicingFailed
 from imagetool.host.files import FileOperations
 from imagetool.host.patience import Patience
@@ -28,22 +28,30 @@ def _do(work: Work, facts: Facts) -> None:
     _check_attributes(work.files, image)
     mounting.mount(host, image)
     number = find_disk(host, image, work.patience)
-    state = work.patience.for_device(
-        "the disk",
-        lambda: (
-            host.invoke(
-                "Get-Disk", Number=number, properties=("IsOffline", "IsReadOnly", "OfflineReason")
-            )
-            or None
-        ),
-    )
-    if state and str(state[0].get("OfflineReason") or "").lower() == "collision":
-        raise HostFailed(
-            f"{image}: the host keeps the disk offline, because another disk has its identifier",
-            hint="Dismount the other copy of this template on the host, then try again.",
-        )
+    before = work.patience.for_device("the disk", lambda: _state(host, number))
+    if before is not None and str(before["OfflineReason"] or "").lower() == "collision":
+        raise _collision(image)
     host.invoke("Set-Disk", Number=number, IsOffline=False)
     host.invoke("Set-Disk", Number=number, IsReadOnly=False)
+    after = _state(host, number)
+    # Another copy may have come online between the two calls.
+    if before is not None and after is not None and any(after[k] != before[k] for k in _IDENTITY):
+        raise _collision(image)
+
+
+_IDENTITY = ("Guid", "Signature")
+
+
+def _state(host: Host, number: int) -> Result | None:
+    found = host.invoke("Get-Disk", Number=number, properties=("OfflineReason", *_IDENTITY))
+    return found[0] if found else None
+
+
+def _collision(image: str) -> HostFailed:
+    return HostFailed(
+        f"{image}: another disk that is mounted on the host has its identifier",
+        hint="Dismount the other copy of this template there, then try again.",
+    )
 
 
 def undo(host: Host, facts: Facts, patience: Patience) -> None:
