@@ -13,9 +13,10 @@ Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
 $allowed = @(
-    'Get-VHD', 'Mount-VHD', 'Dismount-VHD', 'Test-VHD', 'Get-DiskImage', 'Mount-DiskImage', 'Dismount-DiskImage',
+    'Get-VHD', 'Mount-VHD', 'Dismount-VHD', 'Test-VHD', 'New-VHD', 'Convert-VHD', 'Optimize-VHD',
+    'Get-DiskImage', 'Mount-DiskImage', 'Dismount-DiskImage',
     'Get-Disk', 'Set-Disk', 'Get-Partition', 'Get-VMHardDiskDrive',
-    'Add-PartitionAccessPath', 'Remove-PartitionAccessPath', 'Get-Volume', 'Add-WindowsPackage', 'Get-WindowsPackage',
+    'Add-PartitionAccessPath', 'Remove-PartitionAccessPath', 'Get-Volume', 'Add-WindowsPackage', 'Get-WindowsPackage', 'Get-WindowsImage',
     'Get-VMHost', 'Get-VM', 'Get-VMIntegrationService', 'Enable-VMIntegrationService', 'Disable-VMIntegrationService'
 )
 $utf8 = [Text.UTF8Encoding]::new($false)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class MountedDisk:
     """Directories by partition number."""
     lock: int | None = None
     """The descriptor that holds the lock on the file; None where another process holds it."""
+    parent_locks: list[int] = field(default_factory=list)
     late: dict[str, int] = field(default_factory=dict)
     """So many questions for its number, for itself, and for its partitions come too early."""
 
@@ -101,9 +102,16 @@ class EmulatedHost:
         """Return the disk that a file is mounted as, if it is."""
         return next((disk for disk in self.disks.values() if disk.path == path), None)
 
-    def mount(self, path: Path, *, read_only: bool) -> MountedDisk:
-        """Mount a file. Raises BlockingIOError where it is locked."""
+    def mount(self, path: Path, *, read_only: bool, parents: Sequence[Path] = ()) -> MountedDisk:
+        """Mount a file; others may read its parents. Raises BlockingIOError where one is locked."""
         lock = lock_file(path, exclusive=not read_only)
+        parent_locks: list[int] = []
+        try:
+            parent_locks += [lock_file(parent, exclusive=False) for parent in parents]
+        except BaseException:
+            for descriptor in (lock, *parent_locks):
+                os.close(descriptor)
+            raise
         number = next(n for n in range(1, 10_000) if n not in self.disks)
         options = self.configuration.host
         disk = MountedDisk(
@@ -113,6 +121,7 @@ class EmulatedHost:
             read_only=read_only or options.san_policy == "offline" or options.deny_write_access,
             exclusive=not read_only,
             lock=lock,
+            parent_locks=parent_locks,
             late=dict.fromkeys(("number", "disk", "partitions"), options.disks_late),
         )
         self.disks[number] = disk
@@ -121,6 +130,8 @@ class EmulatedHost:
     def dismount(self, disk: MountedDisk) -> None:
         """Dismount a disk. Its file may be held for a while."""
         self.disks.pop(disk.number, None)
+        for descriptor in disk.parent_locks:
+            os.close(descriptor)
         if disk.lock is None:
             return
         seconds = self.configuration.host.files_late

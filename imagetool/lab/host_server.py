@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetool.errors import HostFailed, WrongUsage
-from imagetool.host.frames import decode_frame, encode_frame
+from imagetool.host.frames import decode_frame, encode_frame, is_path_parameter
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import Dropped, FaultMatcher, parse_faults, strike
@@ -34,7 +34,6 @@ PROTOCOL = 2
 """Changes with the frames of the door: a host of another version is not asked."""
 
 _MAX_REQUEST_LENGTH = 8 << 20
-_PATH_PARAMETERS = ("Path", "AccessPath", "PackagePath", "LogPath")
 
 Frame = dict[str, object]
 
@@ -253,8 +252,9 @@ class HostServer:
 
 def _make_absolute(parameters: Frame, directory: str) -> None:
     """Complete relative paths by the directory of the caller."""
-    for name in _PATH_PARAMETERS:
-        value = parameters.get(name)
+    for name, value in list(parameters.items()):
+        if not is_path_parameter(name):
+            continue
         if isinstance(value, str) and value and directory:
             parameters[name] = str(Path(directory, value))
         elif isinstance(value, list) and directory:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagetool.lab.cmdlet import CmdletFailure
-from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.disks.writable import WritableDisk
 from imagetool.lab.faults import DISK_WRITE, parse_faults, strike
 from imagetool.lab.native_libraries import NativeFunction, load_library
 

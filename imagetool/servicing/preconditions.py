@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from imagetool.contracts import Host
 from imagetool.disk.safe_names import safe_name
-from imagetool.errors import CannotWrite, HostFailed, Unsupported
+from imagetool.errors import CannotWrite, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
 from imagetool.host.patience import is_in_use
@@ -31,9 +31,9 @@ _MAX_NAME_BYTES = 255
 
 
 def check_host(host: Host, plan: Plan) -> None:
-    """Check that the host has the cmdlets, mounts such an image, and has not mounted this one.
+    """Check that the host has the cmdlets, and that nobody has this image open there.
 
-    Raises HostFailed, Unsupported.
+    Raises HostFailed.
     """
     for name, origin in _MODULES.items():
         if name not in host.modules:
@@ -52,11 +52,6 @@ def check_host(host: Host, plan: Plan) -> None:
                 hint=f"Install it there: {origin}.",
             )
     image = plan.image
-    if host.emulated and image.state.identity.format != "VHDX":
-        raise Unsupported(
-            f"{image.name}: the emulated host mounts VHDX files only",
-            hint="Convert it to VHDX first, or name a real host.",
-        )
     try:
         attached = is_attached(host, image.path)
     except CmdletFailed as error:

@@ -17,6 +17,7 @@ from imagetool.host.frames import encode_frame
 from imagetool.lab import open_lab
 from imagetool.lab.cmdlet import StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
+from imagetool.lab.configuration import LabConfiguration, MachineOptions
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import DISK_WRITE, parse_faults
 from imagetool.lab.host_server import HostServer
@@ -187,3 +188,31 @@ def test_wrong_words_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "")
     with pytest.raises(HostFailed, match="none in PATH"):
         open_lab()
+
+
+@pytest.mark.usefixtures("writers")
+def test_the_windows_in_a_disk_is_described(template: Path, lab_engine: str) -> None:
+    known = ("ImageIndex", "ImageName", "Architecture", "Version", "EditionId")
+    with open_lab(EmulatedHost()) as session:
+        (found,) = session.invoke(
+            "Get-WindowsImage", ImagePath=str(template), Index=1, properties=known
+        )
+        assert tuple(found[name] for name in known) == (
+            1, "Windows Server 2012 R2 Standard", "x64", "6.3.9600.0", "ServerStandard"
+        )  # fmt: skip
+        with pytest.raises(CmdletFailed):
+            session.invoke("Get-WindowsImage", ImagePath=str(template), Index=2)
+
+
+def test_machines_and_their_disks_are_listed(lab_engine: str) -> None:
+    machines = (MachineOptions("web01", "Running", ("/srv/a.vhdx", "/srv/b.vhdx")),
+                MachineOptions("db01"))  # fmt: skip
+    with open_lab(EmulatedHost(configuration=LabConfiguration(machines=machines))) as session:
+        found = session.invoke("Get-VM", properties=("Name", "State"))
+        listed = [(item["Name"], item["State"]) for item in found]
+        assert listed == [("web01", "Running"), ("db01", "Off")]
+        drives = session.invoke("Get-VMHardDiskDrive", VMName="WEB*", properties=("VMName", "Path"))
+        assert [item["Path"] for item in drives] == ["/srv/a.vhdx", "/srv/b.vhdx"]
+        with pytest.raises(CmdletFailed) as caught:
+            session.invoke("Get-VM", Name="none")
+        assert caught.value.error_id.startswith("InvalidParameter")

@@ -18,7 +18,7 @@ from imagetool.errors import CannotOpen, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.files import FileOperations
 from imagetool.host.transport import read_script
-from imagetool.lab import open_lab
+from imagetool.lab import lasting_host, open_lab
 from imagetool.lab.cmdlet import StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
 from imagetool.lab.cmdlets import implementations
@@ -309,3 +309,35 @@ def test_two_copies_of_one_disk_collide(lab_engine: str, image: Path, tmp_path: 
             reasons += host.invoke("Get-Disk", Number=number, properties=("OfflineReason",))
             host.invoke("Set-Disk", Number=number, IsOffline=False)
     assert reasons == [{"OfflineReason": "Policy"}, {"OfflineReason": "Collision"}]
+
+
+@pytest.mark.usefixtures("writers")
+def test_a_host_that_hangs_is_ended(
+    image: Path, disc: Path, lab_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs in a write to the image, with its writer: both go, and so does the lock."""
+    monkeypatch.setenv("IMAGETOOL_LAB_ENGINE", "python")
+    monkeypatch.setattr(lasting_host, "_RESTART_SECONDS", 0.5)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imagetool", "inject", image, "--package", disc]
+        + ["--allow-unsigned", "--host", "lab", "--output", tmp_path / "serviced.vhdx"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"IMAGETOOL_LAB_FAULTS": "disk-write#3=hang"},
+    )
+
+    def disks() -> object:
+        door = find_host(lab_directory)
+        return door.status()["disks"] if door is not None else []
+
+    assert until(disks)
+    (copy,) = (item for item in tmp_path.glob("it-*.vhdx"))
+    written = copy.stat().st_mtime_ns
+    assert until(lambda: copy.stat().st_mtime_ns != written)
+    status = reset_host(lab_directory)
+    assert status is not None
+    assert process.wait(timeout=30) in (4, 5)
+    assert not list(tmp_path.glob("it-*"))
+    assert not is_locked(image)
+    door = find_host(lab_directory)  # the client has undone through another one
+    assert door is None or door.status()["process"] != status["process"]

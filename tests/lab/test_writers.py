@@ -20,7 +20,7 @@ from imagetool.guest.image import open_image
 from imagetool.guest.windows.payload import installed_path
 from imagetool.lab.boot import boot
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
-from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.disks.writable import WritableDisk
 from imagetool.lab.package_layout import path_in_guest
 from imagetool.lab.packages import add_package
 from imagetool.lab.workers import FileChange, KeyChange, change_hive, write_files

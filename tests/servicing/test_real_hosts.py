@@ -29,7 +29,8 @@ from imagetool.lab.configuration import (
     LabConfiguration,
     MachineOptions,
 )
-from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.disks.making import convert_disk
+from imagetool.lab.disks.writable import WritableDisk
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.servicing.preconditions import check_output, older_dism
 from imagetool.servicing.transaction import StepProgress
@@ -427,3 +428,16 @@ def test_a_colliding_disk_that_is_brought_online_is_another(
     assert first.read_bytes() == template.read_bytes()
     with WritableDisk(second) as disk:
         assert disk.read_at(512, 8) == b"EFI PART"
+
+
+def test_a_vhd_is_serviced_too(
+    disc: Path, template: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    image = tmp_path_factory.mktemp("vhd") / "template.vhd"
+    convert_disk(template, image)
+    job = Job(image, disc, tmp_path)
+    job.output = tmp_path / "serviced.vhd"
+    before = image.read_bytes()
+    job.run(EmulatedHost())
+    assert [item.name for item in tmp_path.iterdir()] == ["serviced.vhd"]
+    assert image.read_bytes() == before

@@ -194,6 +194,11 @@ class Vhd:
 
     # Reading
 
+    def forget(self, block: int) -> None:
+        """Drop what is cached of a block, which a writer has changed in the file."""
+        self._pages.pop(block // _ENTRIES_PER_PAGE, None)
+        self._bitmaps.pop(block, None)
+
     def _load_blocks(self, blocks: set[int]) -> None:
         """Read the table entries of these blocks, and the bitmaps if there is a parent."""
         self._load_pages({block // _ENTRIES_PER_PAGE for block in blocks})

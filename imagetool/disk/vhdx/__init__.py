@@ -115,6 +115,11 @@ class Vhdx:
             "VirtualDiskId": guid_text(metadata.disk_id),
         }
 
+    def forget(self, block: int) -> None:
+        """Drop what is cached of a block, which a writer has changed in the file."""
+        self.bat.invalidate(block)
+        self._bitmaps.pop(block, None)
+
     def read_at(self, offset: int, length: int) -> bytes:
         """As Source.read_at."""
         length = min(length, self.size - offset)

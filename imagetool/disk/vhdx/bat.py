@@ -160,8 +160,8 @@ class BlockAllocationTable:
 
         Raises Corrupt if a partially present block has none.
         """
-        chunk, inside = divmod(block, self.chunk_ratio)
-        entry = self._entry(chunk * (self.chunk_ratio + 1) + self.chunk_ratio)
+        inside = block % self.chunk_ratio
+        entry = self._entry(self._bitmap_index(block))
         structure = f"the sector bitmap of block {block}"
         if entry & 7 != s.FULLY_PRESENT:
             raise self._damaged(structure, "is not present")
@@ -188,10 +188,18 @@ class BlockAllocationTable:
         """The offset of the block's entry in the file, in bytes."""
         return self._metadata.bat_offset + 8 * (block + block // self.chunk_ratio)
 
+    def bitmap_entry_offset_of(self, block: int) -> int:
+        """The offset in the file of the entry of the block's sector bitmap, in bytes."""
+        return self._metadata.bat_offset + 8 * self._bitmap_index(block)
+
+    def _bitmap_index(self, block: int) -> int:
+        return block // self.chunk_ratio * (self.chunk_ratio + 1) + self.chunk_ratio
+
     def invalidate(self, block: int) -> None:
-        """Drop the cached entry of the block, which a writer has changed in the file."""
+        """Drop the cached entries of the block, which a writer has changed in the file."""
         self._offsets.pop(block, None)
         self._pages.pop((block + block // self.chunk_ratio) // _ENTRIES_PER_PAGE, None)
+        self._pages.pop(self._bitmap_index(block) // _ENTRIES_PER_PAGE, None)
 
     def _required_length(self, block: int) -> int:
         """The bytes of the block that the file must hold: the last block may be shorter."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from imagetool.guest.image import open_image
+from imagetool.guest.windows.facts import read_windows_facts
 from imagetool.lab import packages
 from imagetool.lab.cmdlet import CmdletFailure, CmdletResult, ReportCallback, StreamRecord
-from imagetool.lab.cmdlets import Parameters, cmdlet, result
+from imagetool.lab.cmdlets import Parameters, cmdlet, file_path, result
 from imagetool.lab.effects import effect, refusal
 from imagetool.lab.emulated_host import EmulatedHost, MountedDisk
 
@@ -46,6 +48,16 @@ effect(
     "has a process of DISM (dismhost.exe) that may outlive it",
     confirmed_by="SCCMdocs#1542; how long is a guess",
 )
+_NO_SUCH_INDEX = refusal(
+    "Get-WindowsImage",
+    "is refused for another index than 1 of a virtual disk",
+    "The specified image in the specified file does not exist.",
+    0x80070002,
+    confirmed_by="the vendor's documentation (the index must be 1; message and code are guesses)",
+    error_id="Microsoft.Dism.Commands.GetWindowsImageCommand",
+)
+effect("Get-WindowsImage", "describes the Windows in a virtual disk by its hives")
+_ARCHITECTURES = {"amd64": "x64", "x86": "x86", "arm64": "ARM64"}
 _STATE_NAMES = {
     0x00: "NotPresent",
     0x05: "UninstallPending",
@@ -129,3 +141,25 @@ def get_windows_package(
         }
         results.append(result("Get-WindowsPackage", known))
     return results
+
+
+@cmdlet("Get-WindowsImage")
+def get_windows_image(
+    host: EmulatedHost, parameters: Parameters, _: ReportCallback
+) -> list[CmdletResult]:
+    """Describe the Windows in a virtual disk that is not mounted."""
+    path = file_path(parameters, "ImagePath")
+    if parameters.get("Index", 1) != 1:
+        raise _NO_SUCH_INDEX()
+    with open_image(path) as image:
+        facts = read_windows_facts(image.windows())
+    known: Parameters = {
+        "ImageIndex": 1,
+        "ImageName": facts.product,
+        "ImageDescription": facts.product,
+        "Architecture": _ARCHITECTURES.get(facts.architecture, facts.architecture),
+        "Version": str(facts.version),
+        "SPBuild": facts.version.revision,
+        "EditionId": facts.edition,
+    }
+    return [result("Get-WindowsImage", known)]

@@ -21,7 +21,15 @@ from imagetool.lab.cmdlets.images import (
 )
 from imagetool.lab.cmdlets.storage import find_disk
 from imagetool.lab.configuration import MachineOptions
-from imagetool.lab.effects import effect, refusal
+from imagetool.lab.disks.making import (
+    compact_disk,
+    convert_disk,
+    default_block_size,
+    make_child,
+    make_disk,
+)
+from imagetool.lab.disks.shape import Shape
+from imagetool.lab.effects import Refusal, effect, refusal
 from imagetool.lab.emulated_host import EmulatedHost, MountedDisk
 
 _HELD = refusal(
@@ -54,6 +62,60 @@ _NO_MACHINE = refusal(
     error_id="InvalidParameter",
     exception=VIRTUALIZATION_EXCEPTION,
 )
+_EXISTS = refusal(
+    "New-VHD",
+    "is refused where there is a file of that name",
+    "Failed to create the virtual hard disk.\nThe system failed to create '{path}': The file "
+    "exists. (0x80070050).",
+    0x80070050,
+    confirmed_by="a captured error",
+    exception=VIRTUALIZATION_EXCEPTION,
+)
+_CONVERSION_EXISTS = refusal(
+    "Convert-VHD",
+    "is refused where there is a file of that name",
+    "Failed to convert the virtual disk.\nThe system failed to create '{path}': The file exists. "
+    "(0x80070050).",
+    0x80070050,
+    exception=VIRTUALIZATION_EXCEPTION,
+)
+_CONVERSION_IN_USE = refusal(
+    "Convert-VHD",
+    "is refused for a disk that is mounted for writing, or that a running virtual machine has",
+    "Failed to convert the virtual disk.\nThe process cannot access the file '{path}' because it "
+    "is being used by another process. (0x80070020).",
+    0x80070020,
+    exception=VIRTUALIZATION_EXCEPTION,
+)
+_WRONG_NAME = refusal(
+    "New-VHD",
+    "is refused, as Convert-VHD, for a name that does not end in .vhd or .vhdx",
+    "The file extension of '{path}' is not that of a virtual hard disk.",
+    0x80070057,
+    category="InvalidArgument",
+    error_id="InvalidParameter",
+    exception=VIRTUALIZATION_EXCEPTION,
+)
+_WRONG_SIZE = refusal(
+    "New-VHD",
+    "is refused for a disk of less than 3 MiB, or of no whole number of sectors",
+    "Failed to create the virtual hard disk.\nThe size of '{path}' is not valid.",
+    0x80070057,
+    category="InvalidArgument",
+    error_id="InvalidParameter",
+    exception=VIRTUALIZATION_EXCEPTION,
+)
+_SMALLEST_DISK = 3 << 20
+effect(
+    "Convert-VHD",
+    "gives the new disk an identifier of its own",
+)
+effect(
+    "Convert-VHD",
+    "writes a child and its parents as one disk, and leaves them as they were",
+    confirmed_by="the vendor's documentation",
+)
+effect("Optimize-VHD", "takes blocks of zeros out of a dynamic disk that is not mounted")
 effect("Test-VHD", "is True for an image that can be mounted, else a failure")
 
 
@@ -122,6 +184,70 @@ def dismount_vhd(
         raise _NOT_MOUNTED()
     host.dismount(disk)
     return []
+
+
+# New files
+
+
+def _new_file(parameters: Parameters, name: str, refused: Refusal) -> Path:
+    """Return the path of a file that is to be made. Raises CmdletFailure where it exists."""
+    path = Path(str(first(parameters.get(name))))
+    if path.exists():
+        raise refused(path=path)
+    if path.suffix.lower() not in (".vhd", ".vhdx", ".avhd", ".avhdx"):
+        raise _WRONG_NAME(path=path)
+    return path
+
+
+def _whole_number(parameters: Parameters, name: str, default: int = 0) -> int:
+    value = parameters.get(name)
+    return value if isinstance(value, int) and value > 0 else default
+
+
+@cmdlet("New-VHD")
+def new_vhd(host: EmulatedHost, parameters: Parameters, _: ReportCallback) -> list[CmdletResult]:
+    """Make a virtual disk: dynamic, fixed, or the child of another."""
+    path = _new_file(parameters, "Path", _EXISTS)
+    block_size = _whole_number(parameters, "BlockSizeBytes")
+    if parameters.get("Differencing") or parameters.get("ParentPath"):
+        parent = file_path(parameters, "ParentPath")
+        make_child(path, parent, block_size)
+    else:
+        kind = "fixed" if parameters.get("Fixed") else "dynamic"
+        size = _whole_number(parameters, "SizeBytes")
+        sector_size = _whole_number(parameters, "LogicalSectorSizeBytes", 512)
+        if size < _SMALLEST_DISK or size % sector_size:
+            raise _WRONG_SIZE(path=path)
+        blocks = block_size or default_block_size(path, kind)
+        make_disk(path, Shape(kind, size, blocks, sector_size))
+    return [_describe(host, path.resolve())]
+
+
+@cmdlet("Convert-VHD")
+def convert_vhd(
+    host: EmulatedHost, parameters: Parameters, _: ReportCallback
+) -> list[CmdletResult]:
+    """Copy a virtual disk with its parents into a new one; both stay as they are."""
+    source = file_path(parameters)
+    target = _new_file(parameters, "DestinationPath", _CONVERSION_EXISTS)
+    disk = host.find_mounted(source)
+    if host.configuration.holder_of(source) or (disk is not None and disk.exclusive):
+        raise _CONVERSION_IN_USE(path=source)
+    kind = str(parameters.get("VHDType") or "").lower()
+    block_size = _whole_number(parameters, "BlockSizeBytes")
+    convert_disk(source, target, kind if kind in ("fixed", "dynamic") else "", block_size)
+    return [_describe(host, target.resolve())] if parameters.get("Passthru") else []
+
+
+@cmdlet("Optimize-VHD")
+def optimize_vhd(
+    host: EmulatedHost, parameters: Parameters, _: ReportCallback
+) -> list[CmdletResult]:
+    """Write a dynamic disk anew without blocks of zeros."""
+    path = file_path(parameters)
+    check_not_held(host, path)
+    compact_disk(path)
+    return [_describe(host, path)] if parameters.get("Passthru") else []
 
 
 # Virtual machines

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from imagetool.disk import FileSource, open_disk
+from imagetool.disk.vhd import Vhd
 from imagetool.disk.vhdx import Vhdx
 from imagetool.lab.cmdlets import VIRTUALIZATION_EXCEPTION
 from imagetool.lab.effects import effect, refusal
@@ -85,24 +87,33 @@ class ImageFacts(NamedTuple):
 
 def describe_image(path: Path) -> ImageFacts:
     """Read the facts of an image file. Raises CmdletFailure, ImagetoolError."""
-    with FileSource(path) as source:
+    with ExitStack() as stack:
+        source = stack.enter_context(FileSource(path))
         disk = open_disk(source)
-        if not isinstance(disk, Vhdx):
+        stack.callback(disk.close)
+        parent = disk.chain[0] if disk.chain else ""
+        if isinstance(disk, Vhdx):
+            if disk.warnings:
+                # A real host replays the log when it mounts; the emulated one writes no log.
+                raise _FULL_LOG(path=path)
+            sizes = disk.metadata
+            sectors = (sizes.logical_sector_size, sizes.physical_sector_size, sizes.block_size)
+            identifier = disk.identifiers["VirtualDiskId"]
+        elif isinstance(disk, Vhd):
+            sectors = (disk.sector_size, disk.sector_size, disk.block_size)
+            identifier = disk.identifiers["UniqueId"]
+        else:
             raise _NO_DISK()
-        if disk.warnings:
-            # A real host replays the log when it mounts; the emulated one writes no log.
-            raise _FULL_LOG(path=path)
-        return ImageFacts(
-            "VHDX",
-            disk.kind.capitalize(),
-            source.size,
-            disk.size,
-            disk.metadata.logical_sector_size,
-            disk.metadata.physical_sector_size,
-            disk.metadata.block_size,
-            disk.identifiers["VirtualDiskId"].upper(),
-            "",
-        )
+        kind, sizes_of_file = disk.kind.capitalize(), (source.size, disk.size)
+        return ImageFacts(disk.format, kind, *sizes_of_file, *sectors, identifier.upper(), parent)
+
+
+def parents_of(path: Path) -> list[Path]:
+    """Return the files of a child's parents, the nearest first. Raises ImagetoolError."""
+    with ExitStack() as stack:
+        disk = open_disk(stack.enter_context(FileSource(path)))
+        stack.callback(disk.close)
+        return [Path(name) for name in disk.chain]
 
 
 def is_held(host: EmulatedHost, path: Path) -> bool:
@@ -124,6 +135,6 @@ def mount_image(host: EmulatedHost, path: Path, *, read_only: bool) -> MountedDi
         raise _UNMOUNTABLE(path=path)
     describe_image(path)
     try:
-        return host.mount(path, read_only=read_only)
+        return host.mount(path, read_only=read_only, parents=parents_of(path))
     except BlockingIOError:
         raise _IN_USE(path=path) from None

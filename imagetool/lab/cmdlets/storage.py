@@ -9,7 +9,7 @@ from imagetool.disk.partitions import PartitionTable
 from imagetool.lab.cmdlet import CmdletResult, ReportCallback
 from imagetool.lab.cmdlets import Parameters, cmdlet, file_path, first, result
 from imagetool.lab.cmdlets.images import describe_image, mount_image
-from imagetool.lab.disk_identity import give_new_identity
+from imagetool.lab.disks.identity import give_new_identity
 from imagetool.lab.effects import effect, refusal
 from imagetool.lab.emulated_host import EmulatedHost, MountedDisk
 

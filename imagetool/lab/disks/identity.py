@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from uuid import uuid4
 
-from imagetool.lab.disk_writer import WritableDisk
+from imagetool.lab.disks.writable import WritableDisk
 
 _SIGNATURE_OFFSET = 0x1B8
 _SECTOR_SIZES = (512, 4096)
