@@ -27,7 +27,7 @@ ALONE = env -i PATH="$$PATH" HOME="$$HOME" $(foreach name,$(NAMED),$(if $($(name
 COMPILE = CFLAGS="-O0 -g0" $(BIN)/pip wheel -qq --use-pep517 --no-deps --no-cache-dir \
 	--find-links $(VENV)/wheels --wheel-dir $(VENV)/wheels
 
-.PHONY: demo test lint docs bench fuzz clean
+.PHONY: demo test lint docs bench windows fuzz clean
 
 demo:
 	$(DEBIAN) $(VENV_PACKAGE) demo
@@ -52,6 +52,13 @@ bench:
 	$(MAKE_QUIETLY) $(VENV)/installed-dev
 	@$(BIN)/python -m compileall -q imagetool  # no figure may hold the compiling of what was changed
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+# The script under a PowerShell for Windows, which runs under Wine; minutes, so not among the tests.
+windows:
+	$(DEBIAN) $(VENV_PACKAGE) build demo test
+	$(MAKE_QUIETLY) $(VENV)/installed-dev
+	@IMAGETOOL_WINDOWS_ENGINE="$${IMAGETOOL_WINDOWS_ENGINE:-$(abspath ../shared/pwsh-windows/pwsh)}" \
+		$(BIN)/python -m pytest tests/windows -rs $(ARGS)
 
 fuzz:
 	$(DEBIAN) $(VENV_PACKAGE) build demo test

@@ -36,7 +36,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 MAY_SKIP = ("IMAGETOOL_REAL_PACKAGES names no folder", "root may read everything",
-            "only root may mount")  # fmt: skip
+            "only root may mount", "IMAGETOOL_WINDOWS_ENGINE names no PowerShell")  # fmt: skip
 """How the reasons begin for which a test may skip even where CI is set."""
 
 

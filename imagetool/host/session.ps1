@@ -297,7 +297,9 @@ $lengthy = @{
         param($parents)
         $found = @()
         if ([Environment]::OSVersion.Platform -ne 'Unix' -or $env:IMAGETOOL_EMULATED -eq '1') {
-            $found = @(Get-CimInstance -ClassName Win32_Process -Filter "Name = 'dismhost.exe'" | Where-Object { $parents -contains $_.ParentProcessId })
+            try { $found = @(Get-CimInstance -ClassName Win32_Process -Filter "Name = 'dismhost.exe'" -ErrorAction Stop | Where-Object { $parents -contains $_.ParentProcessId }) }
+            # Who started a process cannot be asked: each may be ours.
+            catch { $found = @([Diagnostics.Process]::GetProcessesByName('dismhost') | ForEach-Object { @{ ProcessId = $_.Id } }) }
         }
         @{ processes = [long[]] @(foreach ($item in $found) { $item.ProcessId }) }
     }

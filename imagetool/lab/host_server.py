@@ -27,8 +27,10 @@ from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.emulated_host import EmulatedHost
 from imagetool.lab.faults import Dropped, FaultMatcher, parse_faults, strike
 from imagetool.lab.owned import delete_owned
+from imagetool.lab.path_names import in_letters_of_files
 from imagetool.lab.stand_ins import module_names
 from imagetool.lab.undoing import Undoing, is_undone, undoing
+from imagetool.lab.wine_paths import names_of_prefix
 
 PROTOCOL = 2
 """Changes with the frames of the door: a host of another version is not asked."""
@@ -200,6 +202,7 @@ class HostServer:
         note_mounts: bool = False,
     ) -> None:
         """Call a cmdlet, and send its records, results, or failure."""
+        request, send = _with_paths_here(request, send)
 
         def report(record: StreamRecord) -> None:
             send({"kind": record.kind, "text": record.text, "percent": record.percent})
@@ -248,6 +251,25 @@ class HostServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
+
+
+def _with_paths_here(
+    request: Frame, send: Callable[[Frame], None]
+) -> tuple[Frame, Callable[[Frame], None]]:
+    """Translate the paths of a caller under Wine, in its request and in what is sent to it."""
+    prefix = str(request.get("prefix") or "")
+    names = names_of_prefix(prefix, str(request.get("directory") or "")) if prefix else None
+    if names is None:
+        return request, send
+    here = names.request(request, lambda path: in_letters_of_files(names.to_directory(path)))
+
+    def send_names(frame: Frame) -> None:
+        answer = names.answer(frame)
+        if "text" in answer:
+            answer["text"] = names.text_to_names(str(answer["text"]))
+        send(answer)
+
+    return {**here, "directory": ""}, send_names
 
 
 def _make_absolute(parameters: Frame, directory: str) -> None:

@@ -37,6 +37,7 @@ _UNC_FOLDER = "UNC"
 _DEVICE_PREFIX = re.compile(r"\\\\[?.]\\(?:(UNC)\\|(?=[A-Za-z]:\\))", re.IGNORECASE)
 _INVALID_CHARACTERS = re.compile(r'[<>:"|?*\x01-\x1f]')
 _ENTRY = re.compile(r"([df][^\0]*\0)(.*)", re.DOTALL)
+_FROM_ROOT = r"(?=/[^\s/])"
 _BEFORE_PATH = r"(?<![^\s'\"(\[<=,:;])"
 _TEXTS = ("message", "activity", "status")
 """The fields of answers in which paths stand among other words."""
@@ -47,15 +48,20 @@ _DIRECTORY_NOT_FOUND = 0x80070003
 class PathNames:
     """Translates paths between this machine and the host.
 
-    `temporary` and `current` are directories of the process that works there.
+    `temporary` and `current` are directories of the process that works there; `current_name` is
+    what the current one is called where it has no name among `pairs`.
     """
 
     def __init__(
-        self, pairs: Sequence[tuple[str, str]], temporary: str = "", current: str = ""
+        self,
+        pairs: Sequence[tuple[str, str]],
+        temporary: str = "",
+        current: str = "",
+        current_name: str = CURRENT_NAME,
     ) -> None:
         self.windows = any(is_windows_path(name) for name, _ in pairs)
         self._pairs = [(_plain_name(name), _plain(directory)) for name, directory in pairs]
-        self._current = CURRENT_NAME
+        self._current = current_name
         if not self.windows:
             return
         if temporary and TEMPORARY_NAME.upper() not in [name.upper() for name, _ in self._pairs]:
@@ -141,7 +147,7 @@ class PathNames:
 
     @cached_property
     def _mentions(self) -> re.Pattern[str]:
-        known = "|".join(re.escape(directory) for directory, _ in self._by_directory)
+        known = "|".join(re.escape(directory) or _FROM_ROOT for directory, _ in self._by_directory)
         start = rf"(?:{known}|{re.escape(_NOWHERE)})(?![\w-])"
         quoted = rf"(?<='){start}.*?(?='(?:\W|$))"
         plain = rf"{start}(?:[^\s'\"]*[^\s'\".,;:!?)\]>])?"

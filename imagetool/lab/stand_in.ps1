@@ -14,6 +14,7 @@ function Invoke-Lab($Cmdlet, [string] $Name, $Bound) {
         $request = @{
             secret = $endpoint[1]; cmdlet = $Name; parameters = $parameters
             session = [string] $env:IMAGETOOL_LAB_SESSION; directory = [Environment]::CurrentDirectory; process = $PID
+            prefix = [string] $env:WINEPREFIX
         }
         $xml = [Management.Automation.PSSerializer]::Serialize($request, 4)
         $line = [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($xml)) + "`n"
