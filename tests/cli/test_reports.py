@@ -178,7 +178,7 @@ def test_what_takes_all_memory_or_too_many_levels_fails_one_image_alone(
     [
         (KeyboardInterrupt(), 130, "interrupted: 2 of 4 images were not judged"),
         (RuntimeError("a \x1b bug"), 70, "a fault in imagetool itself: RuntimeError: a"),
-        (OSError(5, "Input/output error"), 7, "Input/output error"),
+        (OSError(5, "Input/output error"), 3, "Input/output error"),
     ],
 )
 def test_what_was_judged_before_is_in_the_report(
