@@ -8,43 +8,31 @@ from __future__ import annotations
 
 import errno
 import getpass
-import hashlib
 import os
 import platform
-import re
-import shutil
 import tempfile
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from imagetool.contracts import Event, OnEvent, Reference, Result
-from imagetool.disk.local_files import LOCAL_FILES, time_of
-from imagetool.errors import CannotOpen, HostFailed, ImagetoolError, NoFile
+from imagetool.errors import CannotOpen, HostFailed
 from imagetool.host.answers import CmdletFailed
 from imagetool.host.frames import check_paths, check_properties
 from imagetool.lab.binding import bind
 from imagetool.lab.cmdlet import CmdletFailure, StreamRecord
 from imagetool.lab.cmdlet_facts import cmdlets
 from imagetool.lab.host_client import DoorSession
-from imagetool.lab.locks import is_locked
 from imagetool.lab.owned import delete_owned
 from imagetool.lab.path_filter import show_generation
+from imagetool.lab.stand_in_files import OPERATIONS, Answer, OpenFiles, Parameters, explain, path_of
 from imagetool.lab.undoing import Undoing, is_undone, undoing
 
-_COPY_BYTES = 1 << 20
 _SERVICING_SECONDS = 600.0
-_SHARING_VIOLATION = 0x80070020
-_ALREADY_EXISTS, _NOT_FOUND = 0x80070050, 0x80070002
-
-Parameters = Mapping[str, object]
-Answer = dict[str, object]
 
 
 class StandIn:
@@ -56,24 +44,15 @@ class StandIn:
     def __init__(self, door: DoorSession, generation: str = "") -> None:
         self._door = door
         self._generation = generation
-        self._files = _OpenFiles()
+        self._files = OpenFiles()
         self._owned: list[str] = []
         self._undo: list[Undoing] = []
         self._closed = False
         self._operations: dict[str, Callable[[Parameters], Answer]] = {
+            **OPERATIONS,
             "make-private-directory": self._make_private_directory,
-            "make-directory": _make_directory,
-            "remove-directory": _remove_directory,
-            "remove-tree": _remove_tree,
             "servicing": self._servicing_processes,
             "close-hives": lambda p: {"closed": []},
-            "stat": _stat,
-            "copy": _copy,
-            "sha256": _sha256,
-            "rename": _rename,
-            "delete": _delete,
-            "write": _write,
-            "in-use": lambda p: {"inuse": is_locked(_path(p))},
             "commit": self._commit,
             "forget": lambda p: {},
             "own": self._own,
@@ -81,11 +60,8 @@ class StandIn:
             "open": self._files.open,
             "ranges": self._files.read_ranges,
             "shut": self._files.shut,
-            "list": _list_folders,
-            "volume": _volume_facts,
             "facts": lambda p: self._host_facts(),
             "engine": lambda p: {"sha256": "", "runtime": platform.python_implementation()},
-            "access": lambda p: {"access": f"mode {_path(p).stat().st_mode & 0o777:o}"},
             "echo": lambda p: {"value": p["value"]},
         }
 
@@ -205,7 +181,7 @@ class StandIn:
         except CmdletFailure as failure:
             raise failure.as_failed(operation) from None
         except OSError as error:
-            raise _explain(error).as_failed(operation) from None
+            raise explain(error).as_failed(operation) from None
         result = Result(answer)
         payload = result.pop("data", b"")
         result.data = payload if isinstance(payload, bytes) else b""
@@ -243,13 +219,13 @@ class StandIn:
         return facts
 
     def _own(self, parameters: Parameters) -> Answer:
-        path = str(_path(parameters).absolute())
+        path = str(path_of(parameters).absolute())
         self._owned.append(path)
         self._door.own(path)
         return {}
 
     def _make_private_directory(self, parameters: Parameters) -> Answer:
-        path = _path(parameters).absolute()
+        path = path_of(parameters).absolute()
         if path.exists():
             raise FileExistsError(errno.EEXIST, "File exists", str(path))
         if parameters["own"]:
@@ -304,182 +280,6 @@ def _call_at_end(door: DoorSession, item: Undoing) -> None:
         door.call(item.cmdlet, item.parameters, lambda record: None)
     except (CmdletFailure, HostFailed):
         return  # nobody is left to tell
-
-
-class _OpenFiles:
-    """The files that the session has open for reading, by the client's numbers."""
-
-    def __init__(self) -> None:
-        self._open: dict[object, BinaryIO] = {}
-
-    def open(self, parameters: Parameters) -> Answer:
-        """Open a file, and read ranges of it."""
-        path = _path(parameters)
-        target = str(path.resolve()) if path.is_symlink() else None
-        if path.exists() and not path.is_file() and not path.is_dir():
-            # A pipe or a device: opening one may block.
-            ranges = parameters["ranges"]
-            assert isinstance(ranges, list)
-            empty: Answer = {"size": 0, "busy": False, "target": target}
-            return empty | {"lengths": [0] * (len(ranges) // 3), "data": b""}
-        _refuse_locked(path)
-        file = path.open("rb")
-        number = parameters["file"]
-        if number in self._open:
-            self._open[number].close()
-        self._open[number] = file
-        stat = path.stat()
-        found: Answer = {"size": stat.st_size, "busy": False, "target": target}
-        found["written"] = time_of(stat.st_mtime_ns)
-        return found | self.read_ranges(parameters)
-
-    def read_ranges(self, parameters: Parameters) -> Answer:
-        """Read ranges: triples of file, offset and length."""
-        ranges = parameters["ranges"]
-        assert isinstance(ranges, list)
-        parts = []
-        for number, offset, length in zip(ranges[::3], ranges[1::3], ranges[2::3], strict=True):
-            self._open[number].seek(offset)
-            parts.append(self._open[number].read(length))
-        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
-        data = packer.compress(b"".join(parts)) + packer.flush()
-        return {"lengths": [len(part) for part in parts], "data": data}
-
-    def shut(self, parameters: Parameters) -> Answer:
-        """Close a file; 0 stands for all."""
-        wanted = parameters["file"]
-        for number in list(self._open) if wanted == 0 else [wanted]:
-            file = self._open.pop(number, None)
-            if file is not None:
-                file.close()
-        return {}
-
-    def close(self) -> None:
-        """Close all files."""
-        self.shut({"file": 0})
-
-
-def _explain(error: OSError) -> CmdletFailure:
-    message = f"{error.strerror}: '{error.filename}'" if error.filename else str(error)
-    codes = {errno.EEXIST: _ALREADY_EXISTS, errno.ENOENT: _NOT_FOUND}
-    code = codes.get(error.errno or 0, 0x80070000 | ((error.errno or 0) & 0xFFFF))
-    return CmdletFailure(message, hresult=code, category="WriteError")
-
-
-def _path(parameters: Parameters, name: str = "path") -> Path:
-    return Path(str(parameters[name]))
-
-
-def _make_directory(parameters: Parameters) -> Answer:
-    _path(parameters).mkdir()
-    return {}
-
-
-def _remove_directory(parameters: Parameters) -> Answer:
-    path = _path(parameters)
-    if path.is_symlink():
-        if not parameters["own"]:
-            raise OSError(errno.ENOTDIR, "It is a mount point or link", str(path))
-        path.unlink()
-    elif path.exists():
-        path.rmdir()
-    return {}
-
-
-def _remove_tree(parameters: Parameters) -> Answer:
-    path = _path(parameters)
-    if not re.fullmatch("it-[0-9a-f]{8}", path.parent.name):
-        raise CmdletFailure(f"'{path}' is not in a directory of imagetool's.")
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
-    return {}
-
-
-def _stat(parameters: Parameters) -> Answer:
-    path = _path(parameters)
-    found = path.stat() if path.exists() else None
-    return {
-        "exists": found is not None,
-        "directory": path.is_dir(),
-        "size": found.st_size if found is not None and path.is_file() else 0,
-        "written": time_of(found.st_mtime_ns) if found is not None else None,
-        "attributes": 0,
-    }
-
-
-def _refuse_locked(path: Path) -> None:
-    if is_locked(path, exclusive=False):
-        raise CmdletFailure(
-            f"The process cannot access the file '{path}' because it is being used by another "
-            "process.",
-            hresult=_SHARING_VIOLATION,
-        )
-
-
-def _copy(parameters: Parameters) -> Answer:
-    source, target = _path(parameters, "source"), _path(parameters, "target")
-    _refuse_locked(source)
-    with source.open("rb") as reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer, _COPY_BYTES)
-    return {}
-
-
-def _sha256(parameters: Parameters) -> Answer:
-    _refuse_locked(_path(parameters))
-    with _path(parameters).open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _rename(parameters: Parameters) -> Answer:
-    source, target = _path(parameters, "source"), _path(parameters, "target")
-    if target.exists():
-        raise FileExistsError(errno.EEXIST, "File exists", str(target))
-    source.rename(target)
-    return {}
-
-
-def _delete(parameters: Parameters) -> Answer:
-    _path(parameters).unlink(missing_ok=True)
-    return {}
-
-
-def _write(parameters: Parameters) -> Answer:
-    offset, data = parameters["offset"], parameters["data"]
-    assert isinstance(data, bytes)
-    with _path(parameters).open("r+b" if offset else "xb") as file:
-        file.seek(offset if isinstance(offset, int) else 0)
-        file.write(data)
-    return {}
-
-
-def _list_folders(parameters: Parameters) -> Answer:
-    paths = parameters["paths"]
-    assert isinstance(paths, list)
-    return {"lists": [_list_folder(str(path)) for path in paths]}
-
-
-def _list_folder(path: str) -> Answer:
-    (found,) = LOCAL_FILES.list_folders([path])
-    if isinstance(found, NoFile) or not os.path.isdir(path or "."):  # noqa: PTH112  # as .NET asks
-        return {"missing": True}
-    if isinstance(found, ImagetoolError):
-        return {"error": found.message}
-    return {
-        "entries": [
-            f"{'d' if entry.is_folder else 'f'}{entry.name}"
-            + (f"\0{entry.link_target}" if entry.link_target else "")
-            for entry in found
-        ]
-    }
-
-
-def _volume_facts(parameters: Parameters) -> Answer:
-    path = _path(parameters).absolute()
-    usage = shutil.disk_usage(next(item for item in (path, *path.parents) if item.exists()))
-    found: Answer = {"path": str(path), "kind": "Fixed", "system": ""}
-    return found | {"free": usage.free, "size": usage.total}
 
 
 def _host_facts() -> Answer:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from imagetool.lab.configuration import (
 from imagetool.lab.disks.making import convert_disk
 from imagetool.lab.disks.writable import WritableDisk
 from imagetool.lab.emulated_host import EmulatedHost
+from imagetool.lab.faults import Fault, FaultMatcher, FaultyHost, parse_faults
 from imagetool.servicing.preconditions import check_output, older_dism
 from imagetool.servicing.transaction import StepProgress
 from tests.servicing.injecting import inject, prepare
@@ -134,8 +136,11 @@ def test_no_disk_is_torn_from_a_process_of_dism(job: Job, lab_engine: str) -> No
     job.check_it_is_done()
     assert job.waits == ["waiting for DISM to end, up to 5 s"]
     asked = [index for index, name in enumerate(host.names) if name == "Get-CimInstance"]
-    assert len(asked) == 4
-    assert asked[-1] < host.names.index("Dismount-VHD")
+    assert len(asked) == 5
+    removed, dismounted = (
+        host.names.index(name) for name in ("Remove-PartitionAccessPath", "Dismount-VHD")
+    )
+    assert asked[3] < removed < asked[4] < dismounted
 
 
 def test_a_disk_stays_mounted_while_a_process_of_dism_stays(
@@ -149,6 +154,24 @@ def test_a_disk_stays_mounted_while_a_process_of_dism_stays(
         job.run(host, Patience(0.2, 0.2))
     assert "Dismount-VHD" not in host.names
     host.dismount_all()
+
+
+@pytest.mark.parametrize("failure", ["", "Add-WindowsPackage=0x800F0922"])
+def test_hives_are_closed_while_their_volume_is_there(job: Job, failure: str) -> None:
+    """Those that DISM has left loaded; by the names of files in the mount directory."""
+    host, seen = EmulatedHost(parse_faults(failure)), []
+
+    def look() -> None:
+        (disk,) = host.disks.values()
+        seen.append([path for paths in disk.access_paths.values() for path in paths])
+
+    def opened() -> Host:
+        return FaultyHost(open_lab(host), FaultMatcher([Fault("call", "close-hives", action=look)]))
+
+    with pytest.raises(ServicingFailed) if failure else nullcontext():
+        inject(job.template, job.disc, opened, job.output, patience=SOON)
+    ((mounted,),) = seen
+    assert mounted.endswith("/m")
 
 
 def test_every_cmdlet_of_dism_is_told_where_to_write(job: Job, lab_engine: str) -> None:
@@ -370,8 +393,6 @@ def test_an_older_dism_is_a_warning(job: Job, dism: object, warned: bool) -> Non
 
 
 def test_a_dism_that_lists_no_packages_adds_none(job: Job) -> None:
-    from imagetool.lab.faults import parse_faults
-
     host = Noting()
     host.faults = parse_faults("Get-WindowsPackage#1=0x80004001")
     with pytest.raises(ServicingFailed, match=r"DISM cannot service the Windows.*as it was"):

@@ -10,7 +10,7 @@ from imagetool.host.files import FileOperations
 from imagetool.host.patience import Patience
 from imagetool.host.reading import paths
 from imagetool.servicing.plan import Facts
-from imagetool.servicing.steps import StepKind, Work
+from imagetool.servicing.steps import StepKind, Work, mount
 from imagetool.servicing.steps.mount import find_disk, required_number
 from imagetool.servicing.steps.mounting import disk_number
 
@@ -18,8 +18,9 @@ MOUNT_NAME = "m"
 
 
 def resolve(work: Work, facts: Facts) -> Facts:
-    """Add the directory that the volume is mounted in."""
-    return {**facts, "directory": paths.join(work.directory, MOUNT_NAME, work.host.on_windows)}
+    """Add the directory that the volume is mounted in, and what mount.resolve adds."""
+    directory = paths.join(work.directory, MOUNT_NAME, work.host.on_windows)
+    return {**mount.resolve(work, facts), "directory": directory}
 
 
 def _do(work: Work, facts: Facts) -> None:
@@ -53,13 +54,15 @@ def _do(work: Work, facts: Facts) -> None:
 
 
 def undo(host: Host, facts: Facts, patience: Patience) -> None:
-    """Remove the access path and its directory, each if it is there.
+    """Remove the access path and its directory, each if it is there, once DISM has let go of it.
 
     A mount point that a dismounted disk has left behind is removed as one.
     """
     files = FileOperations(host)
     if files.stat(facts["image"]).exists:
         for disk, partition in _access_paths(host, facts):
+            mount.wait_for_servicing(host, facts, patience)
+            files.close_hives(facts["directory"])
             host.invoke(
                 "Remove-PartitionAccessPath",
                 DiskNumber=disk,

@@ -11,8 +11,4 @@ def _do(work: Work, facts: Facts) -> None:
     mount.undo(work.host, facts, work.patience)
 
 
-def _resolve(work: Work, facts: Facts) -> Facts:
-    return mount.resolve(work, access_path.resolve(work, facts))
-
-
-KINDS = {"dismount": StepKind("dismount", "dismount", _do, resolve=_resolve)}
+KINDS = {"dismount": StepKind("dismount", "dismount", _do, resolve=access_path.resolve)}

@@ -28,23 +28,31 @@ def _do(work: Work, facts: Facts) -> None:
     _check_attributes(work.files, image)
     mounting.mount(host, image)
     number = find_disk(host, image, work.patience)
-    before = work.patience.for_device("the disk", lambda: _state(host, number))
-    if before is not None and str(before["OfflineReason"] or "").lower() == "collision":
+    before = _wait_for_disk(work, number)
+    if str(before["OfflineReason"] or "").lower() == "collision":
         raise _collision(image)
     host.invoke("Set-Disk", Number=number, IsOffline=False)
     host.invoke("Set-Disk", Number=number, IsReadOnly=False)
-    after = _state(host, number)
-    # Another copy may have come online between the two calls.
-    if before is not None and after is not None and any(after[k] != before[k] for k in _IDENTITY):
-        raise _collision(image)
+    after = _wait_for_disk(work, number)
+    if any(after[name] != before[name] for name in _IDENTITY):
+        raise _collision(image)  # another copy has come online between the two calls
 
 
 _IDENTITY = ("Guid", "Signature")
 
 
-def _state(host: Host, number: int) -> Result | None:
-    found = host.invoke("Get-Disk", Number=number, properties=("OfflineReason", *_IDENTITY))
-    return found[0] if found else None
+def _wait_for_disk(work: Work, number: int) -> Result:
+    def ask() -> list[Result] | None:
+        properties = ("OfflineReason", *_IDENTITY)
+        return work.host.invoke("Get-Disk", Number=number, properties=properties) or None
+
+    found = work.patience.for_device("the disk", ask)
+    if found is None:
+        raise HostFailed(
+            f"the host shows no disk {number}, which it says the image is mounted as",
+            hint="Look at the disk with Get-Disk on the host.",
+        )
+    return found[0]
 
 
 def _collision(image: str) -> HostFailed:
@@ -55,18 +63,12 @@ def _collision(image: str) -> HostFailed:
 
 
 def undo(host: Host, facts: Facts, patience: Patience) -> None:
-    """Dismount the image if it is mounted: Mount-VHD may have been interrupted.
-
-    Never while a process of DISM that this work has started still runs: it would go on without its
-    image, with the host's own registry.
-    """
+    """Dismount the image if it is mounted: Mount-VHD may have been interrupted."""
     image, files = facts["image"], FileOperations(host)
     if not files.stat(image).exists:
         return
     if mounting.is_attached(host, image):
-        _wait_for_servicing(host, facts, patience)
-        if "directory" in facts:
-            files.close_hives(facts["directory"])
+        wait_for_servicing(host, facts, patience)
         patience.for_file("the disk to be let go of", lambda: _dismount(host, image))
     free = patience.for_file("the file to be let go of", lambda: not files.in_use(image) or None)
     if free is None:
@@ -81,7 +83,11 @@ def _dismount(host: Host, image: str) -> bool:
     return True
 
 
-def _wait_for_servicing(host: Host, facts: Facts, patience: Patience) -> None:
+def wait_for_servicing(host: Host, facts: Facts, patience: Patience) -> None:
+    """Wait until no process of DISM is left that this work has started.
+
+    It would go on without its image, with the host's own registry. Raises ServicingFailed.
+    """
     known = (facts.get("process"), host.hello.get("process"))
     parents = [number for number in known if isinstance(number, int)]
     files = FileOperations(host)
